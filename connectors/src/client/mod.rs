@@ -1,0 +1,1 @@
+//! Clients shared by a source and a sink of one technology.

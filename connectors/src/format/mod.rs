@@ -1,0 +1,1 @@
+//! Formats: what bytes mean.

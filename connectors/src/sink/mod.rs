@@ -1,0 +1,52 @@
+//! Sinks: where results go.
+//!
+//! A sink takes record batches of one stream, in order, and makes them visible at [`Sink::commit`].
+//! One thread drives it; its slowness is the engine's back-pressure.
+
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tidemill_config::diagnostic::Diagnostic;
+use tidemill_config::plan::SinkPlan;
+use tidemill_types::{Error, Micros};
+
+/// Every sink, in the order of the reference.
+pub const SINKS: &[Entry] = &[];
+
+/// What a sink promises about doubles after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// What is committed is there once.
+    ExactlyOnce,
+    /// A crash may repeat rows; said at start-up.
+    AtLeastOnce,
+}
+
+/// What the list says about a sink.
+pub struct Entry {
+    /// The value of `type`.
+    pub name: &'static str,
+    /// One line for the reference.
+    pub summary: &'static str,
+    /// The component's own keys, `(key, type and default, meaning)`.
+    pub keys: &'static [(&'static str, &'static str, &'static str)],
+    /// What it promises.
+    pub delivery: Delivery,
+    /// Reads the keys without touching a peer.
+    pub check: fn(&SinkPlan) -> Result<(), Vec<Diagnostic>>,
+    /// Opens it; relative paths start at `folder`, the run's output folder.
+    pub open: fn(&SinkPlan, schema: SchemaRef, folder: &Path) -> Result<Box<dyn Sink>, Error>,
+}
+
+/// An open sink.
+pub trait Sink: Send {
+    /// Takes rows. `times` are their event times, not falling from call to call.
+    fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error>;
+
+    /// Makes everything taken so far visible, as far as the sink's own rolling allows.
+    fn commit(&mut self) -> Result<(), Error>;
+
+    /// The last commit: nothing more will come; files get their final names.
+    fn close(self: Box<Self>) -> Result<(), Error>;
+}

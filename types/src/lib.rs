@@ -1,0 +1,32 @@
+//! The words every room of Tidemill speaks.
+//!
+//! A word enters here when two packages above need it and it has no behaviour beyond its own
+//! invariants. No I/O, no clock, no thread.
+//!
+//! In reading order: [`time`], [`value`], [`schema`], [`key`], [`event`], [`model`], [`task`],
+//! [`drift`], [`error`].
+
+pub mod time;
+
+pub mod value;
+
+pub mod schema;
+
+pub mod key;
+
+pub mod event;
+
+pub mod model;
+
+pub mod task;
+
+pub mod drift;
+
+pub mod error;
+
+pub use error::{Error, Fault};
+pub use event::{DeadLetter, Id, Provenance};
+pub use key::{Key, KEY_GROUPS};
+pub use schema::{DataType, Field, Schema};
+pub use time::Micros;
+pub use value::Value;
