@@ -1,8 +1,20 @@
 //! What a user may declare: a pipeline file becomes a [`plan::Plan`], or a list of
 //! [`diagnostic::Diagnostic`]s that show file, line, reason and cure.
 
-pub mod diagnostic;
+pub mod document;
+
+mod parts;
+
+mod table;
+
+pub mod plan;
 
 pub mod section;
 
-pub mod plan;
+pub mod units;
+
+pub mod diagnostic;
+
+mod suggest;
+
+pub use suggest::{cure, suggest};

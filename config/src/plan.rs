@@ -108,8 +108,8 @@ pub struct SourcePlan {
     pub hold: Option<Micros>,
     /// `idle_after`: after standing at its end so long, a live partition is idle; default 10 s.
     pub idle_after: Micros,
-    /// `until`: `"end"` (default for files) makes a bounded source, `"stopped"` a live one.
-    pub until: Until,
+    /// `until`: `"end"` makes a bounded source, `"stopped"` a live one; default: the component's.
+    pub until: Option<Until>,
 }
 
 /// Where a source ends.

@@ -18,3 +18,5 @@ pub mod trainer;
 pub mod predictor;
 
 pub mod evaluate;
+
+pub mod dataflow;

@@ -18,7 +18,21 @@ pub enum Value {
     /// A binary floating-point number.
     Float(f64),
     /// A text.
-    Text(Arc<str>),
+    Text(#[serde(with = "text")] Arc<str>),
+}
+
+mod text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
 }
 
 impl Value {

@@ -1,0 +1,624 @@
+//! The tables of a pipeline file, one after another.
+
+use tidemill_types::time::{DAY, HOUR, SECOND};
+use tidemill_types::{DataType, Field, Schema};
+
+use crate::diagnostic::Diagnostic;
+use crate::document::Reader;
+use crate::plan::{
+    At, DriftOf, DriftPlan, Fallback, FeaturePlan, Frame, LabelPlan, ModelInput, ModelPlan, Plan,
+    PromotePlan, Promotion, RetrainPlan, ScorePlan, SinkPlan, SourcePlan, Stream, Until, WindowPlan,
+};
+use crate::section::{Params, Section};
+use crate::table::{Item, Node};
+use crate::{cure, units};
+
+/// What later parts may name.
+pub(crate) struct Names {
+    features: Vec<String>,
+    labels: Vec<String>,
+    models: Vec<String>,
+    batch: Vec<bool>,
+    drifts: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn new(
+        features: &[FeaturePlan],
+        labels: &[LabelPlan],
+        models: &[(At<String>, Node)],
+        drifts: &[(At<String>, Node)],
+    ) -> Names {
+        let batch = |node: &Node| match &node.value {
+            Item::Table(entries) => entries.iter().any(|(k, _)| k.value == "retrain"),
+            _ => false,
+        };
+        Names {
+            features: features.iter().map(|f| f.name.value.clone()).collect(),
+            labels: labels.iter().map(|l| l.name.value.clone()).collect(),
+            models: models.iter().map(|(k, _)| k.value.clone()).collect(),
+            batch: models.iter().map(|(_, n)| batch(n)).collect(),
+            drifts: drifts.iter().map(|(k, _)| k.value.clone()).collect(),
+        }
+    }
+}
+
+fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+impl Reader {
+    pub(crate) fn source(&mut self, key: &At<String>, node: &Node) -> SourcePlan {
+        let path = format!("source.{}", key.value);
+        let folder = self.folder.clone();
+        let entries = self.table_of(key, node).unwrap_or_default();
+        let mut p = Params::new(&path, &key.span, entries, &folder);
+        let kind = p.text("type");
+        let format = p.optional_text("format");
+        let declared = p.table("schema");
+        let null = p.optional_texts("null");
+        let timezone = p.optional_text("timezone").unwrap_or(At::nowhere("UTC".to_string()));
+        let filter = p.optional_text("where");
+        let columns = p.table("columns");
+        let event_time = p.text("event_time");
+        let id = p.optional_text("id");
+        let lateness = p.duration("lateness", 0);
+        let sort = p.optional_duration("sort");
+        let hold = p.optional_duration("hold");
+        let idle_after = p.duration("idle_after", 10 * SECOND);
+        let until = p.node("until").map(|_| match p.choice("until", "end", &["end", "stopped"]) {
+            "stopped" => Until::Stopped,
+            _ => Until::End,
+        });
+        let keys = p.rest();
+        let mut schema = Schema::default();
+        for (name, text) in declared {
+            match DataType::parse(&text.value) {
+                Some(data_type) => schema.fields.push(Field { name: name.value, data_type }),
+                None => {
+                    let types = DataType::ALL.map(DataType::name);
+                    p.error(Diagnostic::new(
+                        &text.span,
+                        format!("`{}` is no type", text.value),
+                        format!("the types are {}", types.join(", ")),
+                        cure(&text.value, types),
+                    ));
+                }
+            }
+        }
+        if schema.fields.is_empty() {
+            p.error(Diagnostic::new(
+                &key.span,
+                format!("{path} declares no column"),
+                "`schema` is required: types are declared, never guessed",
+                "add schema = { column = \"int64\", ... }",
+            ));
+        }
+        self.errors.extend(p.errors());
+        SourcePlan {
+            name: key.clone(),
+            section: Section { kind, path, span: key.span.clone(), keys, folder },
+            format,
+            schema,
+            null: null.map_or(vec![String::new()], |n| n.into_iter().map(|t| t.value).collect()),
+            timezone,
+            filter,
+            columns,
+            event_time,
+            id,
+            lateness,
+            sort,
+            hold,
+            idle_after,
+            until,
+        }
+    }
+
+    pub(crate) fn window(
+        &mut self,
+        key: &At<String>,
+        node: &Node,
+        sources: &[SourcePlan],
+        spine: usize,
+    ) -> Option<WindowPlan> {
+        let path = format!("windows.{}", key.value);
+        let folder = self.folder.clone();
+        let entries = self.table_of(key, node)?;
+        let mut p = Params::new(&path, &key.span, entries, &folder);
+        let over = p.optional_text("over");
+        let by = by(&mut p, key, &path);
+        let last = p.optional_period("last");
+        let rows = p.node("rows").map(|_| p.integer("rows", 1, 1..=1_000_000));
+        let lifetime = p.boolean("lifetime", false);
+        let frames = [last.is_some(), rows.is_some(), lifetime];
+        let named = entries.iter().filter(|(k, _)| {
+            matches!(k.value.as_str(), "last" | "rows") || (k.value == "lifetime" && lifetime)
+        });
+        let given = named.count();
+        if given != 1 {
+            p.error(Diagnostic::new(
+                &key.span,
+                format!("{path} needs one frame"),
+                match given {
+                    0 => "nothing says which rows it holds",
+                    _ => "more than one key says which rows it holds",
+                },
+                "give one of last = \"3h\", rows = 5, lifetime = true",
+            ));
+        }
+        self.finish(p);
+        let names: Vec<&str> = sources.iter().map(|s| s.name.value.as_str()).collect();
+        let source = match over {
+            Some(over) => self.bind(&over, &names, "over", "source")?,
+            None => spine,
+        };
+        let frame = match (frames, last, rows) {
+            ([true, ..], Some(last), _) => Frame::Last(last),
+            ([_, true, _], _, Some(rows)) => Frame::Rows(rows as u64),
+            _ => Frame::Lifetime,
+        };
+        Some(WindowPlan { name: key.clone(), source, by, frame })
+    }
+
+    pub(crate) fn feature(&mut self, key: &At<String>, node: &Node) -> Option<FeaturePlan> {
+        if key.value == "score" || key.value.starts_with("__") {
+            self.errors.push(Diagnostic::new(
+                &key.span,
+                format!("`{}` cannot be a feature", key.value),
+                "`score` and names that begin with `__` are taken by Tidemill itself",
+                "choose another name",
+            ));
+        }
+        match &node.value {
+            Item::Text(text) => Some(FeaturePlan {
+                name: key.clone(),
+                text: At { value: text.clone(), span: node.span.clone() },
+            }),
+            _ => {
+                self.errors.push(Diagnostic::new(
+                    &node.span,
+                    format!("feature `{}` cannot be {}", key.value, node.kind()),
+                    "it is an expression in a string",
+                    "write for example \"avg(amount) over last_hour\"",
+                ));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn label(
+        &mut self,
+        key: &At<String>,
+        node: &Node,
+        sources: &[SourcePlan],
+    ) -> Option<LabelPlan> {
+        let path = format!("label.{}", key.value);
+        let folder = self.folder.clone();
+        let entries = self.table_of(key, node)?;
+        let mut p = Params::new(&path, &key.span, entries, &folder);
+        let over = p.text("over");
+        let value = p.text("value");
+        let wait = p.optional_period("wait");
+        if wait.is_none() && !entries.iter().any(|(k, _)| k.value == "wait") {
+            p.error(Diagnostic::new(
+                &key.span,
+                format!("{path} has no `wait`"),
+                "a row cannot wait for its label for ever",
+                "add wait = \"36h\": how long after the event a label may come",
+            ));
+        }
+        let otherwise = match p.node("otherwise").map(|n| (&n.value, n)) {
+            None => None,
+            Some((Item::Text(text), _)) if text == "drop" => None,
+            Some((Item::Int(i), _)) => Some(*i as f64),
+            Some((Item::Float(f), _)) => Some(*f),
+            Some((Item::Bool(b), _)) => Some(f64::from(u8::from(*b))),
+            Some((_, node)) => {
+                p.error(Diagnostic::new(
+                    &node.span,
+                    format!("`otherwise` of {path} cannot be {}", node.kind()),
+                    "it is \"drop\" or the value that counts when no label came",
+                    "write \"drop\", 0 or 1",
+                ));
+                None
+            }
+        };
+        self.finish(p);
+        let names: Vec<&str> = sources.iter().map(|s| s.name.value.as_str()).collect();
+        let source = self.bind(&over, &names, "over", "source")?;
+        Some(LabelPlan { name: key.clone(), source, value, wait: wait.unwrap_or(1), otherwise })
+    }
+
+    pub(crate) fn models(&mut self, all: &[(At<String>, Node)], names: &Names) -> Vec<ModelPlan> {
+        all.iter().filter_map(|(key, node)| self.model(key, node, names)).collect()
+    }
+
+    fn model(&mut self, key: &At<String>, node: &Node, names: &Names) -> Option<ModelPlan> {
+        let path = format!("model.{}", key.value);
+        let folder = self.folder.clone();
+        let entries = self.table_of(key, node)?;
+        let mut p = Params::new(&path, &key.span, entries, &folder);
+        let kind = p.text("type");
+        let label = p.text("label");
+        let inputs = p.optional_texts("inputs");
+        let publish = p.optional_period("publish");
+        let (retrain, training, promote) =
+            (p.node("retrain"), p.node("training"), p.node("promote"));
+        let section =
+            Section { kind, path: path.clone(), span: key.span.clone(), keys: p.rest(), folder: self.folder.clone() };
+        self.errors.extend(p.errors());
+        if retrain.is_none() && (training.is_some() || promote.is_some()) {
+            self.errors.push(Diagnostic::new(
+                &key.span,
+                format!("{path} is never retrained"),
+                "`training` and `promote` belong to a model with `retrain`",
+                "add retrain = { on = [\"every 7d\"] }, or remove them",
+            ));
+        }
+        let retrain = retrain.and_then(|n| self.retrain(key, n, training, promote, names));
+        let label = self.bind(&label, &strs(&names.labels), "label", "label")?;
+        let inputs = inputs.unwrap_or(vec![At::nowhere("features.*".to_string())]);
+        let inputs = self.inputs(&inputs, names);
+        Some(ModelPlan { name: key.clone(), section, label, inputs, publish, retrain })
+    }
+
+    fn inputs(&mut self, texts: &[At<String>], names: &Names) -> Vec<ModelInput> {
+        let mut inputs = Vec::new();
+        for text in texts {
+            let found: Vec<ModelInput> = if text.value == "features.*" {
+                (0..names.features.len()).map(ModelInput::Feature).collect()
+            } else if let Some(model) = text.value.strip_suffix(".margin") {
+                let model = At { value: model.to_string(), span: text.span.clone() };
+                let found = self.bind(&model, &strs(&names.models), "inputs", "model");
+                found.map(ModelInput::Margin).into_iter().collect()
+            } else {
+                let bare = text.value.strip_prefix("features.").unwrap_or(&text.value);
+                let feature = At { value: bare.to_string(), span: text.span.clone() };
+                let found = self.bind(&feature, &strs(&names.features), "inputs", "feature");
+                found.map(ModelInput::Feature).into_iter().collect()
+            };
+            for input in found {
+                if !inputs.contains(&input) {
+                    inputs.push(input);
+                }
+            }
+        }
+        inputs
+    }
+
+    fn retrain(
+        &mut self,
+        key: &At<String>,
+        node: &Node,
+        training: Option<&Node>,
+        promote: Option<&Node>,
+        names: &Names,
+    ) -> Option<RetrainPlan> {
+        let folder = self.folder.clone();
+        let path = format!("retrain of model.{}", key.value);
+        let mut p = Params::new(&path, &node.span, self.table_of(key, node)?, &folder);
+        let on = p.optional_texts("on").unwrap_or_default();
+        let cooldown = p.duration("cooldown", DAY);
+        let takes = p.duration("takes", 0);
+        let executor = p.optional_text("executor").unwrap_or(At::nowhere("in_process".to_string()));
+        self.finish(p);
+        let (mut every, mut drifts) = (Vec::new(), Vec::new());
+        for text in &on {
+            if let Some(name) = text.value.strip_prefix("drift.") {
+                let name = At { value: name.to_string(), span: text.span.clone() };
+                drifts.extend(self.bind(&name, &strs(&names.drifts), "on", "drift"));
+                continue;
+            }
+            match text.value.strip_prefix("every ").map(units::duration) {
+                Some(Ok(period)) if period > 0 => every.push(period),
+                other => self.errors.push(Diagnostic::new(
+                    &text.span,
+                    format!("`{}` triggers nothing", text.value),
+                    match other {
+                        Some(Err(reason)) => reason,
+                        Some(Ok(_)) => "an interval is above zero".to_string(),
+                        None => "a trigger is an interval or a drift section".to_string(),
+                    },
+                    "write \"every 7d\" or \"drift.NAME\"",
+                )),
+            }
+        }
+        if on.is_empty() {
+            self.errors.push(Diagnostic::new(
+                &node.span,
+                format!("{path} has no trigger"),
+                "`on` is missing or empty",
+                "add on = [\"every 7d\"]",
+            ));
+        }
+        let empty = Node { span: node.span.clone(), value: Item::Table(Vec::new()) };
+        let training = training.unwrap_or(&empty);
+        let path = format!("training of model.{}", key.value);
+        let mut p = Params::new(&path, &training.span, self.table_of(key, training)?, &folder);
+        let last = p.optional_period("last");
+        let max_rows = p.integer("max_rows", 1_000_000, 1..=1_000_000_000) as u64;
+        let min_rows = p.integer("min_rows", 1_000, 1..=1_000_000_000) as u64;
+        self.finish(p);
+        let promote = promote.unwrap_or(&empty);
+        let path = format!("promote of model.{}", key.value);
+        let mut p = Params::new(&path, &promote.span, self.table_of(key, promote)?, &folder);
+        let when = match p.choice("when", "not_worse", &["not_worse", "always"]) {
+            "always" => Promotion::Always,
+            _ => Promotion::NotWorse,
+        };
+        p.choice("by", "log_loss", &["log_loss"]);
+        let promote = PromotePlan {
+            when,
+            margin: p.float("margin", 0.002, -1.0..=1.0),
+            last: p.optional_period("last").unwrap_or(7 * DAY),
+            min_rows: p.integer("min_rows", 2_000, 1..=1_000_000_000) as u64,
+        };
+        self.finish(p);
+        Some(RetrainPlan { every, drifts, cooldown, takes, executor, last, max_rows, min_rows, promote })
+    }
+
+    pub(crate) fn drift(&mut self, key: &At<String>, node: &Node, names: &Names) -> Option<DriftPlan> {
+        let path = format!("drift.{}", key.value);
+        let folder = self.folder.clone();
+        let mut p = Params::new(&path, &key.span, self.table_of(key, node)?, &folder);
+        let of = p.optional_texts("of").unwrap_or(vec![At::nowhere("*".to_string())]);
+        let detect = p.node("detect");
+        let reference = p.choice("reference", "training", &["training"]);
+        debug_assert_eq!(reference, "training");
+        let model = p.optional_text("model");
+        let reference_rows = p.integer("reference_rows", 10_000, 10..=1_000_000) as u64;
+        let window = p.optional_period("window").unwrap_or(7 * DAY);
+        let every = p.optional_period("every").unwrap_or(HOUR);
+        self.finish(p);
+        let of = self.drift_of(&of, names);
+        let detect = self.detectors(key, &path, detect);
+        let model = match model {
+            Some(model) => Some(self.bind(&model, &strs(&names.models), "model", "model")?),
+            None => names.batch.iter().position(|b| *b),
+        };
+        if matches!(of, DriftOf::Inputs { .. }) && !model.is_some_and(|m| names.batch[m]) {
+            self.errors.push(Diagnostic::new(
+                &key.span,
+                format!("{path} has no reference"),
+                "the reference is the training set of a model with `retrain`, and there is none",
+                "name one: model = \"NAME\"",
+            ));
+        }
+        Some(DriftPlan { name: key.clone(), of, detect, model, reference_rows, window, every })
+    }
+
+    fn drift_of(&mut self, of: &[At<String>], names: &Names) -> DriftOf {
+        if let [only] = of {
+            if only.value == "loss" {
+                return DriftOf::Loss;
+            }
+            if only.value == "*" {
+                let features = (0..names.features.len()).collect();
+                return DriftOf::Inputs { features, score: !names.models.is_empty() };
+            }
+        }
+        let (mut features, mut score) = (Vec::new(), false);
+        for text in of {
+            if text.value == "score" {
+                score = true;
+            } else {
+                features.extend(self.bind(text, &strs(&names.features), "of", "feature"));
+            }
+        }
+        DriftOf::Inputs { features, score }
+    }
+
+    fn detectors(&mut self, key: &At<String>, path: &str, node: Option<&Node>) -> Vec<Section> {
+        let nodes = match node.map(|n| &n.value) {
+            Some(Item::Array(nodes)) => nodes.clone(),
+            Some(_) => node.cloned().into_iter().collect(),
+            None => Vec::new(),
+        };
+        if nodes.is_empty() {
+            self.errors.push(Diagnostic::new(
+                &key.span,
+                format!("{path} has no detector"),
+                "`detect` is missing or empty",
+                "add detect = [\"psi\", \"ks\"]",
+            ));
+        }
+        let mut sections = Vec::new();
+        for node in &nodes {
+            let folder = self.folder.clone();
+            let path = format!("detect of {path}");
+            match &node.value {
+                Item::Text(kind) => {
+                    let kind = At { value: kind.clone(), span: node.span.clone() };
+                    let span = node.span.clone();
+                    sections.push(Section { kind, path, span, keys: Vec::new(), folder });
+                }
+                Item::Table(entries) => {
+                    let mut p = Params::new(&path, &node.span, entries, &folder);
+                    let kind = p.text("type");
+                    let keys = p.rest();
+                    self.errors.extend(p.errors());
+                    let span = node.span.clone();
+                    sections.push(Section { kind, path, span, keys, folder });
+                }
+                _ => self.errors.push(Diagnostic::new(
+                    &node.span,
+                    format!("a detector cannot be {}", node.kind()),
+                    "it is a name, or a table with `type`",
+                    "write \"psi\" or { type = \"psi\", threshold = 0.2 }",
+                )),
+            }
+        }
+        sections
+    }
+
+    pub(crate) fn score(
+        &mut self,
+        key: &At<String>,
+        node: &Node,
+        names: &Names,
+        models: &[ModelPlan],
+    ) -> Option<ScorePlan> {
+        let folder = self.folder.clone();
+        let mut p = Params::new("[score]", &key.span, self.table_of(key, node)?, &folder);
+        let champion = p.text("champion");
+        let challengers = p.optional_texts("challengers").unwrap_or_default();
+        let fallback = p.node("fallback");
+        let freeze = p.optional_text("freeze");
+        self.finish(p);
+        let all = strs(&names.models);
+        let fallback = self.fallback(key, fallback, &all);
+        let challengers =
+            challengers.iter().filter_map(|c| self.bind(c, &all, "challengers", "model")).collect();
+        let freeze = match freeze {
+            Some(name) => {
+                let index = self.bind(&name, &all, "freeze", "model")?;
+                if models.get(index).is_some_and(|m| m.retrain.is_none()) {
+                    self.errors.push(Diagnostic::new(
+                        &name.span,
+                        format!("`freeze` names a model that is never retrained: `{}`", name.value),
+                        "only a model with `retrain` has a first version to keep",
+                        "name a model with `retrain`, or remove `freeze`",
+                    ));
+                }
+                Some(index)
+            }
+            None => None,
+        };
+        let champion = self.bind(&champion, &all, "champion", "model")?;
+        Some(ScorePlan { champion, challengers, fallback, freeze })
+    }
+
+    fn fallback(&mut self, key: &At<String>, node: Option<&Node>, models: &[&str]) -> Vec<Fallback> {
+        let Some(node) = node else { return vec![Fallback::Constant(0.5)] };
+        let nodes = match &node.value {
+            Item::Array(nodes) => nodes.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut out = Vec::new();
+        for node in nodes {
+            let constant = match &node.value {
+                Item::Text(name) => {
+                    let name = At { value: name.clone(), span: node.span.clone() };
+                    out.extend(self.bind(&name, models, "fallback", "model").map(Fallback::Model));
+                    continue;
+                }
+                Item::Int(i) => *i as f64,
+                Item::Float(f) => *f,
+                _ => f64::NAN,
+            };
+            if (0.0..=1.0).contains(&constant) {
+                out.push(Fallback::Constant(constant));
+            } else {
+                self.errors.push(Diagnostic::new(
+                    &node.span,
+                    "`fallback` of [score] holds what is neither a model nor a probability",
+                    "a constant lies between 0 and 1",
+                    "write for example [\"trees\", 0.2]",
+                ));
+            }
+        }
+        if !matches!(out.last(), Some(Fallback::Constant(_))) {
+            let span = if node.span.is_empty() { &key.span } else { &node.span };
+            self.errors.push(Diagnostic::new(
+                span,
+                "`fallback` of [score] does not end in a constant",
+                "before the first training there is no model at all",
+                "end it with a probability, for example 0.2",
+            ));
+        }
+        out
+    }
+
+    pub(crate) fn sink(&mut self, key: &At<String>, node: &Node) -> Option<SinkPlan> {
+        let path = format!("sink.{}", key.value);
+        let folder = self.folder.clone();
+        let mut p = Params::new(&path, &key.span, self.table_of(key, node)?, &folder);
+        let kind = p.text("type");
+        let of = p.optional_text("of").unwrap_or_else(|| key.clone());
+        let format = p.optional_text("format");
+        let keys = p.rest();
+        self.errors.extend(p.errors());
+        let section = Section { kind, path, span: key.span.clone(), keys, folder };
+        let names = Stream::ALL.map(|(_, name)| name);
+        let stream = self.bind(&of, &names, "of", "stream")?;
+        let stream = Stream::ALL[stream].0;
+        Some(SinkPlan { name: key.clone(), stream, section, format })
+    }
+}
+
+/// `by`: a column, several, a table of source column = spine expression, or none.
+fn by(p: &mut Params<'_>, key: &At<String>, path: &str) -> Vec<(At<String>, At<String>)> {
+    let same = |text: &At<String>| {
+        let quoted = format!("\"{}\"", text.value);
+        (text.clone(), At { value: quoted, span: text.span.clone() })
+    };
+    match p.node("by").map(|n| &n.value) {
+        Some(Item::Table(_)) => p.table("by"),
+        Some(_) => p.optional_texts("by").unwrap_or_default().iter().map(same).collect(),
+        None => {
+            p.error(Diagnostic::new(
+                &key.span,
+                format!("{path} has no `by`"),
+                "nothing says which rows belong together",
+                "add by = \"column\", or by = [] for one window over everything",
+            ));
+            Vec::new()
+        }
+    }
+}
+
+/// Puts each model after those whose margin it reads.
+pub(crate) fn sort_models(plan: &mut Plan) -> Result<(), Diagnostic> {
+    let reads = |m: &ModelPlan| -> Vec<usize> {
+        m.inputs
+            .iter()
+            .filter_map(|i| match i {
+                ModelInput::Margin(m) => Some(*m),
+                ModelInput::Feature(_) => None,
+            })
+            .collect()
+    };
+    let mut order: Vec<usize> = Vec::new();
+    while order.len() < plan.models.len() {
+        let ready = (0..plan.models.len())
+            .find(|i| !order.contains(i) && reads(&plan.models[*i]).iter().all(|r| order.contains(r)));
+        match ready {
+            Some(model) => order.push(model),
+            None => {
+                let stuck = plan.models.iter().enumerate().filter(|(i, _)| !order.contains(i));
+                let names: Vec<&str> = stuck.map(|(_, m)| m.name.value.as_str()).collect();
+                let first = plan.models.iter().find(|m| m.name.value == names[0]);
+                return Err(Diagnostic::new(
+                    &first.map_or(0..0, |m| m.name.span.clone()),
+                    "models read each other's margin in a circle",
+                    format!("none of {} can be scored before the others", names.join(", ")),
+                    "remove one of these inputs",
+                ));
+            }
+        }
+    }
+    let place = |old: usize| order.iter().position(|o| *o == old).unwrap_or(old);
+    let mut models: Vec<ModelPlan> = order.iter().map(|i| plan.models[*i].clone()).collect();
+    for model in &mut models {
+        for input in &mut model.inputs {
+            if let ModelInput::Margin(m) = input {
+                *m = place(*m);
+            }
+        }
+    }
+    plan.models = models;
+    for drift in &mut plan.drifts {
+        drift.model = drift.model.map(place);
+    }
+    if let Some(score) = &mut plan.score {
+        score.champion = place(score.champion);
+        score.challengers.iter_mut().for_each(|c| *c = place(*c));
+        score.freeze = score.freeze.map(place);
+        for fallback in &mut score.fallback {
+            if let Fallback::Model(m) = fallback {
+                *m = place(*m);
+            }
+        }
+    }
+    Ok(())
+}
