@@ -96,16 +96,21 @@ fn moments(name: &str, float: bool, values: &[&Value]) -> Value {
         Value::Float(x) => (x * 64.0) as i128,
         other => i128::from(other.as_i64().unwrap()),
     });
-    let n = values.len() as i128;
-    let (s1, s2) = units.fold((0, 0), |(s1, s2), u| (s1 + u, s2 + u * u));
-    let variance = |divisor: i128| match divisor {
-        0 => None,
-        _ => Some((n * s2 - s1 * s1) as f64 / (n * divisor) as f64 / (unit * unit)),
+    let units: Vec<i128> = units.collect();
+    let (n, sum) = (units.len(), units.iter().sum::<i128>());
+    // Over all pairs: no cancellation, hence no need for more than f64.
+    let variance = |divisor: usize| {
+        let pairs = units
+            .iter()
+            .enumerate()
+            .flat_map(|(i, x)| units[..i].iter().map(move |y| (x - y).unsigned_abs()));
+        let squares: f64 = pairs.map(|difference| (difference * difference) as f64).sum();
+        (divisor > 0).then(|| squares / (n * divisor) as f64 / (unit * unit))
     };
     let result = match name {
-        "sum" if !float => return i64::try_from(s1).map_or(Value::Null, Value::Int),
-        "sum" => Some(s1 as f64 / unit),
-        "avg" => Some(s1 as f64 / n as f64 / unit),
+        "sum" if !float => return i64::try_from(sum).map_or(Value::Null, Value::Int),
+        "sum" => Some(sum as f64 / unit),
+        "avg" => Some(sum as f64 / n as f64 / unit),
         "var_samp" => variance(n - 1),
         "var_pop" => variance(n),
         "stddev_samp" => variance(n - 1).map(f64::sqrt),
@@ -127,6 +132,18 @@ fn quantile(values: &[&Value], q: f64) -> Value {
         false if low.is_finite() && high.is_finite() => low + (high - low) * share,
         false => low * (1.0 - share) + high * share,
     })
+}
+
+/// Whether `got` is what `want` says by definition: exactly, but for the rounding of variances.
+pub fn agrees(name: &str, got: &Value, want: &Value) -> bool {
+    match (got, want) {
+        (Value::Float(got), Value::Float(want))
+            if name.starts_with("var") || name.starts_with("stddev") =>
+        {
+            (got - want).abs() <= 1e-12 * want || got.is_nan() && want.is_nan()
+        }
+        _ => same(got, want),
+    }
 }
 
 /// Bit for bit, all NaNs being one; and a zero's sign too.
