@@ -41,6 +41,6 @@ impl Aggregate for Extremum {
     fn finish(&self, view: &View<'_>) -> Value {
         let Some(ordered) = view.ordered() else { return Value::Null };
         let extremum = if self.greatest { ordered.max() } else { ordered.min() };
-        extremum.cloned().unwrap_or_default()
+        extremum.unwrap_or_default()
     }
 }

@@ -11,6 +11,7 @@ use tidemill_types::{DataType, Value};
 
 pub mod distinct;
 pub mod exact_sum;
+pub mod leaves;
 pub mod ordered;
 pub mod state;
 pub mod wide;

@@ -1,137 +1,125 @@
 //! A multiset in order: extrema and ranks of a window.
 //!
-//! Sorted leaves of at most 256 values under one row of leaves: a B-tree of two levels. An insert or
-//! removal costs two binary searches and a move of at most one leaf; a rank costs a walk over the
-//! lengths of the leaves from the nearer end.
+//! Numbers are kept as integers of 8 bytes in the order of their values, other types as they are.
 
 use tidemill_types::Value;
 
-const LEAF: usize = 256;
+use super::leaves::Leaves;
 
-/// Values in order, each as often as it was inserted.
-#[derive(Clone, Debug, Default)]
-pub struct Ordered {
-    /// None is empty.
-    leaves: Vec<Vec<Value>>,
-    len: usize,
+/// Values in order, each as often as it was inserted. A column has one type; should types mix, the
+/// order is that of [`Value`], at three times the memory.
+#[derive(Clone, Debug)]
+pub enum Ordered {
+    /// Whole numbers.
+    Int(Leaves<i64>),
+    /// Floats by [`rank`].
+    Float(Leaves<i64>),
+    /// Anything.
+    Values(Leaves<Value>),
+}
+
+impl Default for Ordered {
+    fn default() -> Ordered {
+        Ordered::Values(Leaves::default())
+    }
 }
 
 impl Ordered {
     /// Adds a value; NULL is not there.
     pub fn insert(&mut self, value: &Value) {
-        if value.is_null() {
-            return;
-        }
-        self.len += 1;
-        let value = canonical(value);
-        let at = self.leaf_of(&value).min(self.leaves.len().saturating_sub(1));
-        let Some(leaf) = self.leaves.get_mut(at) else {
-            self.leaves.push(vec![value]);
-            return;
-        };
-        leaf.insert(leaf.partition_point(|x| *x < value), value);
-        if leaf.len() > LEAF {
-            let upper = leaf.split_off(LEAF / 2);
-            self.leaves.insert(at + 1, upper);
+        match (&mut *self, value) {
+            (_, Value::Null) => {}
+            (Ordered::Int(leaves), Value::Int(i)) => leaves.insert(*i),
+            (Ordered::Float(leaves), Value::Float(x)) => leaves.insert(rank(*x)),
+            (this, _) if this.is_empty() => {
+                *this = match value {
+                    Value::Int(i) => Ordered::Int(Leaves::from_iter([*i])),
+                    Value::Float(x) => Ordered::Float(Leaves::from_iter([rank(*x)])),
+                    other => Ordered::Values(Leaves::from_iter([other.clone()])),
+                };
+            }
+            (Ordered::Values(leaves), Value::Float(x)) => leaves.insert(unrank(rank(*x))),
+            (Ordered::Values(leaves), other) => leaves.insert(other.clone()),
+            (this, other) => {
+                *this = Ordered::Values((0..this.len()).filter_map(|k| this.kth(k)).collect());
+                this.insert(other);
+            }
         }
     }
 
     /// Takes out one of this value; false if there is none.
     pub fn remove(&mut self, value: &Value) -> bool {
-        let at = self.leaf_of(value);
-        let Some(leaf) = self.leaves.get_mut(at) else { return false };
-        let place = leaf.partition_point(|x| x < value);
-        if leaf.get(place) != Some(value) {
-            return false;
+        match (self, value) {
+            (Ordered::Int(leaves), Value::Int(i)) => leaves.remove(i),
+            (Ordered::Float(leaves), Value::Float(x)) => leaves.remove(&rank(*x)),
+            (Ordered::Values(leaves), value) => leaves.remove(value),
+            _ => false,
         }
-        leaf.remove(place);
-        self.len -= 1;
-        self.balance(at);
-        true
     }
 
     /// The value of rank `k`, from 0.
-    pub fn kth(&self, k: usize) -> Option<&Value> {
-        if k >= self.len {
-            return None;
+    pub fn kth(&self, k: usize) -> Option<Value> {
+        match self {
+            Ordered::Int(leaves) => leaves.kth(k).map(|i| Value::Int(*i)),
+            Ordered::Float(leaves) => leaves.kth(k).map(|x| unrank(*x)),
+            Ordered::Values(leaves) => leaves.kth(k).cloned(),
         }
-        if k < self.len / 2 {
-            let mut rank = k;
-            for leaf in &self.leaves {
-                match leaf.get(rank) {
-                    Some(value) => return Some(value),
-                    None => rank -= leaf.len(),
-                }
-            }
-            return None;
-        }
-        let mut from_top = self.len - 1 - k;
-        for leaf in self.leaves.iter().rev() {
-            if from_top < leaf.len() {
-                return leaf.get(leaf.len() - 1 - from_top);
-            }
-            from_top -= leaf.len();
-        }
-        None
     }
 
     /// The least value.
-    pub fn min(&self) -> Option<&Value> {
-        self.leaves.first()?.first()
+    pub fn min(&self) -> Option<Value> {
+        self.kth(0)
     }
 
     /// The greatest value.
-    pub fn max(&self) -> Option<&Value> {
-        self.leaves.last()?.last()
+    pub fn max(&self) -> Option<Value> {
+        self.kth(self.len().checked_sub(1)?)
     }
 
     /// How many values there are.
     pub fn len(&self) -> usize {
-        self.len
+        match self {
+            Ordered::Int(leaves) | Ordered::Float(leaves) => leaves.len(),
+            Ordered::Values(leaves) => leaves.len(),
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Takes out all.
     pub fn clear(&mut self) {
-        self.leaves.clear();
-        self.len = 0;
+        *self = Ordered::default();
     }
 
     /// Bytes on the heap, texts not counted (they are shared with the rows).
     pub fn bytes(&self) -> usize {
-        let values: usize = self.leaves.iter().map(Vec::capacity).sum();
-        values * size_of::<Value>() + self.leaves.capacity() * size_of::<Vec<Value>>()
-    }
-
-    /// The first leaf that may hold the value; the number of leaves if it is greater than all.
-    fn leaf_of(&self, value: &Value) -> usize {
-        self.leaves.partition_point(|leaf| leaf.last().is_some_and(|last| last < value))
-    }
-
-    /// Drops an empty leaf; joins a small one with the next, so that their number follows `len`.
-    fn balance(&mut self, at: usize) {
-        if self.leaves[at].is_empty() {
-            self.leaves.remove(at);
-        } else if self.leaves[at].len() < LEAF / 4
-            && self.leaves.get(at + 1).is_some_and(|next| next.len() < LEAF / 2)
-        {
-            let next = self.leaves.remove(at + 1);
-            self.leaves[at].extend(next);
+        match self {
+            Ordered::Int(leaves) | Ordered::Float(leaves) => leaves.bytes(),
+            Ordered::Values(leaves) => leaves.bytes(),
         }
     }
 }
 
-/// Values that are equal in order have one form, so that what is read depends on no order of arrival.
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Float(x) if *x == 0.0 => Value::Float(0.0),
-        Value::Float(x) if x.is_nan() => Value::Float(f64::NAN),
-        _ => value.clone(),
-    }
+/// An integer in the order of floats. Zeros have one, and so have NaNs: the greatest; so what is
+/// read back depends on no order of arrival.
+fn rank(x: f64) -> i64 {
+    let x = if x == 0.0 {
+        0.0
+    } else if x.is_nan() {
+        f64::NAN
+    } else {
+        x
+    };
+    let bits = x.to_bits() as i64;
+    if bits < 0 { bits ^ i64::MAX } else { bits }
+}
+
+fn unrank(rank: i64) -> Value {
+    let bits = if rank < 0 { rank ^ i64::MAX } else { rank };
+    Value::Float(f64::from_bits(bits as u64))
 }
 
 #[cfg(test)]
@@ -141,8 +129,7 @@ mod tests {
     /// A fixed walk long enough to split, drain and join leaves many times over.
     #[test]
     fn agrees_with_a_sorted_vector() {
-        let mut ordered = Ordered::default();
-        let mut naive: Vec<Value> = Vec::new();
+        let (mut ordered, mut naive) = (Ordered::default(), Vec::<Value>::new());
         let mut state = 7u64;
         for step in 0..30_000u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -166,13 +153,38 @@ mod tests {
                 }
             }
             assert_eq!(ordered.len(), naive.len());
-            assert_eq!((ordered.min(), ordered.max()), (naive.first(), naive.last()));
+            assert_eq!(
+                (ordered.min(), ordered.max()),
+                (naive.first().cloned(), naive.last().cloned())
+            );
             let k = (state >> 33) as usize % naive.len().max(1);
-            assert_eq!(ordered.kth(k), naive.get(k));
+            assert_eq!(ordered.kth(k), naive.get(k).cloned());
         }
         for value in std::mem::take(&mut naive) {
             assert!(ordered.remove(&value));
         }
-        assert!(ordered.is_empty() && ordered.leaves.is_empty() && ordered.kth(0).is_none());
+        assert!(ordered.is_empty() && ordered.bytes() < 1_000 && ordered.kth(0).is_none());
+    }
+    #[test]
+    fn types_may_mix() {
+        let values =
+            [Value::Float(2.5), Value::Int(3), Value::Text("a".into()), Value::Float(-0.0)];
+        let mut ordered = Ordered::default();
+        values.iter().for_each(|v| ordered.insert(v));
+        let sorted: Vec<Value> = (0..4).filter_map(|k| ordered.kth(k)).collect();
+        assert_eq!(
+            sorted,
+            [values[3].clone(), values[0].clone(), values[1].clone(), values[2].clone()]
+        );
+        assert!(values.iter().all(|v| ordered.remove(v)) && ordered.is_empty());
+    }
+
+    #[test]
+    fn ranks_are_in_the_order_of_values() {
+        let floats =
+            [f64::NEG_INFINITY, -1e300, -1.0, -5e-324, 0.0, 5e-324, 1.0, f64::INFINITY, f64::NAN];
+        assert!(floats.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])));
+        assert!(floats.iter().all(|x| unrank(rank(*x)) == Value::Float(*x)));
+        assert_eq!((rank(-0.0), rank(-f64::NAN)), (rank(0.0), rank(f64::NAN)));
     }
 }
