@@ -347,3 +347,18 @@ fn memory_follows_the_window() {
     let (keys, rows, bytes) = store.size();
     assert!((keys, rows) == (0, 0) && bytes < 10_000, "{bytes} bytes");
 }
+
+/// A key that comes and goes leaves no more than one reminder to look at it.
+#[test]
+fn reminders_do_not_pile_up() {
+    let mut store = one(Frame::Last(10), "sum", true);
+    for _ in 0..2_000 {
+        store.insert(Key::GLOBAL, 0, &Id::Int(0), &[Value::Int(1)]);
+        assert!(store.retract(Key::GLOBAL, 0, &Id::Int(0), &[Value::Int(1)]));
+    }
+    for time in 0..100 {
+        store.insert(Key::GLOBAL, time, &Id::Int(0), &[Value::Int(1)]);
+        store.advance(time);
+    }
+    assert!(store.size().2 < 10_000, "{} bytes", store.size().2);
+}

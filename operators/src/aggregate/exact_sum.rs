@@ -74,11 +74,11 @@ impl ExactSum {
         let (wide, age) =
             &mut **self.wide.get_or_insert_with(|| Box::new((Wide::new(value, base), 0)));
         wide.add(m, e);
-        *age += 1;
-        if (*age).is_multiple_of(NARROW_EVERY) || wide.is_zero() {
-            if let Some((value, base)) = wide.narrow() {
-                *self = ExactSum { value, base, wide: None };
-            }
+        *age = age.wrapping_add(1);
+        if ((*age).is_multiple_of(NARROW_EVERY) || wide.is_zero())
+            && let Some((value, base)) = wide.narrow()
+        {
+            *self = ExactSum { value, base, wide: None };
         }
     }
 

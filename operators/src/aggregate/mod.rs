@@ -157,9 +157,9 @@ pub struct View<'a> {
 /// The rows of a window by position, in (event time, id) order, NULL values included.
 pub(crate) trait Rows {
     /// The value in the row that `n` others precede.
-    fn from_oldest(&self, n: usize) -> Option<&Value>;
+    fn oldest(&self, n: usize) -> Option<&Value>;
     /// The value in the row that `n` others follow.
-    fn from_newest(&self, n: usize) -> Option<&Value>;
+    fn newest(&self, n: usize) -> Option<&Value>;
 }
 
 impl<'a> View<'a> {
@@ -208,12 +208,12 @@ impl<'a> View<'a> {
     }
 
     /// [`Primitive::Position`]: the value in the oldest row but `n`; none if there are not so many.
-    pub fn from_oldest(&self, n: usize) -> Option<&Value> {
-        self.rows.from_oldest(n)
+    pub fn oldest(&self, n: usize) -> Option<&Value> {
+        self.rows.oldest(n)
     }
 
     /// [`Primitive::Position`]: the value in the newest row but `n`; none if there are not so many.
-    pub fn from_newest(&self, n: usize) -> Option<&Value> {
-        self.rows.from_newest(n)
+    pub fn newest(&self, n: usize) -> Option<&Value> {
+        self.rows.newest(n)
     }
 }

@@ -78,8 +78,8 @@ impl Aggregate for Position {
 
     fn finish(&self, view: &View<'_>) -> Value {
         let value = match self.place {
-            Place::Oldest => view.from_oldest(0),
-            Place::Newest(back) => view.from_newest(back),
+            Place::Oldest => view.oldest(0),
+            Place::Newest(back) => view.newest(back),
         };
         value.cloned().unwrap_or_default()
     }

@@ -65,7 +65,7 @@ impl History {
         }
         self.end += 1;
         for (window, start) in layout.windows.iter().zip(&mut self.starts) {
-            if position > *start || window.frame == Frame::Lifetime {
+            if position >= *start {
                 let slots = window.slots.clone();
                 feed(
                     &self.log,
@@ -254,11 +254,11 @@ impl Filtered<'_> {
 }
 
 impl Rows for Filtered<'_> {
-    fn from_oldest(&self, n: usize) -> Option<&Value> {
+    fn oldest(&self, n: usize) -> Option<&Value> {
         self.range.clone().filter(|row| self.passes(*row)).nth(n).map(|row| self.value(row))
     }
 
-    fn from_newest(&self, n: usize) -> Option<&Value> {
+    fn newest(&self, n: usize) -> Option<&Value> {
         let mut rows = self.range.clone().rev();
         match self.output.filter {
             // `nth` of a range is one step.

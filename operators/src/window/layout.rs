@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidemill_config::plan::Frame;
 use tidemill_types::Micros;
 
-use super::Group;
+use super::{Group, Output};
 use crate::aggregate::state::State;
 use crate::aggregate::{Aggregate, Primitive};
 
@@ -20,12 +20,11 @@ pub(super) struct Layout {
     pub(super) outputs: Vec<Answer>,
     /// The longest of the time frames.
     span: Option<Micros>,
-    /// The most rows that a row frame shows.
+    /// The newest rows that stay however old they are: as many as the longest row frame shows, or all
+    /// where a window over all rows reads them by position.
     rows: usize,
     /// Whether some window is over all rows.
     pub(super) lifetime: bool,
-    /// Whether one of those reads rows by position, so that none may go.
-    keeps_all: bool,
 }
 
 pub(super) struct Window {
@@ -65,12 +64,8 @@ impl Layout {
         let mut layout = Layout {
             own_stream,
             span: frames.iter().filter_map(span).max(),
-            rows: frames.iter().filter_map(rows).max().unwrap_or(0),
+            rows: outputs.iter().map(rows_kept).max().unwrap_or(0),
             lifetime: frames.contains(&Frame::Lifetime),
-            keeps_all: outputs.iter().any(|o| {
-                o.frame == Frame::Lifetime
-                    && o.aggregate.primitives().contains(&Primitive::Position)
-            }),
             columns,
             windows: Vec::new(),
             slots: Vec::new(),
@@ -92,7 +87,7 @@ impl Layout {
     }
 
     /// Finds or makes the slots of an output of the window in the making, whose slots begin at `first`.
-    fn answer(&mut self, output: &super::Output, first: usize) -> Answer {
+    fn answer(&mut self, output: &Output, first: usize) -> Answer {
         let kept = |column: usize| self.columns.binary_search(&column).ok();
         let (column, filter) = (output.column.and_then(kept), output.filter.and_then(kept));
         let mut places = [usize::MAX; Primitive::COUNT];
@@ -124,9 +119,6 @@ impl Layout {
         settled: usize,
         expired: impl Fn(Micros) -> usize,
     ) -> usize {
-        if self.keeps_all {
-            return 0;
-        }
         let by_time = self.span.map_or(len, expired);
         let by_rows = if self.rows > 0 { settled.saturating_sub(self.rows) } else { len };
         let by_life = if self.lifetime { settled } else { len };
@@ -135,7 +127,7 @@ impl Layout {
 
     /// When about half of `len` rows will be [`Layout::unseen`], given the time of each.
     pub(super) fn half_life(&self, len: usize, time: impl Fn(usize) -> Micros) -> Option<Micros> {
-        if self.keeps_all || len <= self.rows {
+        if len <= self.rows {
             return None;
         }
         let middle = (len - self.rows - 1) / 2;
@@ -152,9 +144,13 @@ fn span(frame: &Frame) -> Option<Micros> {
     }
 }
 
-fn rows(frame: &Frame) -> Option<usize> {
-    match frame {
-        Frame::Rows(n) => Some(usize::try_from(*n).unwrap_or(usize::MAX)),
-        _ => None,
+fn rows_kept(output: &Output) -> usize {
+    match output.frame {
+        Frame::Last(_) => 0,
+        Frame::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
+        Frame::Lifetime => match output.aggregate.primitives().contains(&Primitive::Position) {
+            true => usize::MAX,
+            false => 0,
+        },
     }
 }

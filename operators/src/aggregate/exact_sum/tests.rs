@@ -21,15 +21,13 @@ impl Naive {
         for (negative, m, e) in terms {
             let side = if negative { &mut naive.negative } else { &mut naive.positive };
             let mut carry = 0;
-            for i in (e - UNIT) as usize..BITS {
-                let offset = i - (e - UNIT) as usize;
-                let bit = if offset < 128 { (m >> offset & 1) as u8 } else { 0 };
-                let sum = side[i] + bit + carry;
-                side[i] = sum & 1;
-                carry = sum >> 1;
+            for (offset, place) in side[(e - UNIT) as usize..].iter_mut().enumerate() {
                 if offset >= 128 && carry == 0 {
                     break;
                 }
+                let bit = if offset < 128 { (m >> offset & 1) as u8 } else { 0 };
+                let sum = *place + bit + carry;
+                (*place, carry) = (sum & 1, sum >> 1);
             }
         }
         naive
@@ -105,6 +103,17 @@ proptest! {
         values.iter().for_each(|&x| sum.insert(&Value::Float(x)));
         prop_assert_eq!(sum.mean(1).to_bits(), naive_sum(&values).to_bits());
         prop_assert_eq!(sum.finite.to_wide().rounded().to_f64().to_bits(), naive_sum(&values).to_bits());
+    }
+
+    #[test]
+    fn narrowing_loses_nothing(values in prop::collection::vec(any_finite(), 0..6)) {
+        let mut sum = Sum::default();
+        values.iter().for_each(|&x| sum.insert(&Value::Float(x)));
+        let wide = sum.finite.to_wide();
+        if let Some((value, base)) = wide.narrow() {
+            let narrow = ExactSum { value, base, wide: None };
+            prop_assert_eq!(narrow.rounded().to_f64().to_bits(), wide.rounded().to_f64().to_bits());
+        }
     }
 
     #[test]
