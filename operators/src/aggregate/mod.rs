@@ -3,11 +3,49 @@
 //! An aggregate names the [`Primitive`]s it needs; the window keeps each primitive once, however
 //! many aggregates read it, and takes rows in and out of them exactly. [`Aggregate::finish`] is a
 //! pure function of the primitives. So an aggregate can be retracted because all primitives can.
+//!
+//! To add one: a file with an [`Entry`], and two lines here. The laws in `tests/aggregates.rs` run
+//! over the list.
 
 use tidemill_types::{DataType, Value};
 
+pub mod distinct;
+pub mod exact_sum;
+pub mod leaves;
+pub mod ordered;
+pub mod state;
+pub mod wide;
+
+mod avg;
+mod count;
+mod extremum;
+mod position;
+mod quantile;
+mod sum;
+mod variance;
+
+use distinct::Distinct;
+use exact_sum::{Sum, SumSquares};
+use ordered::Ordered;
+use state::State;
+
 /// Every aggregate, in the order of the reference.
-pub const AGGREGATES: &[Entry] = &[];
+pub const AGGREGATES: &[Entry] = &[
+    count::ENTRY,
+    sum::ENTRY,
+    avg::ENTRY,
+    variance::VAR_SAMP,
+    variance::VAR_POP,
+    variance::STDDEV_SAMP,
+    variance::STDDEV_POP,
+    extremum::MIN,
+    extremum::MAX,
+    position::FIRST_VALUE,
+    position::LAST_VALUE,
+    position::LAG,
+    quantile::QUANTILE,
+    quantile::MEDIAN,
+];
 
 /// What the list says about an aggregate.
 pub struct Entry {
@@ -34,6 +72,43 @@ pub struct Call<'a> {
     pub constants: &'a [Value],
 }
 
+impl Call<'_> {
+    /// The type of the argument, if it is among `accepted`.
+    fn input(&self, accepted: &[DataType]) -> Result<DataType, String> {
+        let names: Vec<&str> = accepted.iter().map(|t| t.name()).collect();
+        let found = match self.input {
+            Some(input) if accepted.contains(&input) => return Ok(input),
+            Some(input) => input.name(),
+            None => "no column",
+        };
+        Err(format!("{} takes a column of type {}; found {found}", self.name, one_of(&names)))
+    }
+
+    /// Refuses DISTINCT where it would change the result and is not offered.
+    fn without_distinct(&self) -> Result<(), String> {
+        if self.distinct {
+            return Err(format!("{} does not take DISTINCT; count does", self.name));
+        }
+        Ok(())
+    }
+
+    /// Refuses further arguments.
+    fn without_constants(&self) -> Result<(), String> {
+        match self.constants.len() {
+            0 => Ok(()),
+            n => Err(format!("{} takes 1 argument; found {}", self.name, n + 1)),
+        }
+    }
+}
+
+fn one_of(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_string(),
+        [head @ .., last] => format!("{} or {last}", head.join(", ")),
+    }
+}
+
 /// What a window keeps of one column for an aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Primitive {
@@ -51,6 +126,11 @@ pub enum Primitive {
     Position,
 }
 
+impl Primitive {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 6;
+}
+
 /// An aggregate, typed.
 pub trait Aggregate: Send + Sync {
     /// The type of the result.
@@ -65,6 +145,75 @@ pub trait Aggregate: Send + Sync {
 }
 
 /// What [`Aggregate::finish`] sees. Filled in by the window.
+///
+/// A primitive that the aggregate did not name is not there: its count is 0, the others none.
 pub struct View<'a> {
-    pub(crate) _todo: std::marker::PhantomData<&'a ()>,
+    pub(crate) states: &'a [State],
+    /// Where in `states` each [`Primitive`] stands; out of range if it was not named.
+    pub(crate) places: &'a [usize; Primitive::COUNT],
+    pub(crate) rows: &'a dyn Rows,
+}
+
+/// The rows of a window by position, in (event time, id) order, NULL values included.
+pub(crate) trait Rows {
+    /// The value in the row that `n` others precede.
+    fn oldest(&self, n: usize) -> Option<&Value>;
+    /// The value in the row that `n` others follow.
+    fn newest(&self, n: usize) -> Option<&Value>;
+}
+
+impl<'a> View<'a> {
+    fn state(&self, primitive: Primitive) -> Option<&'a State> {
+        self.states.get(self.places[primitive as usize])
+    }
+
+    /// [`Primitive::Count`]
+    pub fn count(&self) -> u64 {
+        match self.state(Primitive::Count) {
+            Some(State::Count(n)) => *n,
+            _ => 0,
+        }
+    }
+
+    /// [`Primitive::Sum`]
+    pub fn sum(&self) -> Option<&'a Sum> {
+        match self.state(Primitive::Sum) {
+            Some(State::Sum(sum)) => Some(sum),
+            _ => None,
+        }
+    }
+
+    /// [`Primitive::SumSquares`]
+    pub fn squares(&self) -> Option<&'a SumSquares> {
+        match self.state(Primitive::SumSquares) {
+            Some(State::SumSquares(squares)) => Some(squares),
+            _ => None,
+        }
+    }
+
+    /// [`Primitive::Ordered`]
+    pub fn ordered(&self) -> Option<&'a Ordered> {
+        match self.state(Primitive::Ordered) {
+            Some(State::Ordered(ordered)) => Some(ordered),
+            _ => None,
+        }
+    }
+
+    /// [`Primitive::Distinct`]
+    pub fn distinct(&self) -> Option<&'a Distinct> {
+        match self.state(Primitive::Distinct) {
+            Some(State::Distinct(distinct)) => Some(distinct),
+            _ => None,
+        }
+    }
+
+    /// [`Primitive::Position`]: the value in the oldest row but `n`; none if there are not so many.
+    pub fn oldest(&self, n: usize) -> Option<&Value> {
+        self.rows.oldest(n)
+    }
+
+    /// [`Primitive::Position`]: the value in the newest row but `n`; none if there are not so many.
+    pub fn newest(&self, n: usize) -> Option<&Value> {
+        self.rows.newest(n)
+    }
 }

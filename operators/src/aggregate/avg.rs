@@ -1,0 +1,38 @@
+//! `avg(x)`: the exact sum, rounded once, over the count. Truth values count as 0 and 1: a rate.
+
+use tidemill_types::{DataType, Value};
+
+use super::{Aggregate, Call, Entry, Primitive, View};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "avg",
+    aliases: &["mean"],
+    summary: "the arithmetic mean; of truth values the share that is true",
+    build,
+};
+
+fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
+    call.without_distinct()?;
+    call.without_constants()?;
+    call.input(&[DataType::Int64, DataType::Float64, DataType::Bool])?;
+    Ok(Box::new(Avg))
+}
+
+struct Avg;
+
+impl Aggregate for Avg {
+    fn output(&self) -> DataType {
+        DataType::Float64
+    }
+
+    fn primitives(&self) -> &'static [Primitive] {
+        &[Primitive::Count, Primitive::Sum]
+    }
+
+    fn finish(&self, view: &View<'_>) -> Value {
+        match (view.count(), view.sum()) {
+            (1.., Some(sum)) => Value::Float(sum.mean(view.count())),
+            _ => Value::Null,
+        }
+    }
+}

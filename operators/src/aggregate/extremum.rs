@@ -1,0 +1,46 @@
+//! `min(x)` and `max(x)`, of any type; NaN is the largest number.
+
+use tidemill_types::{DataType, Value};
+
+use super::{Aggregate, Call, Entry, Primitive, View};
+
+pub(super) const MIN: Entry = Entry {
+    name: "min",
+    aliases: &[],
+    summary: "the least value; texts by their bytes",
+    build: |call| build(call, false),
+};
+
+pub(super) const MAX: Entry = Entry {
+    name: "max",
+    aliases: &[],
+    summary: "the greatest value; NaN is the greatest number, texts by their bytes",
+    build: |call| build(call, true),
+};
+
+// DISTINCT changes no extremum, and SQL lets it stand.
+fn build(call: &Call<'_>, greatest: bool) -> Result<Box<dyn Aggregate>, String> {
+    call.without_constants()?;
+    Ok(Box::new(Extremum { output: call.input(&DataType::ALL)?, greatest }))
+}
+
+struct Extremum {
+    output: DataType,
+    greatest: bool,
+}
+
+impl Aggregate for Extremum {
+    fn output(&self) -> DataType {
+        self.output
+    }
+
+    fn primitives(&self) -> &'static [Primitive] {
+        &[Primitive::Ordered]
+    }
+
+    fn finish(&self, view: &View<'_>) -> Value {
+        let Some(ordered) = view.ordered() else { return Value::Null };
+        let extremum = if self.greatest { ordered.max() } else { ordered.min() };
+        extremum.unwrap_or_default()
+    }
+}

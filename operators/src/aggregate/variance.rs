@@ -1,0 +1,74 @@
+//! `var_samp`, `var_pop`, `stddev_samp`, `stddev_pop`
+//!
+//! From exact sums of x and x^2 as `(n S2 - S1^2) / (n (n - 1))`, the numerator taken exactly and
+//! rounded once: no cancellation, however large the mean. Over one value the sample forms are NULL;
+//! over a NaN or an infinity all are NaN.
+
+use tidemill_types::{DataType, Value};
+
+use super::{Aggregate, Call, Entry, Primitive, View};
+
+pub(super) const VAR_SAMP: Entry = Entry {
+    name: "var_samp",
+    aliases: &["variance"],
+    summary: "the sample variance (divisor n - 1); NULL over fewer than two values",
+    build: |call| build(call, Variance { spare: 1, root: false }),
+};
+
+pub(super) const VAR_POP: Entry = Entry {
+    name: "var_pop",
+    aliases: &[],
+    summary: "the population variance (divisor n)",
+    build: |call| build(call, Variance { spare: 0, root: false }),
+};
+
+pub(super) const STDDEV_SAMP: Entry = Entry {
+    name: "stddev_samp",
+    aliases: &["stddev"],
+    summary: "the square root of var_samp",
+    build: |call| build(call, Variance { spare: 1, root: true }),
+};
+
+pub(super) const STDDEV_POP: Entry = Entry {
+    name: "stddev_pop",
+    aliases: &[],
+    summary: "the square root of var_pop",
+    build: |call| build(call, Variance { spare: 0, root: true }),
+};
+
+fn build(call: &Call<'_>, variance: Variance) -> Result<Box<dyn Aggregate>, String> {
+    call.without_distinct()?;
+    call.without_constants()?;
+    call.input(&[DataType::Int64, DataType::Float64, DataType::Bool])?;
+    Ok(Box::new(variance))
+}
+
+struct Variance {
+    /// What the divisor lacks of n.
+    spare: u64,
+    root: bool,
+}
+
+impl Aggregate for Variance {
+    fn output(&self) -> DataType {
+        DataType::Float64
+    }
+
+    fn primitives(&self) -> &'static [Primitive] {
+        &[Primitive::Count, Primitive::Sum, Primitive::SumSquares]
+    }
+
+    fn finish(&self, view: &View<'_>) -> Value {
+        let n = view.count();
+        let (Some(sum), Some(squares)) = (view.sum(), view.squares()) else { return Value::Null };
+        if n <= self.spare {
+            return Value::Null;
+        }
+        if sum.non_finite().is_some() {
+            return Value::Float(f64::NAN);
+        }
+        let divisor = u128::from(n) * u128::from(n - self.spare);
+        let variance = squares.deviation(n, sum.finite()).divided_by(divisor as f64);
+        Value::Float(if self.root { variance.sqrt() } else { variance }.to_f64())
+    }
+}

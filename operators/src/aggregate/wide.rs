@@ -1,0 +1,203 @@
+//! A two's-complement number of any width: where exact sums go that outgrow 128 bits.
+//!
+//! Limb `i` weighs `2^(64 * (low + i))`; limbs grow at both ends as terms need them, so a sum of
+//! values of similar size takes a few limbs and one over the whole range of f64 takes 34 (squares:
+//! 68). This is a superaccumulator in the sense of Kulisch: no term is ever rounded.
+
+use super::exact_sum::Rounded;
+
+/// An exact dyadic number.
+#[derive(Clone, Debug)]
+pub struct Wide {
+    /// The weight of the first limb is `2^(64 * low)`.
+    low: i32,
+    /// Least first; the last is pure sign (0 or all ones), so that an addition cannot overflow.
+    limbs: Vec<u64>,
+}
+
+impl Default for Wide {
+    fn default() -> Wide {
+        Wide { low: 0, limbs: vec![0] }
+    }
+}
+
+impl Wide {
+    /// `m * 2^e`
+    pub fn new(m: i128, e: i32) -> Wide {
+        let mut wide = Wide::default();
+        wide.add(m, e);
+        wide
+    }
+
+    /// Adds `m * 2^e`. Cost: four limbs and the length of a carry.
+    pub fn add(&mut self, m: i128, e: i32) {
+        if m == 0 {
+            return;
+        }
+        let (limb, shift) = (e.div_euclid(64), e.rem_euclid(64) as u32);
+        let bottom = (m as u128) << shift;
+        let top = if shift == 0 { m >> 127 } else { m >> (128 - shift) };
+        let term = [bottom as u64, (bottom >> 64) as u64, top as u64];
+        let fill = (m >> 127) as u64;
+        let start = self.reserve(limb, limb + 3);
+        let mut carry = false;
+        for (i, limb) in self.limbs[start..].iter_mut().enumerate() {
+            let add = term.get(i).copied().unwrap_or(fill);
+            (*limb, carry) = limb.carrying_sum(add, carry);
+            // Beyond the term, adding 0, or -1 and a carry, changes nothing further up.
+            if i >= 2 && carry == (fill != 0) {
+                break;
+            }
+        }
+        self.extend_sign();
+    }
+
+    /// Subtracts another.
+    pub fn subtract(&mut self, other: &Wide) {
+        let start = self.reserve(other.low, other.low + other.limbs.len() as i32);
+        let fill = other.sign();
+        let mut carry = true;
+        for (i, limb) in self.limbs[start..].iter_mut().enumerate() {
+            let sub = other.limbs.get(i).copied().unwrap_or(fill);
+            (*limb, carry) = limb.carrying_sum(!sub, carry);
+        }
+        self.extend_sign();
+    }
+
+    /// The product with a count.
+    pub fn times(&self, n: u64) -> Wide {
+        let negative = self.sign() != 0;
+        let mut product = Wide { low: self.low, limbs: multiply(&self.magnitude(), &[n]) };
+        if negative {
+            let positive = std::mem::take(&mut product);
+            product.subtract(&positive);
+        }
+        product
+    }
+
+    /// The square.
+    pub fn square(&self) -> Wide {
+        let magnitude = self.magnitude();
+        Wide { low: 2 * self.low, limbs: multiply(&magnitude, &magnitude) }
+    }
+
+    /// Whether it is exactly zero.
+    pub fn is_zero(&self) -> bool {
+        self.limbs.iter().all(|&limb| limb == 0)
+    }
+
+    /// The number as `m * 2^e`, if 100 bits hold it: few enough to go on in 128.
+    pub fn narrow(&self) -> Option<(i128, i32)> {
+        let Some(first) = self.first() else { return Some((0, 0)) };
+        let last = (first..self.limbs.len()).rev().find(|&i| self.magnitude_at(first, i) != 0)?;
+        let zeros = self.limbs[first].trailing_zeros();
+        let bits =
+            64 * (last - first + 1) as u32 - self.magnitude_at(first, last).leading_zeros() - zeros;
+        if bits > 100 {
+            return None;
+        }
+        let m = (first..=last).fold(0u128, |m, i| {
+            let (limb, at) = (u128::from(self.magnitude_at(first, i)), 64 * (i - first) as u32);
+            m | if at >= zeros { limb << (at - zeros) } else { limb >> (zeros - at) }
+        }) as i128;
+        let e = 64 * (self.low + first as i32) + zeros as i32;
+        Some((if self.sign() == 0 { m } else { -m }, e))
+    }
+
+    /// The nearest number of 53 bits, ties to even.
+    pub fn rounded(&self) -> Rounded {
+        let Some(first) = self.first() else { return Rounded::ZERO };
+        let limb = |i: usize| if i < first { 0 } else { self.magnitude_at(first, i) };
+        let last = (first..self.limbs.len()).rev().find(|&i| limb(i) != 0).unwrap_or(first);
+        let shift = limb(last).leading_zeros();
+        let below = if last > 0 { limb(last - 1) } else { 0 };
+        let pair = (u128::from(limb(last)) << 64 | u128::from(below)) << shift;
+        // What lies below 64 bits can only break a tie: one sticky bit stands for all of it.
+        let sticky = pair as u64 != 0 || first + 1 < last;
+        let top = (pair >> 64) as u64 | u64::from(sticky);
+        let mantissa = if self.sign() == 0 { top as f64 } else { -(top as f64) };
+        Rounded { mantissa, exponent: 64 * (self.low + last as i32) - shift as i32 }
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.limbs.capacity() * 8
+    }
+
+    fn sign(&self) -> u64 {
+        self.limbs.last().map_or(0, |&top| (top as i64 >> 63) as u64)
+    }
+
+    /// The first limb that is not 0.
+    fn first(&self) -> Option<usize> {
+        self.limbs.iter().position(|&limb| limb != 0)
+    }
+
+    /// Limb `i` of the absolute value, where `first <= i` is the first that is not 0.
+    fn magnitude_at(&self, first: usize, i: usize) -> u64 {
+        match (self.sign(), i == first) {
+            (0, _) => self.limbs[i],
+            (_, true) => self.limbs[i].wrapping_neg(),
+            (_, false) => !self.limbs[i],
+        }
+    }
+
+    fn magnitude(&self) -> Vec<u64> {
+        let first = self.first().unwrap_or(self.limbs.len());
+        (0..self.limbs.len())
+            .map(|i| if i < first { 0 } else { self.magnitude_at(first, i) })
+            .collect()
+    }
+
+    /// Makes room for limbs `from..to` below the sign; returns where `from` stands.
+    fn reserve(&mut self, from: i32, to: i32) -> usize {
+        if self.limbs.len() == 1 && self.limbs[0] == 0 {
+            self.low = from;
+        }
+        if from < self.low {
+            let missing = (self.low - from) as usize;
+            self.limbs.splice(0..0, std::iter::repeat_n(0, missing));
+            self.low = from;
+        }
+        let needed = (to - self.low) as usize + 1;
+        if self.limbs.len() < needed {
+            let sign = self.sign();
+            self.limbs.resize(needed, sign);
+        }
+        (from - self.low) as usize
+    }
+
+    fn extend_sign(&mut self) {
+        let sign = self.sign();
+        if self.limbs.last() != Some(&sign) {
+            self.limbs.push(sign);
+        }
+    }
+}
+
+trait CarryingSum: Sized {
+    fn carrying_sum(self, other: Self, carry: bool) -> (Self, bool);
+}
+
+impl CarryingSum for u64 {
+    fn carrying_sum(self, other: u64, carry: bool) -> (u64, bool) {
+        let (sum, first) = self.overflowing_add(other);
+        let (sum, second) = sum.overflowing_add(u64::from(carry));
+        (sum, first | second)
+    }
+}
+
+/// The product of two magnitudes, with a limb of sign on top.
+fn multiply(a: &[u64], b: &[u64]) -> Vec<u64> {
+    let mut product = vec![0u64; a.len() + b.len() + 1];
+    for (i, &x) in a.iter().enumerate().filter(|(_, x)| **x != 0) {
+        let mut carry = 0u128;
+        for (j, &y) in b.iter().enumerate() {
+            let sum = u128::from(x) * u128::from(y) + u128::from(product[i + j]) + carry;
+            product[i + j] = sum as u64;
+            carry = sum >> 64;
+        }
+        product[i + b.len()] = carry as u64;
+    }
+    product
+}

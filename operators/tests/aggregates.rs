@@ -1,0 +1,229 @@
+//! The laws of aggregates, over the list: whoever adds one, adds its definition in `naive` and no more.
+
+mod naive;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use naive::{Built, agrees, evaluate, every_call, same};
+use proptest::prelude::*;
+use tidemill_config::plan::Frame;
+use tidemill_operators::aggregate::{AGGREGATES, Call};
+use tidemill_operators::window::{Group, Output, Store};
+use tidemill_types::{DataType, Id, Key, Value};
+
+/// Those that read rows by position depend on their order; no others do.
+const ORDERED: [&str; 3] = ["first_value", "last_value", "lag"];
+
+fn inputs() -> Vec<Option<DataType>> {
+    std::iter::once(None).chain(DataType::ALL.map(Some)).collect()
+}
+
+fn store(call: Built) -> (Store, impl Fn(&Value) -> [Value; 1]) {
+    let column = call.input.map(|_| 0);
+    let output = Output {
+        frame: Frame::Lifetime,
+        column,
+        filter: None,
+        aggregate: Arc::from(call.aggregate),
+    };
+    (Store::new(Group { own_stream: false, outputs: vec![output] }), |v: &Value| [v.clone()])
+}
+
+fn read(store: &mut Store, time: i64) -> Value {
+    let mut out = Vec::new();
+    store.read(Some(Key::GLOBAL), time, &Id::Int(0), &mut out);
+    out.pop().expect("one output, one value")
+}
+
+/// The value of a type that stands for `n`; 0 is NULL.
+fn value(data_type: Option<DataType>, n: i32) -> Value {
+    match (data_type, n) {
+        (_, 0) => Value::Null,
+        (Some(DataType::Bool), _) => Value::Bool(n % 2 == 0),
+        (Some(DataType::String), _) => Value::Text(format!("{:03}", n.unsigned_abs() % 300).into()),
+        (Some(DataType::Float64), 1..=2) => Value::Float([f64::INFINITY, f64::NAN][n as usize - 1]),
+        (Some(DataType::Float64), -1) => Value::Float(f64::NEG_INFINITY),
+        (Some(DataType::Float64), _) => Value::Float(f64::from(n) / 64.0),
+        (_, 1) => Value::Int(i64::MAX),
+        (_, -1) => Value::Int(i64::MIN),
+        _ => Value::Int(i64::from(n)),
+    }
+}
+
+/// Numbers that stand for values: few special ones, or none, or NULL only.
+fn numbers() -> impl Strategy<Value = Vec<i32>> {
+    prop_oneof![
+        4 => prop::collection::vec(prop_oneof![9 => 3..5_000i32, 1 => -5..5i32], 0..40),
+        4 => prop::collection::vec(-5_000..-2i32, 0..40),
+        1 => prop::collection::vec(Just(0), 0..5),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// By definition; whatever was read in between; whatever was there and went again.
+    #[test]
+    fn equals_its_definition_and_forgets_without_a_trace(
+        kept in numbers(), gone in numbers(), stops in any::<u64>()
+    ) {
+        for call in every_call(&inputs()) {
+            let (title, input, name) = (call.title(), call.input, call.name);
+            let kept: Vec<Value> = kept.iter().map(|&n| value(input, n)).collect();
+            let wants: Vec<Value> = (0..=kept.len()).map(|n| evaluate(&call, &kept[..n])).collect();
+            let (mut store, row) = store(call);
+            prop_assert!(same(&read(&mut store, 0), &wants[0]), "{title} over nothing");
+            for (i, v) in kept.iter().enumerate() {
+                store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row(v));
+                if stops >> (i % 64) & 1 == 1 {
+                    let (got, want) = (read(&mut store, i as i64), &wants[i + 1]);
+                    prop_assert!(agrees(name, &got, want), "{title}: {got:?}, by definition {want:?}");
+                }
+            }
+            let before = read(&mut store, 100);
+            prop_assert!(agrees(name, &before, &wants[kept.len()]), "{title}: {before:?}");
+            for (i, &n) in gone.iter().enumerate() {
+                store.insert(Key::GLOBAL, 20, &Id::Int(i as i64), &row(&value(input, n)));
+            }
+            read(&mut store, 100);
+            for (i, &n) in gone.iter().enumerate().rev() {
+                prop_assert!(store.retract(Key::GLOBAL, 20, &Id::Int(i as i64), &row(&value(input, n))));
+            }
+            prop_assert!(same(&read(&mut store, 100), &before), "{title} after retraction");
+            for (i, v) in kept.iter().enumerate() {
+                prop_assert!(store.retract(Key::GLOBAL, i as i64, &Id::Int(0), &row(v)));
+            }
+            prop_assert!(same(&read(&mut store, 100), &wants[0]), "{title} when all is gone");
+        }
+    }
+
+    /// The order of arrival never shows; the order of event time only in what reads by position.
+    #[test]
+    fn order_does_not_show(numbers in numbers(), multiplier in 0..1_000u64) {
+        for call in every_call(&inputs()) {
+            let (title, input, name) = (call.title(), call.input, call.name);
+            let aggregate: Arc<dyn tidemill_operators::aggregate::Aggregate> = Arc::from(call.aggregate);
+            let column = input.map(|_| 0);
+            let group = || Group {
+                own_stream: true,
+                outputs: vec![Output { frame: Frame::Lifetime, column, filter: None, aggregate: aggregate.clone() }],
+            };
+            let mut shuffled: Vec<(usize, i32)> = numbers.iter().copied().enumerate().collect();
+            shuffled.sort_by_key(|(i, _)| (*i as u64 + 1).wrapping_mul(2 * multiplier + 1) % 41);
+            let [mut in_order, mut arrived_late, mut other_times] = [(); 3].map(|()| Store::new(group()));
+            for (i, &n) in numbers.iter().enumerate() {
+                in_order.insert(Key::GLOBAL, i as i64, &Id::Int(0), &[value(input, n)]);
+                let (place, n) = shuffled[i];
+                arrived_late.insert(Key::GLOBAL, place as i64, &Id::Int(0), &[value(input, n)]);
+                other_times.insert(Key::GLOBAL, i as i64, &Id::Int(0), &[value(input, n)]);
+                read(&mut arrived_late, 20);
+            }
+            let want = read(&mut in_order, 100);
+            prop_assert!(same(&read(&mut arrived_late, 100), &want), "{title}");
+            if !ORDERED.contains(&name) {
+                prop_assert!(same(&read(&mut other_times, 100), &want), "{title}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_of_both_signs_give_one_minimum() {
+    for (name, order) in [("min", [-0.0, 0.0]), ("max", [0.0, -0.0]), ("sum", [-0.0, -0.0])] {
+        let call =
+            every_call(&[Some(DataType::Float64)]).into_iter().find(|c| c.name == name).unwrap();
+        let (mut store, row) = store(call);
+        for (i, x) in order.into_iter().enumerate() {
+            store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row(&Value::Float(x)));
+        }
+        assert!(same(&read(&mut store, 9), &Value::Float(0.0)), "{name}");
+    }
+}
+
+#[test]
+fn a_variance_far_from_zero_keeps_its_digits() {
+    // 0, 1, 2, 3, 4 shifted by a billion: the textbook formula loses all digits here.
+    let call =
+        every_call(&[Some(DataType::Float64)]).into_iter().find(|c| c.name == "var_samp").unwrap();
+    let (mut store, row) = store(call);
+    for i in 0..5 {
+        store.insert(Key::GLOBAL, i, &Id::Int(0), &row(&Value::Float(1e9 + i as f64)));
+    }
+    assert!(same(&read(&mut store, 9), &Value::Float(2.5)));
+}
+
+#[test]
+fn names_are_unique_and_summed_up() {
+    let mut names = BTreeSet::new();
+    for entry in AGGREGATES {
+        for name in std::iter::once(&entry.name).chain(entry.aliases) {
+            assert!(names.insert(*name), "{name} is there twice");
+            assert_eq!(*name, name.to_lowercase());
+        }
+        assert!(!entry.summary.is_empty() && !entry.summary.contains('\n'), "{}", entry.name);
+    }
+}
+
+#[test]
+fn what_is_built_has_the_type_it_says() {
+    for call in every_call(&inputs()) {
+        let (title, output, input) = (call.title(), call.aggregate.output(), call.input);
+        let (mut store, row) = store(call);
+        store.insert(Key::GLOBAL, 0, &Id::Int(0), &row(&value(input, 8)));
+        store.insert(Key::GLOBAL, 1, &Id::Int(0), &row(&value(input, 9)));
+        store.insert(Key::GLOBAL, 2, &Id::Int(0), &row(&value(input, 10)));
+        let fits = match read(&mut store, 9) {
+            Value::Bool(_) => output == DataType::Bool,
+            Value::Int(_) => [DataType::Int64, DataType::Timestamp].contains(&output),
+            Value::Float(_) => output == DataType::Float64,
+            Value::Text(_) => output == DataType::String,
+            Value::Null => false,
+        };
+        assert!(fits, "{title} says {output}");
+    }
+}
+
+#[test]
+fn refusals_say_what_is_accepted_and_what_was_found() {
+    let refusal = |name: &str, distinct: bool, input: Option<DataType>, constants: &[Value]| {
+        let entry = AGGREGATES.iter().find(|e| e.name == name).expect("listed");
+        match (entry.build)(&Call { name, distinct, input, constants }) {
+            Ok(_) => panic!("{name} was built"),
+            Err(message) => message,
+        }
+    };
+    let float = Some(DataType::Float64);
+    assert_eq!(
+        refusal("sum", false, Some(DataType::String), &[]),
+        "sum takes a column of type int64, float64 or bool; found string"
+    );
+    assert_eq!(
+        refusal("median", false, Some(DataType::Bool), &[]),
+        "median takes a column of type int64 or float64; found bool"
+    );
+    assert_eq!(
+        refusal("max", false, None, &[]),
+        "max takes a column of type bool, int64, float64, string or timestamp; found no column"
+    );
+    assert_eq!(refusal("avg", true, float, &[]), "avg does not take DISTINCT; count does");
+    assert_eq!(refusal("count", true, None, &[]), "count(distinct ...) takes a column; found *");
+    assert_eq!(
+        refusal("stddev_pop", false, float, &[Value::Int(1)]),
+        "stddev_pop takes 1 argument; found 2"
+    );
+    for q in
+        [Value::Float(1.5), Value::Float(f64::NAN), Value::Int(-1), Value::Bool(true), Value::Null]
+    {
+        let message = refusal("quantile", false, float, std::slice::from_ref(&q));
+        assert_eq!(message, format!("quantile takes a share from 0 to 1; found {q:?}"));
+    }
+    assert_eq!(refusal("quantile", false, float, &[]), "quantile takes 2 arguments; found 1");
+    for n in [Value::Int(-1), Value::Float(1.0), Value::Null] {
+        let message = refusal("lag", false, float, std::slice::from_ref(&n));
+        assert_eq!(
+            message,
+            format!("lag goes back a whole number of rows, 0 or more; found {n:?}")
+        );
+    }
+}
