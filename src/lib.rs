@@ -1,1 +1,5 @@
 //! x
+
+pub mod journal;
+pub mod models;
+pub mod observe;
