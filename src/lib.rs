@@ -3,3 +3,4 @@
 pub mod journal;
 pub mod models;
 pub mod observe;
+pub mod serve;

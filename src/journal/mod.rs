@@ -58,7 +58,8 @@ impl Journal {
         std::fs::create_dir_all(folder).map_err(context)?;
         let lock = lock(folder)?;
         let mut reader = records(folder)?;
-        let history = reader.by_ref().map(|e| e.map(|e| e.record)).collect::<Result<Vec<_>, _>>()?;
+        let history =
+            reader.by_ref().map(|e| e.map(|e| e.record)).collect::<Result<Vec<_>, _>>()?;
         let path = match reader.files.last() {
             Some(path) => path.clone(),
             None => folder.join(read::file_name(0)),
@@ -151,7 +152,10 @@ impl Journal {
             .help("restart the run: it goes on from what is on the disk"))
     }
 
-    fn guarded(&mut self, work: impl FnOnce(&mut Journal) -> Result<(), Error>) -> Result<(), Error> {
+    fn guarded(
+        &mut self,
+        work: impl FnOnce(&mut Journal) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let done = work(self);
         self.failed = done.is_err();
         done
@@ -186,11 +190,10 @@ fn lock(folder: &Path) -> Result<File, Error> {
     let file = file.map_err(|e| at(&path, "open", e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::user(format!(
-            "another process is writing the journal {}",
-            folder.display()
-        ))
-        .help("stop the other run, or give this one its own output folder")),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::user(format!("another process is writing the journal {}", folder.display()))
+                .help("stop the other run, or give this one its own output folder"))
+        }
         Err(TryLockError::Error(e)) => Err(at(&path, "lock", e)),
     }
 }

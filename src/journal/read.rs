@@ -131,7 +131,8 @@ impl Records {
         let Some(whole) = bytes.strip_suffix(b"\n") else {
             return self.unfinished(&bytes).map(|()| None);
         };
-        let (record, hash) = line::check(self.n, &self.hash, whole).map_err(|why| self.error(&why))?;
+        let (record, hash) =
+            line::check(self.n, &self.hash, whole).map_err(|why| self.error(&why))?;
         let record: Record = serde_json::from_slice(record)
             .map_err(|e| self.error(&format!("this build cannot read its record: {e}")))?;
         self.check_header(&record)?;
@@ -189,10 +190,12 @@ impl Records {
     fn error(&self, why: &str) -> Error {
         let path = self.path().display();
         let (line, byte) = (self.at.line + 1, self.at.byte);
-        Error::external(format!("the journal {path} is broken at line {line}: {why}")).help(format!(
-            "restore the file from a backup; or give up this line and all after it with \
+        Error::external(format!("the journal {path} is broken at line {line}: {why}")).help(
+            format!(
+                "restore the file from a backup; or give up this line and all after it with \
              `truncate -s {byte} {path}`, removing later files of that folder"
-        ))
+            ),
+        )
     }
 }
 

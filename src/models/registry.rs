@@ -50,7 +50,8 @@ impl Registry {
     pub fn register(&self, version: &ModelVersion) -> Result<(), Error> {
         self.artifact(&version.model, &version.artifact)?;
         let path = self.manifest_path(&version.model, version.version)?;
-        let mut text = serde_json::to_vec_pretty(version).map_err(|e| Error::internal(e.to_string()))?;
+        let mut text =
+            serde_json::to_vec_pretty(version).map_err(|e| Error::internal(e.to_string()))?;
         text.push(b'\n');
         if write_whole(&path, &text, Existing::Keep)? {
             return Ok(());
@@ -123,7 +124,8 @@ impl Registry {
             Error::external(format!("the manifest {} is broken: {why}", path.display()))
                 .help("restore the file from a backup")
         };
-        let manifest: ModelVersion = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
+        let manifest: ModelVersion =
+            serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
         if manifest.model != model || manifest.version != version {
             return Err(broken(format!("it is of {} {}", manifest.model, manifest.version)));
         }
@@ -257,7 +259,8 @@ mod tests {
     fn a_version_never_changes() {
         let folder = tempfile::tempdir().expect("folder");
         let registry = Registry::open(folder.path()).expect("opens");
-        let (a, b) = (registry.put("trees", b"a").expect("a"), registry.put("trees", b"b").expect("b"));
+        let (a, b) =
+            (registry.put("trees", b"a").expect("a"), registry.put("trees", b"b").expect("b"));
         registry.register(&version(1, &a)).expect("registers");
         let error = registry.register(&version(1, &b)).expect_err("another").message;
         assert!(error.contains("already registered"), "{error}");

@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_the_users() {
-        let error = subscriber(LogFormat::Text, "tidemill=loud", false, io::sink).err().expect("bad");
+        let error =
+            subscriber(LogFormat::Text, "tidemill=loud", false, io::sink).err().expect("bad");
         assert_eq!(error.exit_code(), 78);
         assert!(error.to_string().contains(VARIABLE), "{error}");
     }

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry, TextEncoder,
 };
 use tidemill_types::{Error, Micros};
 
@@ -19,7 +19,8 @@ use tidemill_types::{Error, Micros};
 pub const SERIES_LIMIT: usize = 1_000;
 const OTHER: &str = "other";
 const TRAINING_SECONDS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0];
-const REQUEST_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 /// Every metric of a run. All methods may be called from any thread; each costs about 100 ns, so they
 /// are called per batch and not per row.
@@ -101,13 +102,21 @@ impl Metrics {
             )?,
             epochs: of.counter("epochs_total", "Epochs completed.")?,
             scores: of.counters("scores_total", "Rows scored.", &["model", "degraded"])?,
-            score_mean: of.gauges("score_mean_ratio", "Mean score over recent rows.", &["model"])?,
+            score_mean: of.gauges(
+                "score_mean_ratio",
+                "Mean score over recent rows.",
+                &["model"],
+            )?,
             log_loss: of.gauges(
                 "log_loss_nats",
                 "Log loss over recently labelled rows, by who scored them.",
                 &["contender"],
             )?,
-            labels: of.counters("labels_total", "How the wait for labels ended.", &["label", "outcome"])?,
+            labels: of.counters(
+                "labels_total",
+                "How the wait for labels ended.",
+                &["label", "outcome"],
+            )?,
             labels_pending: of.gauge("labels_pending", "Rows whose label is awaited.")?,
             drift: of.gauges(
                 "drift_statistic",
@@ -124,7 +133,11 @@ impl Metrics {
                 TRAINING_SECONDS,
             )?,
             promotions: of.counters("promotions_total", "Versions that took over.", &["model"])?,
-            refusals: of.counters("refusals_total", "Versions that the gate turned away.", &["model"])?,
+            refusals: of.counters(
+                "refusals_total",
+                "Versions that the gate turned away.",
+                &["model"],
+            )?,
             resident_memory: of.gauge("resident_memory_bytes", "Memory of the process in RAM.")?,
             requests: of.counters("http_requests_total", "HTTP requests.", &["route", "code"])?,
             request_seconds: of.histograms(
@@ -288,8 +301,12 @@ struct Families {
 }
 
 impl Families {
-    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> Result<C, Error> {
-        let internal = |e: prometheus::Error| Error::internal(format!("a metric cannot be made: {e}"));
+    fn register<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> Result<C, Error> {
+        let internal =
+            |e: prometheus::Error| Error::internal(format!("a metric cannot be made: {e}"));
         let collector = made.map_err(internal)?;
         self.registry.register(Box::new(collector.clone())).map_err(internal)?;
         Ok(collector)
@@ -310,7 +327,12 @@ impl Families {
         self.register(Gauge::with_opts(opts(name, help)))
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<Limited<IntCounterVec>, Error> {
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<Limited<IntCounterVec>, Error> {
         self.family(IntCounterVec::new(opts(name, help), labels))
     }
 
@@ -375,7 +397,14 @@ mod tests {
     /// promtool's rules (`check metrics`), as they are documented, over the text format.
     fn lint(text: &str) -> Vec<String> {
         const NOT_BASE: [&str; 9] = [
-            "_milliseconds", "_ms", "_microseconds", "_minutes", "_hours", "_kilobytes", "_megabytes", "_percent",
+            "_milliseconds",
+            "_ms",
+            "_microseconds",
+            "_minutes",
+            "_hours",
+            "_kilobytes",
+            "_megabytes",
+            "_percent",
             "_celcius",
         ];
         let mut found = Vec::new();
@@ -384,7 +413,9 @@ mod tests {
         for line in text.lines() {
             let words: Vec<&str> = line.splitn(4, ' ').collect();
             match words.as_slice() {
-                ["#", "HELP", name, help] if !help.is_empty() => _ = helped.insert(name.to_string()),
+                ["#", "HELP", name, help] if !help.is_empty() => {
+                    _ = helped.insert(name.to_string())
+                }
                 ["#", "TYPE", name, kind] => _ = kinds.insert(name.to_string(), kind.to_string()),
                 _ => (),
             }
@@ -396,11 +427,20 @@ mod tests {
                 }
             };
             say(!helped.contains(name), "no help");
-            say((kind == "counter") != name.ends_with("_total"), "counters, and only they, end in _total");
+            say(
+                (kind == "counter") != name.ends_with("_total"),
+                "counters, and only they, end in _total",
+            );
             say(NOT_BASE.iter().any(|unit| name.contains(unit)), "not a base unit");
             say(name.contains(kind.as_str()), "the name says the type");
-            say(["_bucket", "_count", "_sum"].iter().any(|s| name.ends_with(s)), "a reserved ending");
-            say(name.contains(':') || name.chars().any(|c| c.is_ascii_uppercase()), "not snake case");
+            say(
+                ["_bucket", "_count", "_sum"].iter().any(|s| name.ends_with(s)),
+                "a reserved ending",
+            );
+            say(
+                name.contains(':') || name.chars().any(|c| c.is_ascii_uppercase()),
+                "not snake case",
+            );
             say(!name.starts_with("tidemill_"), "not our prefix");
         }
         found
@@ -445,7 +485,8 @@ mod tests {
         let series: Vec<&str> =
             text.lines().filter(|l| l.starts_with("tidemill_dead_letters_total")).collect();
         assert_eq!(series.len(), SERIES_LIMIT);
-        let sum: u64 = series.iter().filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+        let sum: u64 =
+            series.iter().filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum();
         assert_eq!(sum, 2 * SERIES_LIMIT as u64);
     }
 

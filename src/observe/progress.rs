@@ -142,7 +142,8 @@ impl ProgressBar {
 
     fn show(&mut self, progress: &Progress) {
         if self.display == Display::Lines {
-            let share = progress.share().map_or(String::new(), |s| format!("{:3.0} %  ", s * 100.0));
+            let share =
+                progress.share().map_or(String::new(), |s| format!("{:3.0} %  ", s * 100.0));
             let line = format!("{share}{}\n", progress.line());
             // A closed standard error must not stop a run.
             let _ = self.screen.suspend(|| std::io::stderr().write_all(line.as_bytes()));
@@ -177,7 +178,11 @@ fn style(bounded: bool) -> ProgressStyle {
 }
 
 fn template(bounded: bool) -> &'static str {
-    if bounded { "{bar:24.cyan/dim} {percent:>3} %  {wide_msg}" } else { "{spinner:.cyan} {wide_msg}" }
+    if bounded {
+        "{bar:24.cyan/dim} {percent:>3} %  {wide_msg}"
+    } else {
+        "{spinner:.cyan} {wide_msg}"
+    }
 }
 
 #[cfg(test)]
@@ -222,7 +227,9 @@ mod tests {
         let start = Instant::now();
         assert!(bar.due(start));
         bar.shown = Some(start);
-        assert!(!bar.due(start + Duration::from_secs(9)) && bar.due(start + Duration::from_secs(10)));
+        assert!(
+            !bar.due(start + Duration::from_secs(9)) && bar.due(start + Duration::from_secs(10))
+        );
         assert!(!ProgressBar::new(Display::None, &Screen::default()).due(start));
     }
 

@@ -167,7 +167,11 @@ impl Summary {
         }
         if !self.contenders.is_empty() {
             out += "\nLOG LOSS (lower is better)\n";
-            out += &self.quality_table(|q| q.log_loss.map(|l| format!("{l:.4}")), f64::lt, |q| q.log_loss);
+            out += &self.quality_table(
+                |q| q.log_loss.map(|l| format!("{l:.4}")),
+                f64::lt,
+                |q| q.log_loss,
+            );
             out += "\nAUC (higher is better)\n";
             out += &self.quality_table(|q| q.auc.map(|a| format!("{a:.4}")), f64::gt, |q| q.auc);
             out += "* the best of its row\n";
@@ -244,7 +248,11 @@ impl Summary {
                 let mut cells = vec![clip(name, 18), thousands(rows)];
                 cells.extend(contenders.iter().map(|contender| {
                     let quality = contender.over(span).copied().unwrap_or_default();
-                    let mark = if value(&quality).is_some() && value(&quality) == best(span) { "*" } else { " " };
+                    let mark = if value(&quality).is_some() && value(&quality) == best(span) {
+                        "*"
+                    } else {
+                        " "
+                    };
                     show(&quality).map_or("- ".into(), |text| text + mark)
                 }));
                 cells
@@ -322,7 +330,8 @@ impl<'a> Table<'a> {
     fn rows(&self, rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let rows: Vec<Vec<String>> = rows.into_iter().collect();
         let width = |column: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            let cells =
+                rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
             cells.max().unwrap_or(0).max(self.columns[column].0.chars().count())
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
@@ -352,7 +361,10 @@ pub(crate) mod tests {
         let time = |text: &str| from_rfc3339(text).expect("a time");
         let spans: Vec<Span> = (2..=12)
             .map(|month| (format!("2013-{month:02}"), month, 1, month + 1, 1))
-            .chain([("5 Feb to 30 Jun".into(), 2, 5, 7, 1), ("1 Jul to 31 Dec".into(), 7, 1, 13, 1)])
+            .chain([
+                ("5 Feb to 30 Jun".into(), 2, 5, 7, 1),
+                ("1 Jul to 31 Dec".into(), 7, 1, 13, 1),
+            ])
             .map(|(name, from_month, from_day, to_month, to_day)| {
                 let year = if to_month > 12 { 2014 } else { 2013 };
                 let to_month = (to_month - 1) % 12 + 1;
@@ -427,7 +439,9 @@ pub(crate) mod tests {
             assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
             assert_eq!(line, line.trim_end());
         }
-        for wanted in ["689,987", "2013-02-05 to", "15\n", "812.0 MiB", "base rate", "5 Feb to 30 Jun"] {
+        for wanted in
+            ["689,987", "2013-02-05 to", "15\n", "812.0 MiB", "base rate", "5 Feb to 30 Jun"]
+        {
             assert!(table.contains(wanted) || wanted.contains(" to"), "{wanted}\n{table}");
         }
     }
@@ -435,7 +449,8 @@ pub(crate) mod tests {
     #[test]
     fn the_best_of_a_row_is_marked_once() {
         let table = sample().table();
-        let losses = table.split("LOG LOSS").nth(1).and_then(|t| t.split("AUC").next()).expect("there");
+        let losses =
+            table.split("LOG LOSS").nth(1).and_then(|t| t.split("AUC").next()).expect("there");
         assert_eq!(losses.matches('*').count(), sample().spans.len() + 1, "{losses}");
         assert!(losses.contains("0.4391*"), "{losses}");
     }
