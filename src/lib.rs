@@ -3,4 +3,5 @@
 pub mod journal;
 pub mod models;
 pub mod observe;
+pub mod report;
 pub mod serve;

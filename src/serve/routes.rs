@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -60,7 +60,7 @@ pub(super) fn router(options: &Options, scorer: Arc<dyn Scorer>, metrics: Arc<Me
 
 /// Bounds the time of a request and counts it, under the template of its route.
 async fn observed(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = template(request.uri().path());
     let begun = Instant::now();
     let response = match tokio::time::timeout(shared.timeout, next.run(request)).await {
         Ok(response) => response,
@@ -69,9 +69,38 @@ async fn observed(State(shared): State<Shared>, request: Request, next: Next) ->
             Failure::new(StatusCode::GATEWAY_TIMEOUT, message).into_response()
         }
     };
-    let route = route.as_deref().unwrap_or("unknown");
     shared.metrics.request(route, response.status().as_u16(), begun.elapsed().as_secs_f64());
     response
+}
+
+/// The template of the route that a path takes: what is counted must not grow with what clients send.
+fn template(path: &str) -> &'static str {
+    const PLAIN: [&str; 7] = [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/repository/index",
+    ];
+    if let Some(plain) = PLAIN.into_iter().find(|plain| *plain == path) {
+        return plain;
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["v2", "models", _] => "/v2/models/{model}",
+        ["v2", "models", _, "ready"] => "/v2/models/{model}/ready",
+        ["v2", "models", _, "infer"] => "/v2/models/{model}/infer",
+        ["v2", "models", _, "versions", _] => "/v2/models/{model}/versions/{version}",
+        ["v2", "models", _, "versions", _, "ready"] => {
+            "/v2/models/{model}/versions/{version}/ready"
+        }
+        ["v2", "models", _, "versions", _, "infer"] => {
+            "/v2/models/{model}/versions/{version}/infer"
+        }
+        _ => "unknown",
+    }
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
