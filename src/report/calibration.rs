@@ -4,11 +4,11 @@ use super::svg::{Anchor, Svg};
 use super::{Bin, Calibration};
 use crate::observe::thousands;
 
-const SIZE: f64 = 230.0;
-const LEFT: f64 = 34.0;
+const SIZE: f64 = 190.0;
+const LEFT: f64 = 30.0;
 const PLOT: f64 = SIZE - LEFT - 8.0;
 /// The histogram under the plot.
-const COUNTS: f64 = 46.0;
+const COUNTS: f64 = 40.0;
 
 /// Draws one contender's bins in a small square of its own.
 pub fn draw(calibration: &Calibration, colour: usize) -> String {

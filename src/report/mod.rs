@@ -174,15 +174,14 @@ impl Report {
     }
 }
 
-/// A statistic with three significant digits or so.
+/// A statistic with about three significant digits, without zeros at the end.
 fn number(value: f64) -> String {
-    match value.abs() {
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        v if v >= 1.0 => format!("{value:.2}"),
-        _ => {
-            let text = format!("{value:.4}");
-            text.trim_end_matches('0').trim_end_matches('.').into()
-        }
-    }
+    let decimals = match value.abs() {
+        v if v >= 100.0 => return format!("{value:.0}"),
+        v if v >= 10.0 => 1,
+        v if v >= 1.0 => 2,
+        _ => 4,
+    };
+    let text = format!("{value:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
 }

@@ -182,6 +182,11 @@ async fn infer(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<InferResponse>, Failure> {
     let (_, asked) = find(&shared, path)?;
+    let encoding = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+    if let Some(encoding) = encoding {
+        let message = format!("a body encoded as {encoding:?} is not read: send it plain");
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
     let body = body.map_err(|rejection| Failure::new(rejection.status(), rejection.body_text()))?;
     let (json, binary) = split(&headers, &body)?;
     let request: InferRequest = serde_json::from_slice(json)

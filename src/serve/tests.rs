@@ -221,6 +221,14 @@ fn every_error_has_its_code_and_says_why() {
 }
 
 #[test]
+fn a_compressed_body_is_refused_by_name() {
+    let server = start(true, |_, _| ());
+    let (status, text) = send(&server, "POST", INFER, "content-encoding: gzip\r\n", b"\x1f\x8b");
+    assert_eq!(status, 415);
+    assert!(text.contains("gzip"), "{text}");
+}
+
+#[test]
 fn requests_are_counted_by_route() {
     let server = start(true, |_, _| ());
     get(&server, "/v2/models/a");
