@@ -48,7 +48,7 @@ impl Journal {
     /// unfinished last line, left by a crash, is cut off with a warning.
     ///
     /// Fails if another process has it open, or if a line is broken: the error names file, line, reason
-    /// and cure. Cost: reads and hashes everything, about 1 s for 300 MB.
+    /// and cure. Cost: reads, parses and hashes everything, about 7 s for 1 GB or 3.4 million epochs of one partition.
     pub fn open(folder: &Path) -> Result<(Journal, Vec<Record>), Error> {
         Journal::open_rolling_at(folder, ROLL_BYTES)
     }
