@@ -1,0 +1,5 @@
+//! Models at rest: the registry of their versions.
+
+pub mod registry;
+
+pub use registry::Registry;

@@ -1,0 +1,498 @@
+//! Metrics for Prometheus. The rest of the program sees [`Metrics`] and never the crate behind it.
+//!
+//! Names follow Prometheus' rules: base units (seconds, bytes), `_total` on counters and nothing else,
+//! a HELP for each. Labels are names out of the pipeline file, so their number is bounded by it; where a
+//! value might come from data, a family takes at most [`SERIES_LIMIT`] series and counts the rest as
+//! `other`. Model versions are values, not labels: they grow for ever.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry, TextEncoder,
+};
+use tidemill_types::{Error, Micros};
+
+/// A family has at most so many series.
+pub const SERIES_LIMIT: usize = 1_000;
+const OTHER: &str = "other";
+const TRAINING_SECONDS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0];
+const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// Every metric of a run. All methods may be called from any thread; each costs about 100 ns, so they
+/// are called per batch and not per row.
+pub struct Metrics {
+    registry: Registry,
+    source_rows: Limited<IntCounterVec>,
+    dead_letters: Limited<IntCounterVec>,
+    late_rows: Limited<IntCounterVec>,
+    watermark: Limited<GaugeVec>,
+    lag: Limited<GaugeVec>,
+    epochs: IntCounter,
+    scores: Limited<IntCounterVec>,
+    score_mean: Limited<GaugeVec>,
+    log_loss: Limited<GaugeVec>,
+    labels: Limited<IntCounterVec>,
+    labels_pending: Gauge,
+    drift: Limited<GaugeVec>,
+    alerts: Limited<IntCounterVec>,
+    model_version: Limited<GaugeVec>,
+    trainings: Limited<IntCounterVec>,
+    training_seconds: Limited<HistogramVec>,
+    promotions: Limited<IntCounterVec>,
+    refusals: Limited<IntCounterVec>,
+    resident_memory: Gauge,
+    requests: Limited<IntCounterVec>,
+    request_seconds: Limited<HistogramVec>,
+}
+
+/// How the wait for a label ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelOutcome {
+    /// It came in time.
+    Joined,
+    /// None came in time.
+    TimedOut,
+    /// It came after its row had timed out.
+    TooLate,
+    /// It came for a row that nobody knows.
+    Unmatched,
+}
+
+impl LabelOutcome {
+    fn name(self) -> &'static str {
+        match self {
+            LabelOutcome::Joined => "joined",
+            LabelOutcome::TimedOut => "timed_out",
+            LabelOutcome::TooLate => "too_late",
+            LabelOutcome::Unmatched => "unmatched",
+        }
+    }
+}
+
+impl Metrics {
+    /// A new set, all zero.
+    pub fn new(pipeline: &str) -> Result<Metrics, Error> {
+        let of = Families { registry: Registry::new() };
+        of.build_info(pipeline)?;
+        Ok(Metrics {
+            source_rows: of.counters("source_rows_total", "Rows read.", &["source"])?,
+            dead_letters: of.counters(
+                "dead_letters_total",
+                "Records that could not be used.",
+                &["source", "reason"],
+            )?,
+            late_rows: of.counters(
+                "late_rows_total",
+                "Rows later than the lateness of their source allows.",
+                &["source"],
+            )?,
+            watermark: of.gauges(
+                "watermark_timestamp_seconds",
+                "Event time up to which a source is complete, since 1970.",
+                &["source"],
+            )?,
+            lag: of.gauges(
+                "watermark_lag_seconds",
+                "How far the watermark of a live source is behind the wall clock.",
+                &["source"],
+            )?,
+            epochs: of.counter("epochs_total", "Epochs completed.")?,
+            scores: of.counters("scores_total", "Rows scored.", &["model", "degraded"])?,
+            score_mean: of.gauges(
+                "score_mean_ratio",
+                "Mean score over recent rows.",
+                &["model"],
+            )?,
+            log_loss: of.gauges(
+                "log_loss_nats",
+                "Log loss over recently labelled rows, by who scored them.",
+                &["contender"],
+            )?,
+            labels: of.counters(
+                "labels_total",
+                "How the wait for labels ended.",
+                &["label", "outcome"],
+            )?,
+            labels_pending: of.gauge("labels_pending", "Rows whose label is awaited.")?,
+            drift: of.gauges(
+                "drift_statistic",
+                "The last reading of a drift statistic.",
+                &["feature", "detector"],
+            )?,
+            alerts: of.counters("alerts_total", "Drift alerts raised.", &["drift", "level"])?,
+            model_version: of.gauges("model_version", "The version in charge.", &["model"])?,
+            trainings: of.counters("trainings_total", "Trainings ended.", &["model", "outcome"])?,
+            training_seconds: of.histograms(
+                "training_duration_seconds",
+                "Wall time of trainings.",
+                &["model"],
+                TRAINING_SECONDS,
+            )?,
+            promotions: of.counters("promotions_total", "Versions that took over.", &["model"])?,
+            refusals: of.counters(
+                "refusals_total",
+                "Versions that the gate turned away.",
+                &["model"],
+            )?,
+            resident_memory: of.gauge("resident_memory_bytes", "Memory of the process in RAM.")?,
+            requests: of.counters("http_requests_total", "HTTP requests.", &["route", "code"])?,
+            request_seconds: of.histograms(
+                "http_request_duration_seconds",
+                "Time to answer an HTTP request.",
+                &["route"],
+                REQUEST_SECONDS,
+            )?,
+            registry: of.registry,
+        })
+    }
+
+    /// The text that `/metrics` answers, and its content type is [`CONTENT_TYPE`].
+    pub fn text(&self) -> Result<String, Error> {
+        if let Some(bytes) = super::resident_bytes() {
+            self.resident_memory.set(bytes as f64);
+        }
+        let mut text = Vec::with_capacity(1 << 14);
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .map_err(|e| Error::internal(format!("metrics cannot be written: {e}")))?;
+        String::from_utf8(text).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// Rows were read.
+    pub fn source_rows(&self, source: &str, rows: u64) {
+        self.source_rows.add([source], rows);
+    }
+
+    /// Records went to the dead letters.
+    pub fn dead_letters(&self, source: &str, reason: &str, rows: u64) {
+        self.dead_letters.add([source, reason], rows);
+    }
+
+    /// Rows went to the late stream.
+    pub fn late_rows(&self, source: &str, rows: u64) {
+        self.late_rows.add([source], rows);
+    }
+
+    /// A source's watermark moved.
+    pub fn watermark(&self, source: &str, watermark: Micros) {
+        self.watermark.set([source], watermark as f64 / 1e6);
+    }
+
+    /// How far a live source's watermark is behind the wall clock.
+    pub fn watermark_lag(&self, source: &str, seconds: f64) {
+        self.lag.set([source], seconds);
+    }
+
+    /// Epochs were completed.
+    pub fn epochs(&self, epochs: u64) {
+        self.epochs.inc_by(epochs);
+    }
+
+    /// Rows were scored; `degraded` is `no` or the mode that is stamped on them.
+    pub fn scores(&self, model: &str, degraded: Option<&str>, rows: u64) {
+        self.scores.add([model, degraded.unwrap_or("no")], rows);
+    }
+
+    /// The mean score of a model over recent rows.
+    pub fn score_mean(&self, model: &str, mean: f64) {
+        self.score_mean.set([model], mean);
+    }
+
+    /// The log loss over recently labelled rows.
+    pub fn log_loss(&self, contender: &str, loss: f64) {
+        self.log_loss.set([contender], loss);
+    }
+
+    /// Waits for labels ended.
+    pub fn labels(&self, label: &str, outcome: LabelOutcome, rows: u64) {
+        self.labels.add([label, outcome.name()], rows);
+    }
+
+    /// Rows whose label is awaited.
+    pub fn labels_pending(&self, rows: u64) {
+        self.labels_pending.set(rows as f64);
+    }
+
+    /// A detector was read.
+    pub fn drift(&self, feature: &str, detector: &str, statistic: f64) {
+        self.drift.set([feature, detector], statistic);
+    }
+
+    /// An alert was raised.
+    pub fn alert(&self, drift: &str, level: &str) {
+        self.alerts.add([drift, level], 1);
+    }
+
+    /// A version took over.
+    pub fn promotion(&self, model: &str, version: u64) {
+        self.promotions.add([model], 1);
+        self.model_version.set([model], version as f64);
+    }
+
+    /// A version was turned away.
+    pub fn refusal(&self, model: &str) {
+        self.refusals.add([model], 1);
+    }
+
+    /// A training ended after so many seconds.
+    pub fn training(&self, model: &str, succeeded: bool, seconds: f64) {
+        self.trainings.add([model, if succeeded { "trained" } else { "failed" }], 1);
+        self.training_seconds.observe([model], seconds);
+    }
+
+    /// A request was answered; `route` is the route's template, never the path.
+    pub fn request(&self, route: &str, code: u16, seconds: f64) {
+        self.requests.add([route, &code.to_string()], 1);
+        self.request_seconds.observe([route], seconds);
+    }
+}
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// A family of metrics that stops growing at [`SERIES_LIMIT`].
+struct Limited<V> {
+    family: V,
+    series: Mutex<HashSet<String>>,
+}
+
+impl<V> Limited<V> {
+    /// The labels as given, or `other` for each if they would make one series too many.
+    fn admit<'a, const N: usize>(&self, labels: [&'a str; N]) -> [&'a str; N] {
+        // A poisoned lock only means that a thread died while it counted.
+        let mut series = self.series.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = labels.join("\u{1f}");
+        if series.contains(&key) {
+            return labels;
+        }
+        if series.len() >= SERIES_LIMIT - 1 {
+            return [OTHER; N];
+        }
+        series.insert(key);
+        labels
+    }
+}
+
+impl Limited<IntCounterVec> {
+    fn add<const N: usize>(&self, labels: [&str; N], by: u64) {
+        self.family.with_label_values(&self.admit(labels)).inc_by(by);
+    }
+}
+
+impl Limited<GaugeVec> {
+    fn set<const N: usize>(&self, labels: [&str; N], value: f64) {
+        self.family.with_label_values(&self.admit(labels)).set(value);
+    }
+}
+
+impl Limited<HistogramVec> {
+    fn observe<const N: usize>(&self, labels: [&str; N], value: f64) {
+        self.family.with_label_values(&self.admit(labels)).observe(value);
+    }
+}
+
+/// Makes and registers families.
+struct Families {
+    registry: Registry,
+}
+
+impl Families {
+    fn register<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> Result<C, Error> {
+        let internal =
+            |e: prometheus::Error| Error::internal(format!("a metric cannot be made: {e}"));
+        let collector = made.map_err(internal)?;
+        self.registry.register(Box::new(collector.clone())).map_err(internal)?;
+        Ok(collector)
+    }
+
+    fn family<C>(&self, made: prometheus::Result<C>) -> Result<Limited<C>, Error>
+    where
+        C: Collector + Clone + 'static,
+    {
+        Ok(Limited { family: self.register(made)?, series: Mutex::default() })
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.register(IntCounter::with_opts(opts(name, help)))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, Error> {
+        self.register(Gauge::with_opts(opts(name, help)))
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<Limited<IntCounterVec>, Error> {
+        self.family(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<Limited<GaugeVec>, Error> {
+        self.family(GaugeVec::new(opts(name, help), labels))
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<Limited<HistogramVec>, Error> {
+        let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
+        self.family(HistogramVec::new(opts, labels))
+    }
+
+    fn build_info(&self, pipeline: &str) -> Result<(), Error> {
+        let labels = ["version", "cpu", "pipeline"];
+        let help = "What runs; the value is always 1.";
+        let values = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, pipeline];
+        self.gauges("build_info", help, &labels)?.set(values, 1.0);
+        Ok(())
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("tidemill_{name}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn used() -> Metrics {
+        let metrics = Metrics::new("flights").expect("metrics");
+        metrics.source_rows("departures", 10);
+        metrics.dead_letters("departures", "parse", 2);
+        metrics.late_rows("weather", 1);
+        metrics.watermark("weather", 1_500_000);
+        metrics.watermark_lag("weather", 0.5);
+        metrics.epochs(3);
+        metrics.scores("online", None, 7);
+        metrics.scores("online", Some("warming_up"), 1);
+        metrics.score_mean("online", 0.2);
+        metrics.log_loss("served", 0.5);
+        metrics.labels("late", LabelOutcome::Joined, 4);
+        metrics.labels("late", LabelOutcome::TimedOut, 1);
+        metrics.labels_pending(5);
+        metrics.drift("gusts", "psi", 0.11);
+        metrics.alert("features", "drift");
+        metrics.training("trees", true, 2.0);
+        metrics.promotion("trees", 2);
+        metrics.refusal("trees");
+        metrics.request("/metrics", 200, 0.001);
+        metrics
+    }
+
+    /// promtool's rules (`check metrics`), as they are documented, over the text format.
+    fn lint(text: &str) -> Vec<String> {
+        const NOT_BASE: [&str; 9] = [
+            "_milliseconds",
+            "_ms",
+            "_microseconds",
+            "_minutes",
+            "_hours",
+            "_kilobytes",
+            "_megabytes",
+            "_percent",
+            "_celcius",
+        ];
+        let mut found = Vec::new();
+        let mut kinds = BTreeMap::new();
+        let mut helped = std::collections::BTreeSet::new();
+        for line in text.lines() {
+            let words: Vec<&str> = line.splitn(4, ' ').collect();
+            match words.as_slice() {
+                ["#", "HELP", name, help] if !help.is_empty() => {
+                    _ = helped.insert(name.to_string())
+                }
+                ["#", "TYPE", name, kind] => _ = kinds.insert(name.to_string(), kind.to_string()),
+                _ => (),
+            }
+        }
+        for (name, kind) in &kinds {
+            let mut say = |wrong: bool, why: &str| {
+                if wrong {
+                    found.push(format!("{name}: {why}"));
+                }
+            };
+            say(!helped.contains(name), "no help");
+            say(
+                (kind == "counter") != name.ends_with("_total"),
+                "counters, and only they, end in _total",
+            );
+            say(NOT_BASE.iter().any(|unit| name.contains(unit)), "not a base unit");
+            say(name.contains(kind.as_str()), "the name says the type");
+            say(
+                ["_bucket", "_count", "_sum"].iter().any(|s| name.ends_with(s)),
+                "a reserved ending",
+            );
+            say(
+                name.contains(':') || name.chars().any(|c| c.is_ascii_uppercase()),
+                "not snake case",
+            );
+            say(!name.starts_with("tidemill_"), "not our prefix");
+        }
+        found
+    }
+
+    #[test]
+    fn names_obey_promtool() {
+        let text = used().text().expect("text");
+        assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
+        assert_eq!(text.matches("# TYPE").count(), 22);
+        let bad = "# TYPE x_ms counter\n# HELP tidemill_gauge h\n# TYPE tidemill_gauge gauge\n";
+        assert_eq!(lint(bad).len(), 5, "{:?}", lint(bad));
+    }
+
+    #[test]
+    fn values_arrive() {
+        let text = used().text().expect("text");
+        for line in [
+            "tidemill_source_rows_total{source=\"departures\"} 10",
+            "tidemill_dead_letters_total{reason=\"parse\",source=\"departures\"} 2",
+            "tidemill_watermark_timestamp_seconds{source=\"weather\"} 1.5",
+            "tidemill_scores_total{degraded=\"warming_up\",model=\"online\"} 1",
+            "tidemill_labels_total{label=\"late\",outcome=\"timed_out\"} 1",
+            "tidemill_model_version{model=\"trees\"} 2",
+            "tidemill_training_duration_seconds_bucket{model=\"trees\",le=\"5\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(text.contains("tidemill_build_info{") && text.contains("pipeline=\"flights\""));
+        let memory = text.lines().find_map(|l| l.strip_prefix("tidemill_resident_memory_bytes "));
+        let told = memory.and_then(|m| m.parse::<f64>().ok()).expect("a number");
+        assert_eq!(told > 1e6, super::super::resident_bytes().is_some());
+    }
+
+    #[test]
+    fn series_are_bounded_and_nothing_is_lost() {
+        let metrics = Metrics::new("p").expect("metrics");
+        for i in 0..2 * SERIES_LIMIT {
+            metrics.dead_letters("s", &format!("reason {i}"), 1);
+        }
+        let text = metrics.text().expect("text");
+        let series: Vec<&str> =
+            text.lines().filter(|l| l.starts_with("tidemill_dead_letters_total")).collect();
+        assert_eq!(series.len(), SERIES_LIMIT);
+        let sum: u64 =
+            series.iter().filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+        assert_eq!(sum, 2 * SERIES_LIMIT as u64);
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let metrics = Metrics::new("a\"b\n").expect("metrics");
+        assert!(metrics.text().expect("text").contains(r#"pipeline="a\"b\n""#));
+    }
+}

@@ -1,0 +1,123 @@
+//! HTTP: health, metrics, and scores on request by the Open Inference Protocol (REST, version 2).
+//!
+//! The protocol's words live in [`protocol`], its tensors in [`tensor`], the routes in [`routes`]. What
+//! scores is whatever implements [`Scorer`]; this folder knows nothing of the dataflow.
+
+mod listener;
+pub mod protocol;
+mod routes;
+pub mod scorer;
+pub mod tensor;
+#[cfg(test)]
+mod tests;
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tidemill_types::Error;
+use tokio::sync::watch;
+
+use crate::observe::Metrics;
+pub use scorer::{Answer, Features, ModelInfo, Refusal, Scorer};
+
+/// Where the server listens and what it bears.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Address and port; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// A longer request body is refused with 413.
+    pub body_bytes: usize,
+    /// A request that takes longer is answered with 504.
+    pub timeout: Duration,
+    /// A connection that sends or takes nothing for so long is closed.
+    pub idle_timeout: Duration,
+    /// So many requests score at a time; others wait, within their timeout.
+    pub concurrency: usize,
+    /// How long running requests may still take at the end.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    /// Loopback only, port 8080, 8 MiB, 10 s; 75 s idle; 64 at a time; 5 s of grace.
+    fn default() -> Options {
+        Options {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            body_bytes: 8 << 20,
+            timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            concurrency: 64,
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A running server. It has a thread and a runtime of its own, so that the caller needs none; dropping
+/// it stops it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Binds the address and starts to answer. Fails if the address cannot be bound.
+    pub fn start(
+        options: Options,
+        scorer: Arc<dyn Scorer>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Server, Error> {
+        let listener = StdListener::bind(options.address).map_err(|e| {
+            Error::external(format!("cannot listen on {}: {e}", options.address))
+                .help("choose another port with `--serve HOST:PORT`; port 0 takes any free one")
+        })?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(options.concurrency.max(1))
+            .thread_name("tidemill-http")
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = watch::channel(false);
+        let grace = options.grace;
+        let router = routes::router(&options, scorer, metrics);
+        let thread = std::thread::Builder::new().name("tidemill-http".into()).spawn(move || {
+            let serving = listener::serve(listener, options.idle_timeout, router, stopped, grace);
+            if let Err(error) = runtime.block_on(serving) {
+                tracing::error!(%error, "the HTTP server stopped");
+            }
+            // A scorer that hangs must not hold up the end of the program.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+        })?;
+        tracing::info!(%address, "HTTP is served");
+        Ok(Server { address, stop, thread: Some(thread) })
+    }
+
+    /// The address that was bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections, lets running requests end within the grace, and waits for that.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the HTTP thread panicked");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}

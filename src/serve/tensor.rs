@@ -1,0 +1,326 @@
+//! Tensors in: JSON (flat or nested) or raw bytes after the JSON, to columns of values.
+
+use tidemill_types::{DataType, Value};
+
+use super::protocol::{Failure, InferRequest, InputTensor};
+use super::scorer::Features;
+
+/// The tensor that names rows instead of giving features.
+pub const ID: &str = "id";
+/// A request has at most so many rows.
+pub const ROW_LIMIT: usize = 100_000;
+
+/// What a request asks to be scored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// Ids of known rows, if there are any.
+    pub ids: Option<Vec<String>>,
+    /// Features: all there are, or what overrides those looked up.
+    pub features: Features,
+}
+
+/// The protocol's name for a type of ours.
+pub fn datatype_of(data_type: DataType) -> &'static str {
+    match data_type {
+        DataType::Bool => "BOOL",
+        DataType::Int64 | DataType::Timestamp => "INT64",
+        DataType::Float64 => "FP64",
+        DataType::String => "BYTES",
+    }
+}
+
+/// Reads the tensors of a request; `binary` is what follows its JSON.
+pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Input, Failure> {
+    let mut input = Input { ids: None, features: Features::default() };
+    let mut rows = None;
+    for tensor in &request.inputs {
+        let name = &tensor.name;
+        let n = row_count(tensor)?;
+        if *rows.get_or_insert(n) != n {
+            return Err(Failure::invalid(format!(
+                "input `{name}` has {n} rows and others have not"
+            )));
+        }
+        let values = match binary_size(tensor)? {
+            Some(size) => {
+                let (own, rest) = binary.split_at_checked(size).ok_or_else(|| {
+                    Failure::invalid(format!(
+                        "the body ends before the {size} bytes of input `{name}`"
+                    ))
+                })?;
+                binary = rest;
+                from_bytes(tensor, own)?
+            }
+            None => from_json(tensor)?,
+        };
+        if values.len() != n {
+            let found = values.len();
+            return Err(Failure::invalid(format!(
+                "input `{name}` has {found} values for a shape of {n}"
+            )));
+        }
+        let twice = input.features.columns.iter().any(|(known, _)| known == name);
+        if twice || (name == ID && input.ids.is_some()) {
+            return Err(Failure::invalid(format!("input `{name}` is given twice")));
+        }
+        if name == ID {
+            input.ids = Some(ids(values)?);
+        } else {
+            input.features.columns.push((name.clone(), values));
+        }
+    }
+    if !binary.is_empty() {
+        return Err(Failure::invalid(format!("{} bytes follow the last tensor", binary.len())));
+    }
+    input.features.rows = rows.ok_or_else(|| {
+        Failure::invalid("there are no inputs: give a tensor `id`, or one for each feature")
+    })?;
+    Ok(input)
+}
+
+fn row_count(tensor: &InputTensor) -> Result<usize, Failure> {
+    let rows = match tensor.shape.as_slice() {
+        [n] | [n, 1] => *n,
+        other => {
+            let name = &tensor.name;
+            return Err(Failure::invalid(format!(
+                "input `{name}` has shape {other:?}, not [n] or [n, 1]"
+            )));
+        }
+    };
+    usize::try_from(rows).ok().filter(|&n| n <= ROW_LIMIT).ok_or_else(|| {
+        Failure::invalid(format!(
+            "input `{}` has {rows} rows, and {ROW_LIMIT} are allowed",
+            tensor.name
+        ))
+    })
+}
+
+fn binary_size(tensor: &InputTensor) -> Result<Option<usize>, Failure> {
+    let Some(size) = tensor.parameters.get("binary_data_size") else { return Ok(None) };
+    let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
+    size.map(Some).ok_or_else(|| {
+        Failure::invalid(format!("binary_data_size of input `{}` is not a size", tensor.name))
+    })
+}
+
+fn ids(values: Vec<Value>) -> Result<Vec<String>, Failure> {
+    let text = |value: Value| match value {
+        Value::Text(text) => Ok(text.to_string()),
+        Value::Int(i) => Ok(i.to_string()),
+        _ => Err(Failure::invalid("ids are of type BYTES or INT64, and none is null")),
+    };
+    values.into_iter().map(text).collect()
+}
+
+fn from_json(tensor: &InputTensor) -> Result<Vec<Value>, Failure> {
+    let name = &tensor.name;
+    let mut flat = Vec::new();
+    match &tensor.data {
+        Some(serde_json::Value::Array(data)) => data.iter().for_each(|item| match item {
+            serde_json::Value::Array(inner) => flat.extend(inner),
+            single => flat.push(single),
+        }),
+        _ => return Err(Failure::invalid(format!("input `{name}` has no array `data`"))),
+    }
+    let kind = kind(tensor)?;
+    let wrong = |found: &serde_json::Value| {
+        let datatype = &tensor.datatype;
+        Failure::invalid(format!("input `{name}` is of type {datatype}, and {found} is not"))
+    };
+    flat.into_iter()
+        .map(|value| {
+            if value.is_null() {
+                return Ok(Value::Null);
+            }
+            kind.of_json(value).ok_or_else(|| wrong(value))
+        })
+        .collect()
+}
+
+/// Little-endian numbers; texts with their length in 32 bits before them.
+fn from_bytes(tensor: &InputTensor, mut bytes: &[u8]) -> Result<Vec<Value>, Failure> {
+    let kind = kind(tensor)?;
+    let name = &tensor.name;
+    let mut values = Vec::new();
+    while !bytes.is_empty() {
+        let value = kind.take(&mut bytes).ok_or_else(|| {
+            Failure::invalid(format!(
+                "the bytes of input `{name}` are not those of {}",
+                tensor.datatype
+            ))
+        })?;
+        values.push(value);
+        if values.len() > ROW_LIMIT {
+            break;
+        }
+    }
+    Ok(values)
+}
+
+/// The types of the protocol that features may have.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bool,
+    Int { bytes: usize, signed: bool },
+    Float { bytes: usize },
+    Text,
+}
+
+fn kind(tensor: &InputTensor) -> Result<Kind, Failure> {
+    let signed = |bytes| Kind::Int { bytes, signed: true };
+    let unsigned = |bytes| Kind::Int { bytes, signed: false };
+    Ok(match tensor.datatype.as_str() {
+        "BOOL" => Kind::Bool,
+        "INT8" => signed(1),
+        "INT16" => signed(2),
+        "INT32" => signed(4),
+        "INT64" => signed(8),
+        "UINT8" => unsigned(1),
+        "UINT16" => unsigned(2),
+        "UINT32" => unsigned(4),
+        "UINT64" => unsigned(8),
+        "FP32" => Kind::Float { bytes: 4 },
+        "FP64" => Kind::Float { bytes: 8 },
+        "BYTES" => Kind::Text,
+        other => {
+            let name = &tensor.name;
+            return Err(Failure::invalid(format!(
+                "input `{name}` is of type {other}; there are: BOOL, INT8 to INT64, UINT8 to UINT64, FP32, \
+                 FP64, BYTES"
+            )));
+        }
+    })
+}
+
+impl Kind {
+    fn of_json(self, value: &serde_json::Value) -> Option<Value> {
+        match self {
+            Kind::Bool => value.as_bool().map(Value::Bool),
+            Kind::Int { bytes, signed } => {
+                let bits = 8 * bytes as u32;
+                let number = value.as_i64()?;
+                let high = number >> (bits - 1).min(63);
+                let fits = if signed {
+                    high == 0 || high == -1
+                } else {
+                    number >= 0 && (bits == 64 || number >> bits == 0)
+                };
+                fits.then_some(Value::Int(number))
+            }
+            // FP32 in JSON is decimal text: it means the nearest float, as the sender has it.
+            Kind::Float { bytes: 4 } => value.as_f64().map(|f| Value::Float(f64::from(f as f32))),
+            Kind::Float { .. } => value.as_f64().map(Value::Float),
+            Kind::Text => value.as_str().map(|text| Value::Text(text.into())),
+        }
+    }
+
+    /// Takes one value off the front.
+    fn take(self, bytes: &mut &[u8]) -> Option<Value> {
+        let mut split = |n: usize| {
+            let (own, rest) = bytes.split_at_checked(n)?;
+            *bytes = rest;
+            Some(own)
+        };
+        match self {
+            Kind::Bool => Some(Value::Bool(split(1)?[0] != 0)),
+            Kind::Int { bytes: size, signed } => {
+                let own = split(size)?;
+                let negative = signed && own[size - 1] & 0x80 != 0;
+                let mut whole = [if negative { 0xff } else { 0 }; 8];
+                whole[..size].copy_from_slice(own);
+                let number = i64::from_le_bytes(whole);
+                (signed || number >= 0).then_some(Value::Int(number))
+            }
+            Kind::Float { bytes: 4 } => {
+                split(4)?.try_into().ok().map(|b| Value::Float(f64::from(f32::from_le_bytes(b))))
+            }
+            Kind::Float { .. } => {
+                split(8)?.try_into().ok().map(|b| Value::Float(f64::from_le_bytes(b)))
+            }
+            Kind::Text => {
+                let length = u32::from_le_bytes(split(4)?.try_into().ok()?);
+                let text = std::str::from_utf8(split(length as usize)?).ok()?;
+                Some(Value::Text(text.into()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: serde_json::Value, binary: &[u8]) -> Result<Input, String> {
+        let request = serde_json::from_value(json).map_err(|e| e.to_string())?;
+        read(&request, binary).map_err(|failure| failure.message)
+    }
+
+    fn one(datatype: &str, n: u64, data: serde_json::Value) -> Result<Vec<Value>, String> {
+        let tensor =
+            serde_json::json!({"name": "x", "shape": [n], "datatype": datatype, "data": data});
+        Ok(parse(serde_json::json!({"inputs": [tensor]}), b"")?.features.columns.remove(0).1)
+    }
+
+    #[test]
+    fn json_of_every_type() {
+        use serde_json::json;
+        let int = |i| Value::Int(i);
+        assert_eq!(
+            one("INT8", 3, json!([-128, 127, null])),
+            Ok(vec![int(-128), int(127), Value::Null])
+        );
+        assert_eq!(one("UINT64", 1, json!([[5]])), Ok(vec![int(5)]));
+        assert_eq!(one("FP64", 2, json!([1, 0.1])), Ok(vec![Value::Float(1.0), Value::Float(0.1)]));
+        assert_eq!(one("FP32", 1, json!([0.1])), Ok(vec![Value::Float(f64::from(0.1f32))]));
+        assert_eq!(one("BOOL", 1, json!([true])), Ok(vec![Value::Bool(true)]));
+        assert_eq!(one("BYTES", 1, json!(["a"])), Ok(vec![Value::Text("a".into())]));
+        for (datatype, n, data) in [
+            ("INT8", 1, json!([128])),
+            ("UINT8", 1, json!([-1])),
+            ("UINT8", 1, json!([256])),
+            ("INT64", 1, json!([0.5])),
+            ("BOOL", 1, json!([1])),
+            ("FP64", 1, json!(["1"])),
+            ("FP64", 2, json!([1.0])),
+            ("FP64", 1, json!(1.0)),
+            ("FP128", 1, json!([1.0])),
+            ("FP64", 1 << 40, json!([])),
+        ] {
+            assert!(one(datatype, n, data.clone()).is_err(), "{datatype} {data}");
+        }
+    }
+
+    #[test]
+    fn binary_tensors_follow_the_json_in_order() {
+        let request = serde_json::json!({"inputs": [
+            {"name": "id", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": 11}},
+            {"name": "x", "shape": [2, 1], "datatype": "INT16", "parameters": {"binary_data_size": 4}},
+        ]});
+        let binary = b"\x02\0\0\0ab\x01\0\0\0c\xff\xff\x02\0";
+        let input = parse(request.clone(), binary).expect("well formed");
+        assert_eq!(input.ids, Some(vec!["ab".to_owned(), "c".to_owned()]));
+        assert_eq!(input.features.columns[0].1, [Value::Int(-1), Value::Int(2)]);
+        for cut in 0..binary.len() {
+            assert!(parse(request.clone(), &binary[..cut]).is_err(), "{cut}");
+        }
+        assert!(parse(request, &[binary.as_slice(), b"x"].concat()).is_err());
+    }
+
+    #[test]
+    fn shapes_and_names_must_fit() {
+        let tensor = |name: &str, shape: &[u64]| {
+            let n = shape.first().copied().unwrap_or(0);
+            let data = vec![1; n as usize];
+            serde_json::json!({"name": name, "shape": shape, "datatype": "INT64", "data": data})
+        };
+        let why = |tensors: Vec<serde_json::Value>| {
+            parse(serde_json::json!({"inputs": tensors}), b"").expect_err("wrong")
+        };
+        assert!(why(vec![]).contains("no inputs"));
+        assert!(why(vec![tensor("a", &[2]), tensor("b", &[3])]).contains("3 rows"));
+        assert!(why(vec![tensor("a", &[2]), tensor("a", &[2])]).contains("twice"));
+        assert!(why(vec![tensor("id", &[2]), tensor("id", &[2])]).contains("twice"));
+        assert!(why(vec![tensor("a", &[2, 2])]).contains("[n, 1]"));
+    }
+}
