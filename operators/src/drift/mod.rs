@@ -9,8 +9,22 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::drift::{Level, Reading};
 
+mod adwin;
+mod direction;
+pub(crate) mod keys;
+mod ks;
+mod levels;
+mod page_hinkley;
+mod psi;
+pub mod special;
+
+use levels::Levels;
+
 /// Every detector, in the order of the reference.
-pub const DETECTORS: &[Entry] = &[];
+pub const DETECTORS: &[Entry] = &[psi::ENTRY, ks::ENTRY, adwin::ENTRY, page_hinkley::ENTRY];
+
+/// Monitors take larger values for this one, so that no sum of squares overflows.
+const LARGEST: f64 = 1e100;
 
 /// What the list says about a detector.
 pub struct Entry {
