@@ -20,11 +20,21 @@ const BLOCK: usize = 32 * LANES;
 type Set = [u64; MAX_BINS / 64];
 
 /// A step down a tree: to `first` if the input's bin is not in the set, else to the node after it.
+/// Eight bytes, so that a tree of 31 leaves takes eight cache lines.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    first: u32,
     set: u32,
-    input: u32,
+    /// Counted from the tree's root.
+    first: u16,
+    input: u16,
+}
+
+/// Where a tree's nodes are, and how many steps its deepest leaf is away.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    from: usize,
+    to: usize,
+    depth: usize,
 }
 
 /// The trees, ready to score.
@@ -37,13 +47,18 @@ pub struct Forest {
     nodes: Vec<Node>,
     /// What a node adds to the margin; 0 unless it is a leaf.
     values: Vec<f64>,
-    /// Root and depth of each tree.
-    trees: Vec<(u32, u32)>,
+    trees: Vec<Place>,
 }
 
 impl Forest {
-    /// Compiles a checked model; fails if a number has too many different thresholds.
+    /// Compiles a checked model; fails if a number has too many different
+    /// thresholds, or if a tree or the inputs are beyond 16 bits.
     pub fn compile(model: &Model) -> Result<Forest, String> {
+        let inputs = model.inputs.numbers.len() + model.inputs.categories.len();
+        let nodes = |tree: &Tree| tree.splits.len() + tree.leaves.len();
+        if inputs.max(model.trees.iter().map(nodes).max().unwrap_or(0)) > usize::from(u16::MAX) {
+            return Err("a tree, or the list of inputs, is too long".into());
+        }
         let thresholds = thresholds(model)?;
         let categories: Vec<Codes> = model
             .dictionaries
@@ -63,15 +78,14 @@ impl Forest {
 
     /// Lays out a tree breadth first, so that siblings are neighbours.
     fn add(&mut self, tree: &Tree, known: &mut BTreeMap<Set, u32>) {
-        let root = self.nodes.len();
-        let start = if tree.splits.is_empty() { -1 } else { 0 };
-        let (mut level, mut depth) = (vec![start], 0);
-        // `next` is where the children of the nodes of this level start.
-        let mut next = root + 1;
+        let from = self.nodes.len();
+        let mut level = vec![if tree.splits.is_empty() { -1 } else { 0 }];
+        let mut depth = 0;
         loop {
             let mut below = Vec::new();
+            let next = self.nodes.len() - from + level.len();
             for &child in &level {
-                let at = self.nodes.len() as u32;
+                let at = (self.nodes.len() - from) as u16;
                 let Ok(split) = usize::try_from(child) else {
                     self.nodes.push(Node { first: at, set: 0, input: 0 });
                     self.values.push(tree.leaves[!child as usize]);
@@ -84,22 +98,21 @@ impl Forest {
                     self.sets.push(set);
                     fresh
                 });
-                self.nodes.push(Node { first: (next + below.len()) as u32, set, input });
+                self.nodes.push(Node { first: (next + below.len()) as u16, set, input });
                 self.values.push(0.0);
                 below.extend([split.no, split.yes]);
             }
             if below.is_empty() {
                 break;
             }
-            next += below.len();
             depth += 1;
             level = below;
         }
-        self.trees.push((root as u32, depth));
+        self.trees.push(Place { from, to: self.nodes.len(), depth });
     }
 
     /// The input of a test and the bins that pass it.
-    fn question(&self, test: &Test) -> (u32, Set) {
+    fn question(&self, test: &Test) -> (u16, Set) {
         let mut set = [0; 4];
         let mut put = |bin: usize| set[bin / 64] |= 1 << (bin % 64);
         let input = match test {
@@ -116,82 +129,118 @@ impl Forest {
                 self.thresholds.len() + category
             }
         };
-        (input as u32, set)
+        (input as u16, set)
     }
 
     /// The margin of one row.
     pub fn margin(&self, numbers: &[f64], categories: &[u64]) -> f64 {
-        let mut out = Vec::with_capacity(1);
-        self.margins(1, numbers, categories, &mut out);
-        out[0]
+        let mut bins = Vec::with_capacity(numbers.len() + categories.len());
+        bins.extend(self.thresholds.iter().zip(numbers).map(|(t, &x)| bin(t, x)));
+        bins.extend(self.categories.iter().zip(categories).map(|(codes, &x)| codes.get(x)));
+        assert_eq!(bins.len(), self.inputs(), "a row of other inputs");
+        self.sum_over_trees(&bins)
     }
 
     /// Appends the margins of `rows` rows, given row after row.
     pub fn margins(&self, rows: usize, numbers: &[f64], categories: &[u64], out: &mut Vec<f64>) {
         let (n, c) = (self.thresholds.len(), self.categories.len());
         assert!(numbers.len() == rows * n && categories.len() == rows * c, "rows of other inputs");
+        let whole = rows - rows % LANES;
         let mut bins = Vec::new();
-        for from in (0..rows).step_by(BLOCK) {
-            let to = (from + BLOCK).min(rows);
-            self.quantise(
-                &numbers[from * n..to * n],
-                &categories[from * c..to * c],
-                to - from,
-                &mut bins,
-            );
+        for from in (0..whole).step_by(BLOCK) {
+            let to = (from + BLOCK).min(whole);
+            self.quantise(&numbers[from * n..to * n], &categories[from * c..to * c], &mut bins);
             let start = out.len();
             out.resize(start + to - from, self.base);
-            for &(root, depth) in &self.trees {
-                let sums = &mut out[start..];
-                let mut lanes = sums.chunks_exact_mut(LANES);
-                let mut rest = bins.chunks_exact(LANES * (n + c).max(1));
-                for (sums, bins) in lanes.by_ref().zip(rest.by_ref()) {
-                    self.descend::<LANES>(root, depth, bins, sums);
-                }
-                let tail = lanes.into_remainder();
-                for (i, sum) in tail.iter_mut().enumerate() {
-                    let bins = rest.remainder().get(i * (n + c)..).unwrap_or_default();
-                    self.descend::<1>(root, depth, bins, std::slice::from_mut(sum));
+            let (sums, _) = out[start..].as_chunks_mut::<LANES>();
+            for &tree in &self.trees {
+                for (group, sums) in sums.iter_mut().enumerate() {
+                    self.descend(tree, &bins[group * (n + c)..(group + 1) * (n + c)], sums);
                 }
             }
         }
+        for row in whole..rows {
+            let (numbers, categories) = (&numbers[row * n..], &categories[row * c..]);
+            out.push(self.margin(&numbers[..n], &categories[..c]));
+        }
     }
 
-    /// Adds to each of `N` sums the leaf value of its row.
+    fn inputs(&self) -> usize {
+        self.thresholds.len() + self.categories.len()
+    }
+
+    /// Where a row with this bin goes from a node; counted from the tree's root.
+    #[inline(always)]
+    fn step(&self, node: Node, bin: u8) -> usize {
+        let word = self.sets[node.set as usize][usize::from(bin >> 6)];
+        usize::from(node.first) + (word >> (bin & 63) & 1) as usize
+    }
+
+    /// Takes rows down a tree in step and adds to each sum the value of the row's leaf.
     #[inline]
-    fn descend<const N: usize>(&self, root: u32, depth: u32, bins: &[u8], sums: &mut [f64]) {
-        let width = bins.len() / N;
-        let mut at = [root; N];
-        for _ in 0..depth {
+    fn descend(&self, tree: Place, bins: &[[u8; LANES]], sums: &mut [f64; LANES]) {
+        let nodes = &self.nodes[tree.from..tree.to];
+        let mut at = [0; LANES];
+        for _ in 0..tree.depth {
             let before = at;
-            for lane in 0..N {
-                let node = self.nodes[at[lane] as usize];
-                let bin = bins[lane * width + node.input as usize];
-                let word = self.sets[node.set as usize][usize::from(bin >> 6)];
-                at[lane] = node.first + ((word >> (bin & 63)) & 1) as u32;
+            for lane in 0..LANES {
+                let node = nodes[at[lane]];
+                at[lane] = self.step(node, bins[usize::from(node.input)][lane]);
             }
             if at == before {
                 break;
             }
         }
-        for (sum, at) in sums.iter_mut().zip(at) {
-            *sum += self.values[at as usize];
-        }
+        let values = &self.values[tree.from..tree.to];
+        sums.iter_mut().zip(at).for_each(|(sum, at)| *sum += values[at]);
     }
 
-    /// Fills `bins` with the rows' bins, row after row.
-    fn quantise(&self, numbers: &[f64], categories: &[u64], rows: usize, bins: &mut Vec<u8>) {
+    /// Takes one row down several trees in step; adds up in the order of the trees, as
+    /// [`Forest::margins`] does.
+    fn sum_over_trees(&self, bins: &[u8]) -> f64 {
+        let mut sum = self.base;
+        let (groups, rest) = self.trees.as_chunks::<LANES>();
+        for group in groups {
+            let mut at = [0; LANES];
+            let depth = group.iter().map(|tree| tree.depth).max().unwrap_or(0);
+            for _ in 0..depth {
+                let before = at;
+                for lane in 0..LANES {
+                    let node = self.nodes[group[lane].from + at[lane]];
+                    at[lane] = self.step(node, bins[usize::from(node.input)]);
+                }
+                if at == before {
+                    break;
+                }
+            }
+            group.iter().zip(at).for_each(|(tree, at)| sum += self.values[tree.from + at]);
+        }
+        for tree in rest {
+            let mut at = 0;
+            for _ in 0..tree.depth {
+                let node = self.nodes[tree.from + at];
+                at = self.step(node, bins[usize::from(node.input)]);
+            }
+            sum += self.values[tree.from + at];
+        }
+        sum
+    }
+
+    /// Fills `bins` with the bins of whole groups of rows: group after group, input after input.
+    fn quantise(&self, numbers: &[f64], categories: &[u64], bins: &mut Vec<[u8; LANES]>) {
         let (n, c) = (self.thresholds.len(), self.categories.len());
+        let width = n + c;
+        let groups = (numbers.len() + categories.len()) / (LANES * width).max(1);
         bins.clear();
-        bins.resize(rows * (n + c), 0);
+        bins.resize(groups * width, [0; LANES]);
         for (input, thresholds) in self.thresholds.iter().enumerate() {
-            for row in 0..rows {
-                bins[row * (n + c) + input] = bin(thresholds, numbers[row * n + input]);
+            for (row, numbers) in numbers.chunks_exact(n).enumerate() {
+                bins[row / LANES * width + input][row % LANES] = bin(thresholds, numbers[input]);
             }
         }
         for (input, codes) in self.categories.iter().enumerate() {
-            for row in 0..rows {
-                bins[row * (n + c) + n + input] = codes.get(categories[row * c + input]);
+            for (row, categories) in categories.chunks_exact(c).enumerate() {
+                bins[row / LANES * width + n + input][row % LANES] = codes.get(categories[input]);
             }
         }
     }
