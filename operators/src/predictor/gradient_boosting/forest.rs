@@ -182,12 +182,14 @@ impl Forest {
         let nodes = &self.nodes[tree.from..tree.to];
         let mut at = [0; LANES];
         for _ in 0..tree.depth {
-            let before = at;
+            let mut moved = 0;
             for lane in 0..LANES {
                 let node = nodes[at[lane]];
-                at[lane] = self.step(node, bins[usize::from(node.input)][lane]);
+                let next = self.step(node, bins[usize::from(node.input)][lane]);
+                moved |= next ^ at[lane];
+                at[lane] = next;
             }
-            if at == before {
+            if moved == 0 {
                 break;
             }
         }
@@ -204,12 +206,14 @@ impl Forest {
             let mut at = [0; LANES];
             let depth = group.iter().map(|tree| tree.depth).max().unwrap_or(0);
             for _ in 0..depth {
-                let before = at;
+                let mut moved = 0;
                 for lane in 0..LANES {
                     let node = self.nodes[group[lane].from + at[lane]];
-                    at[lane] = self.step(node, bins[usize::from(node.input)]);
+                    let next = self.step(node, bins[usize::from(node.input)]);
+                    moved |= next ^ at[lane];
+                    at[lane] = next;
                 }
-                if at == before {
+                if moved == 0 {
                     break;
                 }
             }

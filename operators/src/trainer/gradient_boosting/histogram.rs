@@ -76,10 +76,10 @@ impl Scale {
     /// One row.
     #[inline]
     pub fn pack(self, gradient: f64, hessian: f64) -> Sum {
-        Sum {
-            gradient: (gradient * self.gradient).round() as i64,
-            weight: (((hessian * self.hessian).round() as u64) << self.shift) | 1,
-        }
+        // To the nearest by cutting, which is one instruction where `round` is a call.
+        let nearest = |x: f64| (x + 0.5_f64.copysign(x)) as i64;
+        let hessian = nearest(hessian * self.hessian) as u64;
+        Sum { gradient: nearest(gradient * self.gradient), weight: (hessian << self.shift) | 1 }
     }
 
     /// The sums as numbers.
