@@ -35,7 +35,7 @@ fn interactions(rows: usize, seed: u64) -> TrainingSet {
         let gappy = if random.uniform() < 0.1 { f64::NAN } else { random.uniform() };
         let place = (random.uniform() * 40.0) as u64;
         let margin = 2.0 * (x * y).signum()
-            + if place % 2 == 0 { 1.0 } else { -1.0 }
+            + if place.is_multiple_of(2) { 1.0 } else { -1.0 }
             + if gappy.is_nan() { 1.5 } else { 0.0 };
         set.labels.push(f64::from(u8::from(random.uniform() < probability(margin))));
         for (column, value) in set.numbers.iter_mut().zip([x, y, gappy, 4.0]) {
@@ -186,6 +186,20 @@ fn sets_that_cannot_be_learnt_are_refused() {
         let mut set = sound.clone();
         set.categories.clear();
         assert!(refused(&set), "{}: a missing column", entry.name);
+    }
+}
+
+#[test]
+fn a_set_without_inputs_gives_the_share_of_its_labels() {
+    let mut set = TrainingSet { labels: vec![0.0; 3_000], ..TrainingSet::default() };
+    set.labels[..750].fill(1.0);
+    for entry in TRAINERS {
+        let trained = train(entry, &set, &defaults(entry), 1);
+        let predictor = load(entry.name, &trained.bytes, &set.inputs).expect("its artifact");
+        let mut out = Vec::new();
+        predictor.margins(20, &[], &[], &mut out);
+        assert_eq!(out.len(), 20);
+        assert!(out.iter().all(|m| (probability(*m) - 0.25).abs() < 1e-3), "{}", entry.name);
     }
 }
 

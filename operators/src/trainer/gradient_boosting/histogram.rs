@@ -100,7 +100,7 @@ pub type Histogram = [Sum; BINS];
 pub type Block = [Histogram; WIDTH];
 
 /// A block without rows.
-pub const EMPTY: Block = [[Sum { gradient: 0, weight: 0 }; BINS]; WIDTH];
+pub static EMPTY: Block = [[Sum { gradient: 0, weight: 0 }; BINS]; WIDTH];
 
 /// Adds rows to the histograms of a block of features: `sums` belong to `rows`, one for one.
 pub fn add(bins: &[[u8; WIDTH]], rows: &[u32], sums: &[Sum], histograms: &mut Block) {

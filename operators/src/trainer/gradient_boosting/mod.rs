@@ -9,8 +9,8 @@
 //! Gradients are summed as fixed-point integers ([`histogram`]). Their sums are exact, so neither
 //! the number of threads nor the order of rows inside a leaf can change a bit of the model.
 //!
-//! Cost: O(rows x inputs) a tree for the root and about as much again for the rest; memory is one
-//! byte a value and 32 bytes a row, plus 4 KB per input and leaf.
+//! Cost: O(rows x inputs) a tree for the root and about as much again for the rest; memory is two
+//! bytes a value and 48 bytes a row, plus 4 KB per input and leaf.
 
 mod bins;
 mod grow;
@@ -132,22 +132,20 @@ impl<'a> Boosting<'a> {
     fn round(&mut self) -> bool {
         let sums = self.gradients();
         let features = self.features();
-        let rows = self.bag();
-        let all = rows.len() == self.margins.len();
-        let mut grower =
-            Grower::new(&self.binned, self.parameters, self.scale, &sums, &features, rows);
+        let (rows, others) = self.bag();
+        let (binned, parameters) = (&self.binned, self.parameters);
+        let mut grower = Grower::new(binned, parameters, self.scale, &sums, &features, rows);
         let Some(splits) = grower.grow() else { return false };
         let tree = Tree {
-            splits: splits.iter().map(|split| split.stored(&self.binned)).collect(),
+            splits: splits.iter().map(|split| split.stored(binned)).collect(),
             leaves: grower.leaf_values(),
         };
-        if all {
-            for (rows, value) in grower.leaves() {
-                rows.iter().for_each(|&row| self.margins[row as usize] += value);
-            }
-        } else {
-            let leaf = |row| tree.leaves[grow::leaf_of(&splits, &self.binned, row)];
-            self.margins.par_iter_mut().enumerate().for_each(|(row, m)| *m += leaf(row));
+        for (rows, value) in grower.leaves() {
+            rows.iter().for_each(|&row| self.margins[row as usize] += value);
+        }
+        for row in others {
+            let leaf = grow::leaf_of(&splits, binned, row as usize);
+            self.margins[row as usize] += tree.leaves[leaf];
         }
         for split in &splits {
             self.model.gains[split.feature] += split.gain;
@@ -183,14 +181,14 @@ impl<'a> Boosting<'a> {
             .collect()
     }
 
-    /// The rows of the next tree, ascending.
-    fn bag(&mut self) -> Vec<u32> {
+    /// The rows of the next tree and the others, both ascending.
+    fn bag(&mut self) -> (Vec<u32>, Vec<u32>) {
         let rows = 0..self.margins.len() as u32;
         let fraction = self.parameters.bagging_fraction;
         if fraction >= 1.0 {
-            return rows.collect();
+            return (rows.collect(), Vec::new());
         }
-        rows.filter(|_| self.generator.uniform() < fraction).collect()
+        rows.partition(|_| self.generator.uniform() < fraction)
     }
 
     fn metrics(&self) -> Vec<(String, f64)> {
