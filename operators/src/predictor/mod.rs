@@ -1,9 +1,11 @@
 //! Predictors: models that were trained elsewhere and only score, read from an artifact.
 
+pub mod gradient_boosting;
+
 use serde::{Deserialize, Serialize};
 
 /// Every predictor, in the order of the reference.
-pub const PREDICTORS: &[Entry] = &[];
+pub const PREDICTORS: &[Entry] = &[gradient_boosting::ENTRY];
 
 /// What the list says about a predictor.
 pub struct Entry {

@@ -1,5 +1,7 @@
 //! Trainers: batch training of a binary classifier on columns of labelled rows.
 
+pub mod gradient_boosting;
+
 use serde_json::Value as Json;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
@@ -7,7 +9,7 @@ use tidemill_config::section::Section;
 use crate::predictor::Inputs;
 
 /// Every trainer, in the order of the reference.
-pub const TRAINERS: &[Entry] = &[];
+pub const TRAINERS: &[Entry] = &[gradient_boosting::ENTRY];
 
 /// What the list says about a trainer.
 pub struct Entry {
