@@ -75,9 +75,6 @@ pub fn parse(
 const TABLES: [&str; 9] =
     ["pipeline", "source", "windows", "features", "label", "model", "drift", "score", "sink"];
 
-/// A table and its name, key span included.
-pub(crate) type Named<'a> = (&'a At<String>, &'a Node);
-
 /// Reads the parts of a file and keeps what is wrong with them.
 pub(crate) struct Reader {
     pub(crate) folder: PathBuf,

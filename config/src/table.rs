@@ -36,6 +36,24 @@ pub enum Item {
     Table(Vec<(At<String>, Node)>),
 }
 
+impl Item {
+    /// The whole number, where it is one.
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            Item::Int(i) => Some(*i),
+            _ => None,
+        }
+    }
+
+    /// The floating-point number, where it is one.
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Item::Float(f) => Some(*f),
+            _ => None,
+        }
+    }
+}
+
 impl Node {
     /// What kind of value this is, for errors.
     pub fn kind(&self) -> &'static str {

@@ -19,4 +19,3 @@ pub mod predictor;
 
 pub mod evaluate;
 
-pub mod dataflow;

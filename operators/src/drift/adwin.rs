@@ -22,7 +22,7 @@ use tidemill_config::section::Section;
 use tidemill_types::drift::Level;
 
 use super::direction::{self, Direction};
-use super::keys::Keys;
+use tidemill_config::section::Params;
 use super::{Build, Entry, LARGEST, Monitor};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -40,7 +40,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 fn build(section: &Section) -> Result<Box<dyn Monitor>, Vec<Diagnostic>> {
-    let mut keys = Keys::of(section);
+    let mut keys = section.params();
     let adwin = Adwin {
         delta: keys.float("delta", 0.002, 1e-12..=1.0),
         clock: keys.integer("clock", 32, 1..=1_000_000) as u64,
@@ -119,8 +119,9 @@ impl Window {
     }
 
     fn drop_oldest(&mut self) {
+        let rows = self.rows.len();
         let Some(row) = self.rows.last_mut() else { return };
-        let size = 1u64 << (self.rows.len() - 1);
+        let size = 1u64 << (rows - 1);
         let row_len = {
             let bucket = row.remove(0);
             self.width -= size;

@@ -1,6 +1,6 @@
 //! Which way a mean must move to be an alarm: a loss that falls wakes nobody.
 
-use super::keys::Keys;
+use tidemill_config::section::Params;
 
 /// The key `direction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Direction {
 }
 
 /// Reads the key.
-pub(super) fn read(keys: &mut Keys<'_>, default: &'static str) -> Direction {
+pub(super) fn read(keys: &mut Params<'_>) -> Direction {
     match keys.choice("direction", default, &["both", "up", "down"]) {
         "up" => Direction::Up,
         "down" => Direction::Down,

@@ -19,7 +19,7 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::drift::Reading;
 
-use super::keys::Keys;
+use tidemill_config::section::Params;
 use super::special::kolmogorov_tail;
 use super::{Build, CategoryStatistic, Entry, Levels, Statistic, StatisticFactory};
 
@@ -42,7 +42,7 @@ pub(super) const ENTRY: Entry = Entry {
 const BLOCK: usize = 64;
 
 fn build(section: &Section) -> Result<Box<dyn StatisticFactory>, Vec<Diagnostic>> {
-    let mut keys = Keys::of(section);
+    let mut keys = section.params();
     let levels = Levels::read(&mut keys, 0.2, 0.1, 1.0);
     keys.finish()?;
     Ok(Box::new(Factory { levels }))

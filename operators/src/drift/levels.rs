@@ -2,7 +2,7 @@
 
 use tidemill_types::drift::{Level, Reading};
 
-use super::keys::Keys;
+use tidemill_config::section::Params;
 
 /// A row is flagged by size of effect *and* by significance: with few rows chance alone passes any
 /// threshold, with many rows the slightest difference is significant.
@@ -15,7 +15,7 @@ pub(super) struct Levels {
 
 impl Levels {
     /// Reads `threshold`, `warning` (never above the threshold) and `significance`.
-    pub(super) fn read(keys: &mut Keys<'_>, threshold: f64, warning: f64, most: f64) -> Levels {
+    pub(super) fn read(keys: &mut Params<'_>) -> Levels {
         let threshold = keys.float("threshold", threshold, 0.0..=most);
         let warning = keys.float("warning", warning.min(threshold), 0.0..=threshold);
         Levels { threshold, warning, significance: keys.float("significance", 0.001, 0.0..=1.0) }

@@ -11,7 +11,6 @@ use tidemill_types::drift::{Level, Reading};
 
 mod adwin;
 mod direction;
-pub(crate) mod keys;
 mod ks;
 mod levels;
 mod page_hinkley;

@@ -17,7 +17,7 @@ use tidemill_config::section::Section;
 use tidemill_types::drift::Level;
 
 use super::direction::{self, Direction};
-use super::keys::Keys;
+use tidemill_config::section::Params;
 use super::{Build, Entry, LARGEST, Monitor};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -34,7 +34,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 fn build(section: &Section) -> Result<Box<dyn Monitor>, Vec<Diagnostic>> {
-    let mut keys = Keys::of(section);
+    let mut keys = section.params();
     let monitor = PageHinkley {
         delta: keys.float("delta", 0.005, 0.0..=1e9),
         threshold: keys.float("threshold", 50.0, 0.0..=1e12),

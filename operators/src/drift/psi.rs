@@ -17,7 +17,7 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::drift::Reading;
 
-use super::keys::Keys;
+use tidemill_config::section::Params;
 use super::special::chi_square_tail;
 use super::{Build, CategoryStatistic, Entry, Levels, Statistic, StatisticFactory};
 
@@ -44,7 +44,7 @@ const MOST_CATEGORIES: usize = 50;
 const LEAST_SHARE: f64 = 1e-4;
 
 fn build(section: &Section) -> Result<Box<dyn StatisticFactory>, Vec<Diagnostic>> {
-    let mut keys = Keys::of(section);
+    let mut keys = section.params();
     let bins = keys.integer("bins", 10, 2..=100) as usize;
     let levels = Levels::read(&mut keys, 0.25, 0.1, f64::MAX);
     keys.finish()?;

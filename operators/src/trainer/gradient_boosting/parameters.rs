@@ -146,7 +146,7 @@ pub fn read(section: &Section) -> Result<Json, Vec<Diagnostic>> {
             errors.push(Diagnostic::new(
                 &value.span,
                 message,
-                format!("this is {}", value.value),
+                format!("this is {}", value.kind()),
                 help,
             ));
         }
