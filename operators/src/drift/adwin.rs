@@ -119,24 +119,20 @@ impl Window {
     }
 
     fn drop_oldest(&mut self) {
-        let rows = self.rows.len();
-        let Some(row) = self.rows.last_mut() else { return };
-        let size = 1u64 << (rows - 1);
-        let row_len = {
-            let bucket = row.remove(0);
-            self.width -= size;
-            self.total -= bucket.0;
-            self.spread -= bucket.1;
-            if self.width > 0 {
-                self.spread -= between(size as f64, bucket.0, self.width as f64, self.total);
-            }
-            // Differences of large sums may end just below nothing.
-            self.spread = self.spread.max(0.0);
-            row.len()
-        };
-        // Row i is never empty below a row that is not: each merge leaves all but two of its buckets.
-        if row_len == 0 {
-            self.rows.pop();
+        let Some(mut oldest) = self.rows.pop() else { return };
+        let size = 1u64 << self.rows.len();
+        let Bucket(total, spread) = oldest.remove(0);
+        self.width -= size;
+        self.total -= total;
+        self.spread -= spread;
+        if self.width > 0 {
+            self.spread -= between(size as f64, total, self.width as f64, self.total);
+        }
+        // Differences of large sums may end just below nothing.
+        self.spread = self.spread.max(0.0);
+        // The row before is never empty: a merge leaves all but two of more than two buckets.
+        if !oldest.is_empty() {
+            self.rows.push(oldest);
         }
     }
 }
