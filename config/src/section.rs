@@ -41,6 +41,18 @@ impl Section {
         }
     }
 
+    /// A section of a kind with the keys of a TOML text, for tests and for programs that build one.
+    ///
+    /// # Errors
+    /// What is no TOML.
+    pub fn with_keys(kind: &str, toml: &str) -> Result<Section, Vec<Diagnostic>> {
+        let keys = match crate::table::parse(toml)?.value {
+            Item::Table(entries) => entries,
+            _ => Vec::new(),
+        };
+        Ok(Section { keys, ..Section::bare(kind) })
+    }
+
     /// Starts reading the keys.
     pub fn params(&self) -> Params<'_> {
         Params::new(&self.path, &self.span, &self.keys, &self.folder)

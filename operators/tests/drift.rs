@@ -4,7 +4,6 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use tidemill_config::plan::At;
 use tidemill_config::section::Section;
 use tidemill_operators::drift::special::{chi_square_tail, kolmogorov_tail};
 use tidemill_operators::drift::{
@@ -15,9 +14,7 @@ use tidemill_types::drift::{Level, Reading};
 // ---- making detectors, and data
 
 fn section(name: &str, keys: &str) -> Section {
-    let table: toml::Table = keys.parse().expect("keys");
-    let keys = table.into_iter().map(|(k, v)| (At::nowhere(k), At::nowhere(v))).collect();
-    Section { keys, ..Section::bare(name) }
+    Section::with_keys(name, keys).expect("keys")
 }
 
 fn entry(name: &str) -> &'static Entry {

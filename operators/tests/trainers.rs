@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tidemill_config::plan::At;
-use tidemill_config::section::Section;
+use tidemill_config::section::{Item, Node, Section};
 use tidemill_operators::predictor::{self, Inputs, PREDICTORS, Predictor, Row, probability};
 use tidemill_operators::trainer::{Entry, TRAINERS, Trained, TrainingSet};
 use tidemill_types::key::category;
@@ -157,18 +157,13 @@ fn a_key_nobody_asked_for_is_refused_with_all_others() {
     for entry in TRAINERS {
         let mut section = Section::bare(entry.name);
         for key in ["no_such_key", "nor_this"] {
-            let value = At { value: one(), span: 10..12 };
+            let value = Node { value: Item::Int(1), span: 10..12 };
             section.keys.push((At { value: key.into(), span: 3..8 }, value));
         }
         let errors = (entry.parameters)(&section).expect_err("both are unknown");
         assert_eq!(errors.len(), 2, "{}: {errors:?}", entry.name);
         assert_eq!(errors[0].span, 3..8);
     }
-}
-
-/// Some value, of whatever type the section keeps.
-fn one<T: From<i64>>() -> T {
-    T::from(1)
 }
 
 #[test]
@@ -373,7 +368,7 @@ fn chance_comes_from_the_seed_alone() {
 fn keys_are_read_checked_and_completed() {
     let section = |key: &str, value: f64| {
         let mut section = Section::bare("gradient_boosting");
-        let value = At { value: value.into(), span: 0..1 };
+        let value = Node { value: Item::Float(value), span: 0..1 };
         section.keys.push((At { value: key.to_string(), span: 0..1 }, value));
         section
     };

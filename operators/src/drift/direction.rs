@@ -26,7 +26,7 @@ impl Direction {
 }
 
 /// Reads the key.
-pub(super) fn read(keys: &mut Params<'_>) -> Direction {
+pub(super) fn read(keys: &mut Params<'_>, default: &'static str) -> Direction {
     match keys.choice("direction", default, &["both", "up", "down"]) {
         "up" => Direction::Up,
         "down" => Direction::Down,

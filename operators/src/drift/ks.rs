@@ -19,7 +19,6 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::drift::Reading;
 
-use tidemill_config::section::Params;
 use super::special::kolmogorov_tail;
 use super::{Build, CategoryStatistic, Entry, Levels, Statistic, StatisticFactory};
 

@@ -15,7 +15,7 @@ pub(super) struct Levels {
 
 impl Levels {
     /// Reads `threshold`, `warning` (never above the threshold) and `significance`.
-    pub(super) fn read(keys: &mut Params<'_>) -> Levels {
+    pub(super) fn read(keys: &mut Params<'_>, threshold: f64, warning: f64, most: f64) -> Levels {
         let threshold = keys.float("threshold", threshold, 0.0..=most);
         let warning = keys.float("warning", warning.min(threshold), 0.0..=threshold);
         Levels { threshold, warning, significance: keys.float("significance", 0.001, 0.0..=1.0) }

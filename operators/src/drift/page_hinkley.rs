@@ -17,7 +17,6 @@ use tidemill_config::section::Section;
 use tidemill_types::drift::Level;
 
 use super::direction::{self, Direction};
-use tidemill_config::section::Params;
 use super::{Build, Entry, LARGEST, Monitor};
 
 pub(super) const ENTRY: Entry = Entry {

@@ -17,7 +17,6 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::drift::Reading;
 
-use tidemill_config::section::Params;
 use super::special::chi_square_tail;
 use super::{Build, CategoryStatistic, Entry, Levels, Statistic, StatisticFactory};
 
