@@ -1,7 +1,17 @@
-//! x
+//! Tidemill: a streaming dataflow engine with incremental model updates.
+//!
+//! The program, in reading order: what a person types ([`command`]); what a run leaves behind
+//! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
+//! [`report`]); and how others ask it for scores ([`serve`]).
+
+pub mod command;
 
 pub mod journal;
+
 pub mod models;
+
 pub mod observe;
+
 pub mod report;
+
 pub mod serve;

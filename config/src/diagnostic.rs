@@ -114,9 +114,11 @@ impl fmt::Display for Report {
                 writeln!(f, "{}: error: {}", self.text.name, d.message)?;
             } else {
                 let (line, column, excerpt) = self.text.place(d.span.start);
-                let wide = self.text.text.get(d.span.clone()).map_or(1, |s| {
-                    s.lines().next().map_or(1, |first| first.chars().count())
-                });
+                let wide = self
+                    .text
+                    .text
+                    .get(d.span.clone())
+                    .map_or(1, |s| s.lines().next().map_or(1, |first| first.chars().count()));
                 let gap = " ".repeat(line.to_string().len());
                 writeln!(f, "{}:{line}:{column}: error: {}", self.text.name, d.message)?;
                 writeln!(f, " {line} | {excerpt}")?;

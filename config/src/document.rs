@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cure;
 use crate::diagnostic::{Diagnostic, Report, SourceText};
 use crate::parts;
 use crate::plan::{At, Mode, Pipeline, Plan};
 use crate::section::Params;
 use crate::table::{self, Item, Node};
-use crate::cure;
 
 /// A pipeline that has been read.
 #[derive(Clone, Debug)]

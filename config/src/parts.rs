@@ -7,7 +7,8 @@ use crate::diagnostic::Diagnostic;
 use crate::document::Reader;
 use crate::plan::{
     At, DriftOf, DriftPlan, Fallback, FeaturePlan, Frame, LabelPlan, ModelInput, ModelPlan, Plan,
-    PromotePlan, Promotion, RetrainPlan, ScorePlan, SinkPlan, SourcePlan, Stream, Until, WindowPlan,
+    PromotePlan, Promotion, RetrainPlan, ScorePlan, SinkPlan, SourcePlan, Stream, Until,
+    WindowPlan,
 };
 use crate::section::{Params, Section};
 use crate::table::{Item, Node};
@@ -244,8 +245,13 @@ impl Reader {
         let publish = p.optional_period("publish");
         let (retrain, training, promote) =
             (p.node("retrain"), p.node("training"), p.node("promote"));
-        let section =
-            Section { kind, path: path.clone(), span: key.span.clone(), keys: p.rest(), folder: self.folder.clone() };
+        let section = Section {
+            kind,
+            path: path.clone(),
+            span: key.span.clone(),
+            keys: p.rest(),
+            folder: self.folder.clone(),
+        };
         self.errors.extend(p.errors());
         if retrain.is_none() && (training.is_some() || promote.is_some()) {
             self.errors.push(Diagnostic::new(
@@ -354,10 +360,25 @@ impl Reader {
             min_rows: p.integer("min_rows", 2_000, 1..=1_000_000_000) as u64,
         };
         self.finish(p);
-        Some(RetrainPlan { every, drifts, cooldown, takes, executor, last, max_rows, min_rows, promote })
+        Some(RetrainPlan {
+            every,
+            drifts,
+            cooldown,
+            takes,
+            executor,
+            last,
+            max_rows,
+            min_rows,
+            promote,
+        })
     }
 
-    pub(crate) fn drift(&mut self, key: &At<String>, node: &Node, names: &Names) -> Option<DriftPlan> {
+    pub(crate) fn drift(
+        &mut self,
+        key: &At<String>,
+        node: &Node,
+        names: &Names,
+    ) -> Option<DriftPlan> {
         let path = format!("drift.{}", key.value);
         let folder = self.folder.clone();
         let mut p = Params::new(&path, &key.span, self.table_of(key, node)?, &folder);
@@ -488,7 +509,12 @@ impl Reader {
         Some(ScorePlan { champion, challengers, fallback, freeze })
     }
 
-    fn fallback(&mut self, key: &At<String>, node: Option<&Node>, models: &[&str]) -> Vec<Fallback> {
+    fn fallback(
+        &mut self,
+        key: &At<String>,
+        node: Option<&Node>,
+        models: &[&str],
+    ) -> Vec<Fallback> {
         let Some(node) = node else { return vec![Fallback::Constant(0.5)] };
         let nodes = match &node.value {
             Item::Array(nodes) => nodes.as_slice(),
@@ -580,8 +606,9 @@ pub(crate) fn sort_models(plan: &mut Plan) -> Result<(), Diagnostic> {
     };
     let mut order: Vec<usize> = Vec::new();
     while order.len() < plan.models.len() {
-        let ready = (0..plan.models.len())
-            .find(|i| !order.contains(i) && reads(&plan.models[*i]).iter().all(|r| order.contains(r)));
+        let ready = (0..plan.models.len()).find(|i| {
+            !order.contains(i) && reads(&plan.models[*i]).iter().all(|r| order.contains(r))
+        });
         match ready {
             Some(model) => order.push(model),
             None => {

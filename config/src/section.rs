@@ -166,7 +166,12 @@ impl<'a> Params<'a> {
     }
 
     /// One of several words.
-    pub fn choice(&mut self, key: &'static str, default: &'static str, of: &[&'static str]) -> &'static str {
+    pub fn choice(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        of: &[&'static str],
+    ) -> &'static str {
         let Some(text) = self.optional_text(key) else { return default };
         if let Some(found) = of.iter().find(|word| **word == text.value) {
             return found;
@@ -298,11 +303,7 @@ impl<'a> Params<'a> {
     /// `--set`, to the working folder.
     pub fn path(&mut self, key: &'static str) -> PathBuf {
         let text = self.text(key);
-        if text.span.is_empty() {
-            PathBuf::from(text.value)
-        } else {
-            self.folder.join(text.value)
-        }
+        if text.span.is_empty() { PathBuf::from(text.value) } else { self.folder.join(text.value) }
     }
 
     /// A list of strings, if it is there; one string counts as a list of one.

@@ -4,7 +4,9 @@
 pub fn suggest<'a>(written: &str, there: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     there
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&written.to_lowercase(), &name.to_lowercase()), name))
+        .map(|name| {
+            (strsim::damerau_levenshtein(&written.to_lowercase(), &name.to_lowercase()), name)
+        })
         .filter(|(distance, name)| *distance <= (written.len().max(name.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)

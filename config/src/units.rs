@@ -86,13 +86,18 @@ mod tests {
 
     #[test]
     fn durations_as_people_write_them() {
-        for (text, micros) in
-            [("0s", 0), ("3h", 3 * HOUR), ("1h30m", 90 * MINUTE), ("250ms", 250_000), ("7d", 7 * DAY)]
-        {
+        for (text, micros) in [
+            ("0s", 0),
+            ("3h", 3 * HOUR),
+            ("1h30m", 90 * MINUTE),
+            ("250ms", 250_000),
+            ("7d", 7 * DAY),
+        ] {
             assert_eq!(duration(text), Ok(micros), "{text}");
             assert_eq!(duration(&show_duration(micros)), Ok(micros), "{text}");
         }
-        for text in ["", "3", "h", "-3h", "3 hours", "3h 5m", "1.5h", "9223372036854775807d", "3H"] {
+        for text in ["", "3", "h", "-3h", "3 hours", "3h 5m", "1.5h", "9223372036854775807d", "3H"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }

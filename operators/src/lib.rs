@@ -18,4 +18,3 @@ pub mod trainer;
 pub mod predictor;
 
 pub mod evaluate;
-

@@ -54,7 +54,13 @@ pub fn canonical(value: &Value, out: &mut Vec<u8>) {
         }
         Value::Float(f) => {
             // One zero and one NaN, as the order of values has it.
-            let f = if *f == 0.0 { 0.0 } else if f.is_nan() { f64::NAN } else { *f };
+            let f = if *f == 0.0 {
+                0.0
+            } else if f.is_nan() {
+                f64::NAN
+            } else {
+                *f
+            };
             out.push(3);
             out.extend(f.to_bits().to_le_bytes());
         }

@@ -26,7 +26,7 @@ pub mod error;
 
 pub use error::{Error, Fault};
 pub use event::{DeadLetter, Id, Provenance};
-pub use key::{Key, KEY_GROUPS};
+pub use key::{KEY_GROUPS, Key};
 pub use schema::{DataType, Field, Schema};
 pub use time::Micros;
 pub use value::Value;

@@ -37,7 +37,8 @@ pub fn from_rfc3339(text: &str) -> Option<Micros> {
     let bytes = text.as_bytes();
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let part = bytes.get(range)?;
-        part.iter().try_fold(0i64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
+        part.iter()
+            .try_fold(0i64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
     };
     let is = |at: usize, wanted: u8| bytes.get(at) == Some(&wanted);
     if !(is(4, b'-') && is(7, b'-')) {
@@ -158,7 +159,15 @@ mod tests {
         ] {
             assert_eq!(from_rfc3339(text), want, "{text}");
         }
-        for text in ["", "2013", "2013-13-01", "2013-02-29", "2013-01-01T24:00:00Z", "2013-01-01T10:00:00x", "2013-01-01T10:00:00.Z"] {
+        for text in [
+            "",
+            "2013",
+            "2013-13-01",
+            "2013-02-29",
+            "2013-01-01T24:00:00Z",
+            "2013-01-01T10:00:00x",
+            "2013-01-01T10:00:00.Z",
+        ] {
             assert_eq!(from_rfc3339(text), None, "{text}");
         }
     }

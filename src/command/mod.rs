@@ -1,0 +1,187 @@
+//! What a person types: one file a command.
+//!
+//! Results go to standard output, errors to standard error. Exit codes, after BSD's sysexits: 0 done,
+//! 64 wrong usage (clap: 2), 69 the world failed, 70 a defect, 78 a wrong pipeline file.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use serde_json::{Value as Json, json};
+use tidemill_config::diagnostic::Report;
+use tidemill_types::Error;
+
+mod check;
+mod graph;
+mod journal;
+mod models;
+mod reference;
+
+/// A streaming dataflow engine with incremental model updates.
+#[derive(Parser, Debug)]
+#[command(name = "tidemill", version, about, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  tidemill check config/pipelines/flight_delays.toml
+  tidemill graph config/pipelines/flight_delays.toml | dot -Tsvg > graph.svg
+  tidemill journal verify out/flight_delays/journal
+  tidemill reference aggregates
+
+Environment:
+  NO_COLOR      plain output
+  TIDEMILL_LOG  what is logged, for example info or tidemill=debug")]
+pub struct Arguments {
+    /// How results are written.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// One JSON object, for programs.
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Checks a pipeline file: names, limits, units, variables.
+    #[command(after_help = "Example:
+  tidemill check pipeline.toml --set source.orders.path=orders.csv
+
+Exit code 78 if anything is wrong; every error names file, line, reason and cure.")]
+    Check(Pipeline),
+    /// Draws a pipeline: sources, windows, features, models, sinks.
+    #[command(after_help = "Examples:
+  tidemill graph pipeline.toml --format mermaid
+  tidemill graph pipeline.toml | dot -Tsvg > graph.svg")]
+    Graph {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The language of the drawing.
+        #[arg(long, value_enum, default_value_t = graph::Format::Dot)]
+        format: graph::Format,
+    },
+    /// Reads a journal.
+    #[command(subcommand)]
+    Journal(journal::Command),
+    /// Reads a model registry.
+    #[command(subcommand)]
+    Models(models::Command),
+    /// Lists the components of a kind, with their keys.
+    Reference {
+        /// The kind; all of them if it is not given.
+        #[arg(value_enum)]
+        kind: Option<reference::Kind>,
+    },
+    /// Prints completions for a shell.
+    #[command(after_help = "Example:
+  tidemill completions bash > /etc/bash_completion.d/tidemill")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A pipeline file and what is changed in it.
+#[derive(clap::Args, Debug)]
+struct Pipeline {
+    /// The pipeline file.
+    file: PathBuf,
+    /// Sets a key, as table.name.key=value; may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write it as table.name.key=value, for example source.orders.path=orders.csv")?;
+    Ok((key.trim().to_string(), value.to_string()))
+}
+
+/// Why a command failed.
+enum Failure {
+    /// A wrong pipeline file.
+    Pipeline(Report),
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Other(error)
+    }
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Failure {
+        Failure::Pipeline(report)
+    }
+}
+
+/// What a command has to say: for people and for programs.
+struct Said {
+    text: String,
+    json: Json,
+}
+
+/// Runs one command.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let done = match arguments.command {
+        Command::Check(pipeline) => check::run(&pipeline.file, &pipeline.set),
+        Command::Graph { pipeline, format } => graph::run(&pipeline.file, &pipeline.set, format),
+        Command::Journal(command) => journal::run(command),
+        Command::Models(command) => models::run(command),
+        Command::Reference { kind } => Ok(reference::run(kind)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            let command = &mut Arguments::command();
+            clap_complete::generate(shell, command, "tidemill", &mut script);
+            let text = String::from_utf8_lossy(&script).into_owned();
+            Ok(Said { json: json!({ "completions": text }), text })
+        }
+    };
+    match (done, arguments.output) {
+        (Ok(said), Output::Text) => {
+            print!("{}", said.text);
+            ExitCode::SUCCESS
+        }
+        (Ok(said), Output::Json) => {
+            println!("{}", said.json);
+            ExitCode::SUCCESS
+        }
+        (Err(failure), output) => fail(failure, output),
+    }
+}
+
+fn fail(failure: Failure, output: Output) -> ExitCode {
+    match failure {
+        Failure::Pipeline(report) => {
+            if output == Output::Json {
+                println!("{}", report.to_json());
+            } else if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+                eprint!("{}", report.pretty());
+            } else {
+                eprint!("{report}");
+            }
+            ExitCode::from(78)
+        }
+        Failure::Other(error) => {
+            if output == Output::Json {
+                println!("{}", json!({ "error": error.message, "cure": error.help }));
+            } else {
+                eprintln!("error: {}", error.message);
+                if let Some(help) = &error.help {
+                    eprintln!("  cure: {help}");
+                }
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

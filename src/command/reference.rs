@@ -1,0 +1,58 @@
+//! `tidemill reference`: what there is to choose from, from the lists themselves.
+
+use clap::ValueEnum;
+use serde_json::{Value as Json, json};
+use tidemill_operators::aggregate::AGGREGATES;
+use tidemill_operators::drift::DETECTORS;
+use tidemill_operators::trainer::TRAINERS;
+
+use super::Said;
+
+/// A kind of component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// What a window of rows becomes.
+    Aggregates,
+    /// What notices that the world has changed.
+    Detectors,
+    /// What makes batch models.
+    Trainers,
+}
+
+type Keys = &'static [(&'static str, &'static str, &'static str)];
+
+/// Lists one kind, or all.
+pub(super) fn run(kind: Option<Kind>) -> Said {
+    let mut text = String::new();
+    let mut all = serde_json::Map::new();
+    for of in Kind::value_variants().iter().filter(|k| kind.is_none_or(|wanted| wanted == **k)) {
+        let (title, rows): (&str, Vec<(&str, &str, Keys)>) = match of {
+            Kind::Aggregates => {
+                ("aggregates", AGGREGATES.iter().map(|e| (e.name, e.summary, &[][..])).collect())
+            }
+            Kind::Detectors => {
+                ("detectors", DETECTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
+            }
+            Kind::Trainers => {
+                ("trainers", TRAINERS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
+            }
+        };
+        text.push_str(&format!("{title}\n"));
+        let mut listed = Vec::new();
+        for (name, summary, keys) in rows {
+            text.push_str(&format!("  {name:<20} {summary}\n"));
+            for (key, default, meaning) in keys {
+                text.push_str(&format!("    {key:<20} {default}: {meaning}\n"));
+            }
+            let keys: Vec<Json> = keys
+                .iter()
+                .map(|(key, default, meaning)| {
+                    json!({ "key": key, "type": default, "meaning": meaning })
+                })
+                .collect();
+            listed.push(json!({ "name": name, "summary": summary, "keys": keys }));
+        }
+        all.insert(title.to_string(), Json::Array(listed));
+    }
+    Said { text, json: Json::Object(all) }
+}

@@ -1,0 +1,133 @@
+//! The program as a person uses it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn tidemill(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .output()
+        .expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", text(&output.stdout)))
+}
+
+const FLIGHTS: &str = "config/pipelines/flight_delays.toml";
+
+#[test]
+fn a_sound_file_passes_the_check() {
+    let output = tidemill(&["check", FLIGHTS]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("40 features"), "{}", text(&output.stdout));
+    let output = tidemill(&["check", FLIGHTS, "--output", "json"]);
+    assert_eq!(json(&output)["counts"]["windows"], 14);
+}
+
+#[test]
+fn a_wrong_file_exits_with_78_and_shows_where() {
+    let file = "config/tests/broken/09_unknown_spine.toml";
+    let output = tidemill(&["check", file]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    for part in ["09_unknown_spine.toml:3:9", "ordres", "reason:", "did you mean `orders`?"] {
+        assert!(said.contains(part), "no `{part}` in\n{said}");
+    }
+    let output = tidemill(&["check", file, "--output", "json"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(json(&output)["errors"][0]["line"], 3);
+    assert_eq!(tidemill(&["check", "no_such_file.toml"]).status.code(), Some(78));
+}
+
+#[test]
+fn an_override_is_checked_like_the_file() {
+    let good = tidemill(&["check", FLIGHTS, "--set", "pipeline.tick=1m"]);
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    let bad = tidemill(&["check", FLIGHTS, "--set", "pipeline.tick=soon"]);
+    assert_eq!(bad.status.code(), Some(78));
+}
+
+#[test]
+fn the_graph_shows_every_source_and_sink() {
+    for format in ["dot", "mermaid"] {
+        let output = tidemill(&["graph", FLIGHTS, "--format", format]);
+        let drawn = text(&output.stdout);
+        for part in ["source.weather", "window.sky", "model.online", "sink.scores", "drift.loss"] {
+            assert!(drawn.contains(part), "{format}: no `{part}` in\n{drawn}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_is_shown_and_verified_and_a_changed_one_is_refused() {
+    use tidemill::journal::Journal;
+    use tidemill::journal::record::{Header, Record};
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut journal, _) = Journal::open(folder.path()).expect("a new journal");
+    for name in ["first", "second"] {
+        journal.append(&Record::Header(Header::new(name, "plan"))).expect("a record");
+    }
+    journal.sync().expect("written");
+    drop(journal);
+    let path = folder.path().to_str().expect("a path");
+    let output = tidemill(&["journal", "verify", path, "--output", "json"]);
+    assert_eq!(json(&output)["records"], 2);
+    assert!(text(&tidemill(&["journal", "show", path]).stdout).contains("second"));
+    let file = std::fs::read_dir(folder.path())
+        .expect("files")
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| std::fs::read_to_string(p).is_ok_and(|t| t.contains("first")))
+        .expect("the journal's file");
+    let changed = std::fs::read_to_string(&file).expect("text").replacen("first", "worst", 1);
+    std::fs::write(&file, changed).expect("written");
+    let output = tidemill(&["journal", "verify", path]);
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_registry_is_listed_and_shown() {
+    use tidemill::models::registry::Registry;
+    use tidemill_types::model::{Lineage, ModelVersion};
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = Registry::open(folder.path()).expect("a registry");
+    let artifact = registry.put("trees", b"an artifact").expect("stored");
+    let version = ModelVersion {
+        model: "trees".into(),
+        version: 1,
+        kind: "gradient_boosting".into(),
+        artifact,
+        since: 0,
+        lineage: Lineage { rows: 42, ..Lineage::default() },
+        metrics: vec![("log_loss".into(), 0.5)],
+    };
+    registry.register(&version).expect("registered");
+    let path = folder.path().to_str().expect("a path");
+    let output = tidemill(&["models", "list", path]);
+    assert!(text(&output.stdout).contains("42 rows"), "{}", text(&output.stdout));
+    let output = tidemill(&["models", "show", path, "trees", "1", "--output", "json"]);
+    assert_eq!(json(&output)["artifact_bytes"], 11);
+    assert!(!tidemill(&["models", "show", path, "trees", "2"]).status.success());
+    assert_eq!(tidemill(&["models", "list", "no/such/folder"]).status.code(), Some(78));
+}
+
+#[test]
+fn the_reference_lists_what_there_is() {
+    let output = tidemill(&["reference", "--output", "json"]);
+    let lists = json(&output);
+    for (kind, name) in
+        [("aggregates", "quantile"), ("detectors", "adwin"), ("trainers", "gradient_boosting")]
+    {
+        let listed = lists[kind].as_array().expect("a list");
+        assert!(listed.iter().any(|e| e["name"] == name), "{kind} has no {name}");
+    }
+    assert!(text(&tidemill(&["completions", "bash"]).stdout).contains("tidemill"));
+    assert!(text(&tidemill(&["--help"]).stdout).contains("Examples:"));
+}
