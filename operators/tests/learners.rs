@@ -267,3 +267,41 @@ fn unknown_keys_and_values_out_of_limits_are_refused() {
             .expect("a key that does not exist");
     assert!(errors[0].help.contains("learning_rate"), "{}", errors[0].help);
 }
+
+/// `cargo test --release -p tidemill-operators --test learners -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn rows_per_second() {
+    let names: Vec<String> = (0..40).map(|i| format!("x{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut learner = logistic("", &inputs(&names, &["a", "b", "c"]));
+    let mut stream = Stream(1);
+    let rows: Vec<([f64; 40], [u64; 3], f64)> = (0..10_000)
+        .map(|_| {
+            let numbers = std::array::from_fn(|_| {
+                let x = stream.uniform();
+                if x < 0.1 { f64::NAN } else { x }
+            });
+            let categories = [20.0, 300.0, 5_000.0].map(|many| (stream.uniform() * many) as u64);
+            (numbers, categories, f64::from(stream.uniform() < 0.2))
+        })
+        .collect();
+    let mut sum = 0.0;
+    let start = std::time::Instant::now();
+    for _ in 0..50 {
+        for (numbers, categories, label) in &rows {
+            let row = Row { numbers, categories };
+            sum += learner.margin(row);
+            learner.learn(row, *label);
+        }
+    }
+    let both = start.elapsed();
+    let start = std::time::Instant::now();
+    for (numbers, categories, _) in rows.iter().cycle().take(500_000) {
+        sum += learner.margin(Row { numbers, categories });
+    }
+    let rate = |time: std::time::Duration| 0.5 / time.as_secs_f64();
+    let scored = start.elapsed();
+    eprintln!("{:.2} M scored and learnt per second", rate(both));
+    eprintln!("{:.2} M scored per second ({sum})", rate(scored));
+}
