@@ -484,3 +484,50 @@ fn what_is_no_key_or_out_of_limits_is_refused() {
     assert_eq!(refused("psi", "bins = 1\nthreshold = -1\nnothing = 0"), 3);
     assert_eq!(refused("adwin", "direction = 'sideways'\ndelta = 'x'"), 2);
 }
+
+// ---- cost
+
+/// `cargo test --release -p tidemill-operators --test drift -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn costs() {
+    let mut draws = Draws::new(11);
+    let reference: Vec<f64> = (0..10_000).map(|_| draws.normal()).collect();
+    let rows: Vec<f64> = (0..100_000).map(|_| draws.normal()).collect();
+    let nanoseconds = |start: std::time::Instant, times: usize| {
+        start.elapsed().as_secs_f64() * 1e9 / times as f64
+    };
+    for name in statistics() {
+        let mut statistic = numbers(name, &reference);
+        let start = std::time::Instant::now();
+        let sum: u64 = rows.iter().map(|&x| u64::from(statistic.locate(x))).sum();
+        eprintln!("{name}: locate {:.1} ns ({sum})", nanoseconds(start, rows.len()));
+        let places: Vec<u32> = rows.iter().map(|&x| statistic.locate(x)).collect();
+        let start = std::time::Instant::now();
+        let mut worst = 0.0f64;
+        let mut reading = std::time::Duration::ZERO;
+        for (i, &at) in places.iter().enumerate() {
+            statistic.insert(at);
+            if i >= 6_000 {
+                statistic.evict(places[i - 6_000]);
+            }
+            if i % 10 == 9 {
+                let start = std::time::Instant::now();
+                worst = worst.max(statistic.read().map_or(0.0, |r| r.statistic));
+                reading += start.elapsed();
+            }
+        }
+        let read = reading.as_secs_f64() * 1e9 / (rows.len() / 10) as f64;
+        let update = nanoseconds(start, rows.len()) - read / 10.0;
+        eprintln!(
+            "{name}: read {read:.0} ns, insert and evict {update:.1} ns (largest {worst:.3})"
+        );
+    }
+    for name in monitors() {
+        let values: Vec<f64> = (0..1_000_000).map(|_| f64::from(draws.uniform() < 0.2)).collect();
+        let mut monitor = monitor(name, "");
+        let start = std::time::Instant::now();
+        let alarms = run(&mut *monitor, &values).len();
+        eprintln!("{name}: {:.1} ns a value ({alarms} alarms)", nanoseconds(start, values.len()));
+    }
+}

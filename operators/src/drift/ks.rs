@@ -38,7 +38,10 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// Leaves in a block: a power of two, even, so that a block starts with a gap.
-const BLOCK: usize = 64;
+const BLOCK: usize = 32;
+
+/// Values that are compared at once rather than halved.
+const SHELF: usize = 16;
 
 fn build(section: &Section) -> Result<Box<dyn StatisticFactory>, Vec<Diagnostic>> {
     let mut keys = section.params();
@@ -62,8 +65,11 @@ impl StatisticFactory for Factory {
 }
 
 struct Distance {
-    /// The reference's distinct values, rising.
-    values: Vec<f64>,
+    /// The reference's distinct values, rising, in shelves of [`SHELF`]; the last is filled up with
+    /// NaN, which is neither below nor equal to anything.
+    values: Vec<[f64; SHELF]>,
+    /// The first value of each shelf: few enough to stay in the nearest cache.
+    heads: Vec<f64>,
     /// Reference rows at or below each value.
     below: Vec<u32>,
     /// Reference rows up to the start of each block, and up to the end of the last.
@@ -75,6 +81,10 @@ struct Distance {
     /// Window rows that are not NULL.
     rows: u64,
     levels: Levels,
+}
+
+fn shelf(values: &[f64]) -> [f64; SHELF] {
+    std::array::from_fn(|i| values.get(i).copied().unwrap_or(f64::NAN))
 }
 
 impl Distance {
@@ -96,11 +106,12 @@ impl Distance {
         };
         Distance {
             reference: (0..=blocks).map(at_start).collect(),
+            heads: values.iter().copied().step_by(SHELF).collect(),
+            values: values.chunks(SHELF).map(shelf).collect(),
             leaves: vec![0; blocks * BLOCK],
             blocks: vec![0; blocks],
             rows: 0,
             levels,
-            values,
             below,
         }
     }
@@ -150,16 +161,17 @@ impl Statistic for Distance {
             return u32::MAX;
         }
         // Halving without a branch: which half is a coin toss that no predictor wins.
-        let (mut from, mut length) = (0, self.values.len());
+        let (mut shelf, mut length) = (0, self.heads.len());
         while length > 1 {
             let half = length / 2;
-            from += usize::from(self.values[from + half - 1] < value) * half;
+            shelf += usize::from(self.heads[shelf + half] < value) * half;
             length -= half;
         }
-        let Some(&last) = self.values.get(from) else { return 0 };
-        let before = from + usize::from(last < value);
-        let hit = self.values.get(before) == Some(&value);
-        (2 * before + usize::from(hit)) as u32
+        let Some(values) = self.values.get(shelf) else { return 0 };
+        let before: usize = values.iter().map(|&x| usize::from(x < value)).sum();
+        let hit = values.get(before).is_some_and(|&x| x == value)
+            || before == SHELF && self.heads.get(shelf + 1) == Some(&value);
+        (2 * (shelf * SHELF + before) + usize::from(hit)) as u32
     }
 
     fn insert(&mut self, at: u32) {

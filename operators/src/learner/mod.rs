@@ -5,8 +5,11 @@ use tidemill_config::section::Section;
 
 use crate::predictor::{Inputs, Row};
 
+mod bytes;
+mod logistic_regression;
+
 /// Every learner, in the order of the reference.
-pub const LEARNERS: &[Entry] = &[];
+pub const LEARNERS: &[Entry] = &[logistic_regression::ENTRY];
 
 /// What the list says about a learner.
 pub struct Entry {
