@@ -1,14 +1,11 @@
 //! Laws over the list of learners, and what each promises.
 
-use tidemill_config::plan::At;
 use tidemill_config::section::Section;
 use tidemill_operators::learner::{LEARNERS, Learner};
 use tidemill_operators::predictor::{Inputs, Row, probability};
 
 fn section(name: &str, keys: &str) -> Section {
-    let table: toml::Table = keys.parse().expect("keys");
-    let keys = table.into_iter().map(|(k, v)| (At::nowhere(k), At::nowhere(v))).collect();
-    Section { keys, ..Section::bare(name) }
+    Section::with_keys(name, keys).expect("keys")
 }
 
 fn inputs(numbers: &[&str], categories: &[&str]) -> Inputs {

@@ -25,7 +25,6 @@ use tidemill_types::key;
 
 use super::bytes::{Reader, Writer};
 use super::{Entry, Learner};
-use crate::drift::keys::Keys;
 use crate::predictor::{Inputs, Row, probability};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -57,7 +56,7 @@ const MARGIN_LIMIT: f64 = 35.0;
 
 fn build(section: &Section, inputs: &Inputs) -> Result<Box<dyn Learner>, Vec<Diagnostic>> {
     let corrects = inputs.numbers.iter().any(|name| is_margin(name));
-    let mut keys = Keys::of(section);
+    let mut keys = section.params();
     let rate = keys.float("learning_rate", if corrects { 0.005 } else { 0.05 }, 0.0..=10.0);
     let l2 = keys.float("l2", 0.0, 0.0..=1.0);
     let bits = keys.integer("bits", 18, 1..=26) as u32;

@@ -1,0 +1,13 @@
+# Everything that must hold before a change lands.
+check:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets
+    bash tests/run
+
+# All tests.
+test:
+    bash tests/run
+
+# The documentation of all packages.
+docs:
+    cargo doc --workspace --no-deps
