@@ -17,7 +17,7 @@
 //! Never NaN: infinite numbers are NULL, the others are cut at 1e100; errors are within 1 and
 //! inputs within their clip, so that no step is longer than the rate; squares are only added.
 //!
-//! Cost: per number about five multiplications to score, two square roots and three divisions more
+//! Cost: per number about five multiplications to score, two square roots and four divisions more
 //! to learn; one cache line per category. 16 bytes times 2^`bits` if there are categories.
 
 use tidemill_config::diagnostic::Diagnostic;
