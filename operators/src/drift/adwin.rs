@@ -1,19 +1,19 @@
-//! ADWIN: a window over a stream of numbers that grows while the mean stands still and drops its old
-//! part when the mean has moved (Bifet and Gavalda 2007, the second, fast version).
+//! ADWIN: a window over a stream of numbers that grows while the mean stands still and drops its
+//! old part when the mean has moved (Bifet and Gavalda 2007, the second, fast version).
 //!
 //! The window is an exponential histogram: rows of at most `max_buckets` buckets, those of row i
-//! summing 2^i values each. Every `clock` values each cut between two buckets is tried; where the means
-//! of the two sides differ by more than
+//! summing 2^i values each. Every `clock` values each cut between two buckets is tried; where the
+//! means of the two sides differ by more than
 //!
 //!   sqrt(2 m v L) + 2/3 m L,   L = ln(2 ln(n) / delta),   m = 1/(n0 - s + 1) + 1/(n1 - s + 1),
 //!
 //! v being the variance of the window and s the shortest side, the oldest bucket is dropped and all
-//! cuts are tried again. What is left is the recent part: it stays, and so several alarms may follow
-//! one slow change. (m is the implementations' form, MOA's and River's, of the paper's 1/n0 + 1/n1;
-//! the first alarms of the two and of this one are the same.)
+//! cuts are tried again. What is left is the recent part: it stays, and so several alarms may
+//! follow one slow change. (m is the implementations' form, MOA's and River's, of the paper's 1/n0
+//! + 1/n1; the first alarms of the two and of this one are the same.)
 //!
-//! Cost: O(1) amortised an insert, O(log n) every `clock` values; 16 bytes times `max_buckets` times
-//! log2(n / `max_buckets`). Values that are no finite numbers are passed over.
+//! Cost: O(1) amortised an insert, O(log n) every `clock` values; 16 bytes times `max_buckets`
+//! times log2(n / `max_buckets`). Values that are no finite numbers are passed over.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;

@@ -1,15 +1,16 @@
 //! Kolmogorov-Smirnov: the largest distance between two distribution functions, here of a window
 //! of any size and of a fixed reference, exactly, ties included.
 //!
-//! The reference's distinct values cut the line into leaves: one for each value and one for each gap
-//! between values. Rows of the window are counted by leaf; where in a gap they lie does not matter, for
-//! within a gap the reference's function is flat and the window's only rises, so that the largest
-//! distance is at an end. D is an integer, |n R - m W| at the worst leaf, until it is divided by n m
-//! at the very end (exact up to 2^31 rows a side). The state is a function of the rows in the window.
+//! The reference's distinct values cut the line into leaves: one for each value and one for each
+//! gap between values. Rows of the window are counted by leaf; where in a gap they lie does not
+//! matter, for within a gap the reference's function is flat and the window's only rises, so that
+//! the largest distance is at an end. D is an integer, |n R - m W| at the worst leaf, until it is
+//! divided by n m at the very end (exact up to 2^31 rows a side). The state is a function of the
+//! rows in the window.
 //!
 //! Reading in about sqrt(leaves): counts are also kept by block of leaves. Both functions rise, so
-//! the distance inside a block cannot pass max(R_end - W_start, W_end - R_start); only blocks that could
-//! beat the best distance found so far are opened.
+//! the distance inside a block cannot pass max(R_end - W_start, W_end - R_start); only blocks that
+//! could beat the best distance found so far are opened.
 //!
 //! The p-value is Kolmogorov's asymptotic one with Stephens' correction (1970): that of
 //! (e + 0.12 + 0.11 / e) D, e = sqrt(n m / (n + m)). With ties it errs on the safe side.

@@ -54,8 +54,8 @@ pub trait StatisticFactory: Send + Sync {
     fn categories(&self, reference: &[u64]) -> Option<Box<dyn CategoryStatistic>>;
 }
 
-/// A two-sample statistic of numbers over a fixed reference. `locate` is the costly step, done once a
-/// row: its answer is what is inserted, and evicted later.
+/// A two-sample statistic of numbers over a fixed reference. `locate` is the costly step, done once
+/// a row: its answer is what is inserted, and evicted later.
 pub trait Statistic: Send {
     /// Where a value belongs among the reference.
     fn locate(&self, value: f64) -> u32;

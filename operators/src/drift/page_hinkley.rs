@@ -4,9 +4,10 @@
 //! Upward:   u <- alpha u + x - mean - delta;  alarm when u - min u > threshold.
 //! Downward: d <- alpha d + x - mean + delta;  alarm when max d - d > threshold.
 //!
-//! The mean is that of all values since the last alarm, x included; after an alarm everything starts
-//! afresh. `alpha = 1` is Page's own form. MOA's class of this name never subtracts the minimum, and
-//! River's looks downward from a maximum of -1: their alarms differ from each other's and may differ from these.
+//! The mean is that of all values since the last alarm, x included; after an alarm everything
+//! starts afresh. `alpha = 1` is Page's own form. MOA's class of this name never subtracts the
+//! minimum, and River's looks downward from a maximum of -1: their alarms differ from each other's
+//! and may differ from these.
 //!
 //! Cost: O(1), one division. Values that are no finite numbers are passed over.
 

@@ -3,8 +3,8 @@
 //! PSI = sum over bins of (w - r) ln(w / r), w and r the shares of the bin in window and reference:
 //! the symmetrised Kullback-Leibler divergence of the two histograms. 0.1 and 0.25 are the usual
 //! marks of "look" and "act". Without drift PSI is about (1/n + 1/m) times a chi-square with one
-//! degree of freedom less than there are bins (Yurdakul 2018), n and m the rows of window and reference:
-//! a small window passes 0.25 by chance, so the p-value is asked too.
+//! degree of freedom less than there are bins (Yurdakul 2018), n and m the rows of window and
+//! reference: a small window passes 0.25 by chance, so the p-value is asked too.
 //!
 //! A share of nothing would be infinitely far: an empty bin counts as half a row, and no bin as
 //! less than a share of 1e-4. Bins that are empty on both sides count nothing.
@@ -77,9 +77,9 @@ impl StatisticFactory for Factory {
     }
 }
 
-/// Upper bounds, inclusive, of all bins of numbers but the last: the reference's quantiles. A value so
-/// frequent that several quantiles fall on it gives one bound, and the value below it another, so
-/// that it has a bin of its own: a constant that falls is seen as well as one that rises.
+/// Upper bounds, inclusive, of all bins of numbers but the last: the reference's quantiles. A value
+/// so frequent that several quantiles fall on it gives one bound, and the value below it another,
+/// so that it has a bin of its own: a constant that falls is seen as well as one that rises.
 fn bounds(reference: &[f64], bins: usize) -> Vec<f64> {
     let mut sorted: Vec<f64> = reference.iter().copied().filter(|x| !x.is_nan()).collect();
     sorted.sort_unstable_by(f64::total_cmp);

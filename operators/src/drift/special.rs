@@ -1,4 +1,5 @@
-//! Tail probabilities of two classical distributions, by `libm`, so that they repeat on every machine.
+//! Tail probabilities of two classical distributions, by `libm`, so that they repeat on every
+//! machine.
 
 /// Where a series or a continued fraction stops: its next term changes no digit that counts.
 const ENOUGH: f64 = 1e-16;
@@ -8,8 +9,8 @@ pub fn chi_square_tail(x: f64, freedom: f64) -> f64 {
     gamma_tail(freedom / 2.0, x / 2.0)
 }
 
-/// The regularised upper incomplete gamma function Q(a, x), a > 0: below a + 1 as one less the power
-/// series of P, above by the continued fraction of Q in Lentz's form. About 14 digits.
+/// The regularised upper incomplete gamma function Q(a, x), a > 0: below a + 1 as one less the
+/// power series of P, above by the continued fraction of Q in Lentz's form. About 14 digits.
 pub fn gamma_tail(a: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;

@@ -1,9 +1,10 @@
-//! Area under the ROC curve: the chance that a row of label 1 is scored above one of label 0, ties half.
+//! Area under the ROC curve: the chance that a row of label 1 is scored above one of label 0, ties
+//! half.
 //!
-//! Exact: all scores are kept, sorted at reading, and counted in integers; 8 bytes a score. Folded: scores
-//! are counted in 65,536 bins, fine where scores crowd: 512 bins to each halving of the distance from
-//! the nearer of 0 and 1, down to 2^-63. Two scores in one bin count as tied, so that the area is off by at most half
-//! the share of pairs that meet in a bin.
+//! Exact: all scores are kept, sorted at reading, and counted in integers; 8 bytes a score. Folded:
+//! scores are counted in 65,536 bins, fine where scores crowd: 512 bins to each halving of the
+//! distance from the nearer of 0 and 1, down to 2^-63. Two scores in one bin count as tied, so that
+//! the area is off by at most half the share of pairs that meet in a bin.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ const PRECISION: u32 = 9;
 /// Scores with their labels.
 #[derive(Clone, Debug)]
 pub enum Ranking {
-    /// The bits of each score with the label in the lowest: rising with the score, as no score is negative.
+    /// The bits of each score with the label in the lowest: rising with the score, as no score is
+    /// negative.
     Exact(Vec<u64>),
     /// Rows of label 0 and 1 by bin.
     Folded(BTreeMap<u16, [u64; 2]>),

@@ -1,11 +1,12 @@
 //! The promotion gate: is a challenger not worse than the champion, on the rows that both scored?
 //!
-//! What is compared is the mean of the paired differences, challenger's loss less champion's, over rows whose
-//! labels came within the last so and so long and after both models' training cuts (that is the caller's to
-//! see to). The decision is made on the point estimate; its standard error is told beside it. To demand
-//! significance of every refresh would keep an old model for months.
+//! What is compared is the mean of the paired differences, challenger's loss less champion's, over
+//! rows whose labels came within the last so and so long and after both models' training cuts (that
+//! is the caller's to see to). The decision is made on the point estimate; its standard error is
+//! told beside it. To demand significance of every refresh would keep an old model for months.
 //!
-//! Cost: O(1) a row, 16 bytes each. Sums are taken back exactly, so the answer is a function of the rows kept.
+//! Cost: O(1) a row, 16 bytes each. Sums are taken back exactly, so the answer is a function of the
+//! rows kept.
 
 use std::collections::VecDeque;
 
@@ -48,7 +49,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Compares rows labelled within `last`; waits for `min_rows` (at least one); promotes below `margin`.
+    /// Compares rows labelled within `last`; waits for `min_rows` (at least one); promotes below
+    /// `margin`.
     pub fn new(last: Micros, min_rows: u64, margin: f64) -> Gate {
         Gate {
             last,
@@ -60,8 +62,8 @@ impl Gate {
         }
     }
 
-    /// Takes a row both models scored. Rows come by label time, or nearly: an older one is put in its place. A
-    /// loss that is no finite number is no comparison and is passed over.
+    /// Takes a row both models scored. Rows come by label time, or nearly: an older one is put in
+    /// its place. A loss that is no finite number is no comparison and is passed over.
     pub fn add(&mut self, labelled: Micros, challenger: f64, champion: f64) {
         let difference = challenger - champion;
         if !difference.is_finite() {
@@ -73,7 +75,8 @@ impl Gate {
         self.squares.add(difference * difference);
     }
 
-    /// What it says at a time, which never goes back: rows labelled before `now - last` are forgotten.
+    /// What it says at a time, which never goes back: rows labelled before `now - last` are
+    /// forgotten.
     pub fn decide(&mut self, now: Micros) -> Decision {
         let from = now.saturating_sub(self.last);
         while let Some(&(_, difference)) = self.rows.front().filter(|(time, _)| *time < from) {

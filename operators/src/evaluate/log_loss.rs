@@ -1,6 +1,7 @@
 //! Log loss: what a probability costs when the label comes, in nats.
 
-/// Probabilities are kept this far from 0 and 1, so that one sure mistake costs 34.5 and not infinity.
+/// Probabilities are kept this far from 0 and 1, so that one sure mistake costs 34.5 and not
+/// infinity.
 pub const EDGE: f64 = 1e-15;
 
 /// -ln of the probability that was given to what happened. `score` is not NaN.

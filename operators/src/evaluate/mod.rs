@@ -1,8 +1,8 @@
 //! Prequential evaluation: each row is scored before it is learnt, and judged when its label comes.
 //!
-//! An [`Evaluation`] keeps what every contender said about the same rows, by bucket (a month, a week);
-//! a [`gate::Gate`] compares two models over the last rows and says which should go on.
-//! All sums are exact in their last place ([`sum::Sum`]) and ranks are integers, so that a measure
+//! An [`Evaluation`] keeps what every contender said about the same rows, by bucket (a month, a
+//! week); a [`gate::Gate`] compares two models over the last rows and says which should go on. All
+//! sums are exact in their last place ([`sum::Sum`]) and ranks are integers, so that a measure
 //! depends on the rows and not on their order.
 
 use std::collections::BTreeMap;
@@ -70,7 +70,8 @@ impl Evaluation {
         Evaluation { contenders, limit, kept: 0, exact: true, buckets: BTreeMap::new() }
     }
 
-    /// Takes a labelled row: a probability per contender, NaN for none. Missing contenders count as NaN.
+    /// Takes a labelled row: a probability per contender, NaN for none. Missing contenders count as
+    /// NaN.
     pub fn add(&mut self, bucket: i64, label: bool, scores: &[f64]) {
         let (contenders, exact) = (self.contenders, self.exact);
         let tallies =
@@ -90,7 +91,8 @@ impl Evaluation {
         self.buckets.keys().copied()
     }
 
-    /// A contender in one bucket; nothing before it has scored a row there. Sorts the bucket's scores.
+    /// A contender in one bucket; nothing before it has scored a row there. Sorts the bucket's
+    /// scores.
     pub fn bucket(&self, bucket: i64, contender: usize) -> Option<Summary> {
         self.buckets.get(&bucket)?.get(contender)?.clone().summary()
     }

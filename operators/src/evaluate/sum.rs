@@ -1,7 +1,7 @@
 //! A sum that does not depend on the order of what is summed.
 
-/// Values are rounded to this many binary places, then summed as integers. A log loss, a probability or a
-/// squared difference of two losses is below 2^11: 2^56 of them fit.
+/// Values are rounded to this many binary places, then summed as integers. A log loss, a
+/// probability or a squared difference of two losses is below 2^11: 2^56 of them fit.
 const PLACES: f64 = (1u64 << 60) as f64;
 
 /// A sum of numbers of moderate size: within 2^-61 per summand of the true one, taken back exactly.

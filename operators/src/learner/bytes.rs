@@ -1,4 +1,5 @@
-//! The bytes of a saved state: a tag that names format and version, then 64-bit words, little end first.
+//! The bytes of a saved state: a tag that names format and version, then 64-bit words, little end
+//! first.
 
 /// Writes a state.
 pub(super) struct Writer(Vec<u8>);

@@ -1,23 +1,24 @@
 //! Online logistic regression: AdaGrad on standardised numbers and hashed categories.
 //!
-//! The margin is  b + sum over numbers of (w z, or v where the number is NULL) + sum over categories of
-//! u[hash(column, category)], with z = (x - mean) / deviation, kept within `clip` on either side.
-//! A label moves every weight that took part by  -rate g / sqrt(G + 1e-8), g its gradient of the log
-//! loss and G the sum of its squared gradients (Duchi, Hazan, Singer 2011): each weight has a rate
-//! of its own, which falls as it learns. Mean and deviation are running ones (Welford 1962); they take
-//! a row in before its gradient is computed, and never from a row that is only scored.
+//! The margin is  b + sum over numbers of (w z, or v where the number is NULL) + sum over
+//! categories of u[hash(column, category)], with z = (x - mean) / deviation, kept within `clip` on
+//! either side. A label moves every weight that took part by  -rate g / sqrt(G + 1e-8), g its
+//! gradient of the log loss and G the sum of its squared gradients (Duchi, Hazan, Singer 2011):
+//! each weight has a rate of its own, which falls as it learns. Mean and deviation are running ones
+//! (Welford 1962); they take a row in before its gradient is computed, and never from a row that is
+//! only scored.
 //!
 //! **Margins of other models.** An input whose name ends in `.margin` is not standardised: it starts with
 //! weight 1 and is kept within 35 on either side. With all other weights at 0 the model starts as
-//! the model it reads, and whatever it learns is a correction; so the learning rate is a tenth by default where
-//! there is such an input, and `l2` draws its weight to 1 instead of 0. Until that model has a version its
-//! margin is NaN, which is a NULL like any other.
+//! the model it reads, and whatever it learns is a correction; so the learning rate is a tenth by
+//! default where there is such an input, and `l2` draws its weight to 1 instead of 0. Until that
+//! model has a version its margin is NaN, which is a NULL like any other.
 //!
-//! Never NaN: infinite numbers are NULL, the others are cut at 1e100; errors are within 1 and inputs
-//! within their clip, so that no step is longer than the rate; squares are only added.
+//! Never NaN: infinite numbers are NULL, the others are cut at 1e100; errors are within 1 and
+//! inputs within their clip, so that no step is longer than the rate; squares are only added.
 //!
-//! Cost: per number about five multiplications to score, two square roots and three divisions more to learn;
-//! one cache line per category. 16 bytes times 2^`bits` if there are categories.
+//! Cost: per number about five multiplications to score, two square roots and four divisions more
+//! to learn; one cache line per category. 16 bytes times 2^`bits` if there are categories.
 
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
@@ -51,7 +52,8 @@ const EPSILON: f64 = 1e-8;
 /// Numbers are cut here before they are squared.
 const LARGEST: f64 = 1e100;
 
-/// Margins of other models are kept within this: beyond it a probability is 0 or 1 but for rounding.
+/// Margins of other models are kept within this: beyond it a probability is 0 or 1 but for
+/// rounding.
 const MARGIN_LIMIT: f64 = 35.0;
 
 fn build(section: &Section, inputs: &Inputs) -> Result<Box<dyn Learner>, Vec<Diagnostic>> {
