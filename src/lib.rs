@@ -1,10 +1,13 @@
 //! Tidemill: a streaming dataflow engine with incremental model updates.
 //!
-//! The program, in reading order: what a person types ([`command`]); what a run leaves behind
+//! The program, in reading order: what a person types ([`command`]); what a plan becomes ([`engine`]);
+//! what a run leaves behind
 //! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
 //! [`report`]); and how others ask it for scores ([`serve`]).
 
 pub mod command;
+
+pub mod engine;
 
 pub mod journal;
 

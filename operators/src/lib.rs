@@ -3,6 +3,8 @@
 //! Arithmetic is pure: no clock, no file, no thread of its own, no unseeded chance, no timely. Only
 //! [`dataflow`] knows timely, and only [`expression`] knows DataFusion.
 
+pub mod column;
+
 pub mod expression;
 
 pub mod aggregate;
@@ -18,3 +20,5 @@ pub mod trainer;
 pub mod predictor;
 
 pub mod evaluate;
+
+pub mod dataflow;

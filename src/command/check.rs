@@ -6,10 +6,12 @@ use serde_json::json;
 use tidemill_config::document::load;
 
 use super::{Failure, Said};
+use crate::engine::check::compile;
 
 /// Loads a pipeline; what is wrong with it is the failure.
 pub(super) fn run(file: &Path, overrides: &[(String, String)]) -> Result<Said, Failure> {
-    let plan = load(file, overrides)?.plan;
+    let compiled = compile(load(file, overrides)?)?;
+    let plan = &compiled.plan;
     let counts = [
         ("sources", plan.sources.len()),
         ("windows", plan.windows.len()),

@@ -131,6 +131,16 @@ impl Primitive {
     pub(crate) const COUNT: usize = 6;
 }
 
+/// The aggregate of a call.
+///
+/// # Errors
+/// A name that is on no list, or a call that the aggregate refuses.
+pub fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
+    let entry = AGGREGATES.iter().find(|e| e.name == call.name || e.aliases.contains(&call.name));
+    let entry = entry.ok_or_else(|| format!("there is no aggregate `{}`", call.name))?;
+    (entry.build)(call)
+}
+
 /// An aggregate, typed.
 pub trait Aggregate: Send + Sync {
     /// The type of the result.

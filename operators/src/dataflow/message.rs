@@ -1,0 +1,140 @@
+//! What flows between the operators: batches, never single rows.
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidemill_types::{Id, Key, Micros, Value};
+
+/// Timely's timestamp: a bundle of ticks, or an epoch.
+pub type Round = u64;
+
+/// Rows of one source after parsing, computed columns and the late check. They stay on the worker
+/// that read them.
+#[derive(Debug)]
+pub struct Rows {
+    /// Index of the source in the plan.
+    pub source: usize,
+    /// Event time of each row.
+    pub times: Vec<Micros>,
+    /// Id of each row.
+    pub ids: Vec<Id>,
+    /// Declared and computed columns.
+    pub batch: RecordBatch,
+    /// Number of the first row among the spine rows that this worker has read.
+    pub first_slot: u64,
+}
+
+/// A record batch that can cross a process border, as an Arrow IPC stream.
+#[derive(Clone, Debug)]
+pub struct Wire(pub RecordBatch);
+
+impl Serialize for Wire {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        let mut writer =
+            StreamWriter::try_new(&mut bytes, &self.0.schema()).map_err(S::Error::custom)?;
+        writer.write(&self.0).map_err(S::Error::custom)?;
+        writer.finish().map_err(S::Error::custom)?;
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Wire, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        let mut reader = StreamReader::try_new(bytes.as_slice(), None).map_err(D::Error::custom)?;
+        match reader.next() {
+            Some(batch) => batch.map(Wire).map_err(D::Error::custom),
+            None => Ok(Wire(RecordBatch::new_empty(reader.schema()))),
+        }
+    }
+}
+
+/// Inserts into or reads from one group of windows, addressed to the worker that owns the keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Requests {
+    /// The worker that owns the keys.
+    pub to: usize,
+    /// The worker that asks.
+    pub from: usize,
+    /// Index of the group in the program.
+    pub group: usize,
+    /// One a row; a NULL key matches nothing.
+    pub keys: Vec<Option<Key>>,
+    /// One a row.
+    pub times: Vec<Micros>,
+    /// One a row.
+    pub ids: Vec<Id>,
+    /// What is asked.
+    pub kind: Kind,
+}
+
+/// What a batch of requests asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    /// Take the rows in: the group's columns, row after row.
+    Insert(Vec<Value>),
+    /// Answer as of these rows, known to the asker by these slots.
+    Read(Vec<u64>),
+    /// The asker's watermark, in `at_once` mode: each worker tells all.
+    Mark(Micros),
+}
+
+/// Answers of one group to rows of one worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    /// The worker that asked.
+    pub to: usize,
+    /// Index of the group in the program.
+    pub group: usize,
+    /// Whether the watermark has passed the rows, so that this is their last answer.
+    pub last: bool,
+    /// The rows, as the asker knows them.
+    pub slots: Vec<u64>,
+    /// The group's outputs, row after row.
+    pub values: Vec<Value>,
+    /// The pipeline's watermark, where this message is there to tell it.
+    pub watermark: Option<Micros>,
+}
+
+/// Spine rows with their features, in (event time, id) order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Features {
+    /// Whether the watermark has passed the rows; otherwise they may be corrected once.
+    pub last: bool,
+    /// Event time of each row.
+    pub times: Vec<Micros>,
+    /// Id of each row.
+    pub ids: Vec<Id>,
+    /// The feature columns.
+    pub columns: Wire,
+}
+
+/// Labels of one label section as they landed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Labels {
+    /// Index of the label in the plan.
+    pub label: usize,
+    /// When each became known.
+    pub times: Vec<Micros>,
+    /// The id of the spine row that each belongs to.
+    pub ids: Vec<Id>,
+    /// The label; NaN where its expression gave NULL.
+    pub values: Vec<f64>,
+}
+
+/// What arrives where models learn, score and are chosen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Decide {
+    /// Rows to score.
+    Features(Features),
+    /// Labels to learn.
+    Labels(Labels),
+    /// The pipeline's watermark as of this epoch (`at_once`).
+    Watermark(Micros),
+    /// A worker has read all of its bounded input; its largest event time.
+    End(Micros),
+}

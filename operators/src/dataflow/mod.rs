@@ -1,0 +1,28 @@
+//! How timely hosts the arithmetic: the only folder of this package that knows timely.
+//!
+//! ```text
+//! rows --+-> scatter --requests--> windows (by key) --answers--> gather (by row) --+-> features
+//!        +------------------------------ rows -------------------^                 |
+//!        +-> labels ----------------------------------------------------------------+
+//! ```
+//!
+//! Timely's timestamp is a [`Round`]: in `final` mode the number of a bundle of ticks, in `at_once`
+//! mode the running number of an epoch. Event times and watermarks travel as data. Every operator
+//! here keeps what belongs to a round until the frontier has passed it, then takes the round whole
+//! and in (event time, id) order: so neither the cut into messages nor the number of workers shows.
+
+mod gather;
+
+mod message;
+
+mod program;
+
+mod scatter;
+
+mod windows;
+
+pub use gather::gather;
+pub use message::{Answers, Decide, Features, Kind, Labels, Requests, Round, Rows, Wire};
+pub use program::{FeatureProgram, GroupProgram, LabelProgram, Program};
+pub use scatter::{labels, scatter};
+pub use windows::windows;

@@ -1,0 +1,91 @@
+//! A pipeline's features, compiled: what `scatter`, `windows` and `gather` carry out.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use tidemill_config::plan::Mode;
+use tidemill_types::{DataType, Key, Micros, Schema, Value};
+
+use super::message::Round;
+use crate::column::values;
+use crate::expression::Scalar;
+use crate::window::Group;
+
+/// Everything the operators of this folder need to know. Shared by all workers.
+pub struct Program {
+    /// What cuts an epoch.
+    pub mode: Mode,
+    /// Microseconds to a round in `final` mode.
+    pub round: Micros,
+    /// Index of the spine among the sources.
+    pub spine: usize,
+    /// Declared and computed columns of the spine.
+    pub spine_schema: Schema,
+    /// Groups of windows: one for each (source, key).
+    pub groups: Vec<GroupProgram>,
+    /// Features in the order of the file.
+    pub features: Vec<FeatureProgram>,
+    /// Names and types of the features.
+    pub feature_schema: Schema,
+    /// Labels in the order of the file.
+    pub labels: Vec<LabelProgram>,
+}
+
+/// Rounds are counted from far before 1970, so that no event time has a negative one.
+const BIAS: i64 = 1 << 52;
+
+impl Program {
+    /// The round of an event time in `final` mode.
+    pub fn round_of(&self, time: Micros) -> Round {
+        (time.div_euclid(self.round) + BIAS) as Round
+    }
+
+    /// The first event time of a round in `final` mode.
+    pub fn start_of(&self, round: Round) -> Micros {
+        (round as i64 - BIAS).saturating_mul(self.round)
+    }
+}
+
+/// The windows over one source by one key.
+pub struct GroupProgram {
+    /// Index of the source.
+    pub source: usize,
+    /// The key over the source's columns.
+    pub source_key: Vec<Scalar>,
+    /// The key over the spine's columns.
+    pub spine_key: Vec<Scalar>,
+    /// The columns that the windows keep, over the source's columns.
+    pub columns: Vec<Scalar>,
+    /// The windows and what they answer.
+    pub group: Group,
+    /// Types of the answers.
+    pub outputs: Vec<DataType>,
+}
+
+/// One feature: a scalar expression over the spine's columns followed by window answers.
+pub struct FeatureProgram {
+    /// The expression.
+    pub scalar: Scalar,
+    /// For each window answer that it reads: group and output, in the order of its columns.
+    pub calls: Vec<(usize, usize)>,
+}
+
+/// One label.
+pub struct LabelProgram {
+    /// Index of its source.
+    pub source: usize,
+    /// The expression over that source's columns.
+    pub value: Scalar,
+}
+
+/// The keys of all rows.
+pub(super) fn keys(scalars: &[Scalar], batch: &RecordBatch) -> Vec<Option<Key>> {
+    if scalars.is_empty() {
+        return vec![Some(Key::GLOBAL); batch.num_rows()];
+    }
+    let columns: Vec<Vec<Value>> = scalars.iter().map(|s| values(&column(s, batch))).collect();
+    (0..batch.num_rows()).map(|row| Key::of(columns.iter().map(|c| &c[row]))).collect()
+}
+
+/// A scalar over a batch; rows on which it fails are NULL.
+pub(super) fn column(scalar: &Scalar, batch: &RecordBatch) -> ArrayRef {
+    scalar.evaluate_rows(batch).0
+}

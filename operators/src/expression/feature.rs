@@ -1,0 +1,279 @@
+//! Features: scalars in which calls over windows may stand. The calls are cut out of the tree and
+//! come back as columns.
+
+use std::ops::{ControlFlow, Range};
+
+use datafusion_sql::sqlparser::ast::{
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    Visit, VisitMut, Visitor, VisitorMut, WindowType,
+};
+use tidemill_types::{DataType, Field, Schema, Value};
+
+use super::parse::{self, Source};
+use super::plan::plan;
+use super::{ExpressionError, Scalar, suggestion};
+use crate::aggregate::AGGREGATES;
+
+/// What a call's column is called; no user's column can be.
+const CALL: &str = "__call_";
+
+/// A call over a window.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The aggregate as written, lower case.
+    pub function: String,
+    /// `count(distinct x)`
+    pub distinct: bool,
+    /// The first argument, over the window's source; none for `count(*)`.
+    pub argument: Option<Scalar>,
+    /// Further arguments.
+    pub constants: Vec<Value>,
+    /// `FILTER (WHERE ...)`, over the window's source.
+    pub filter: Option<Scalar>,
+    /// The window.
+    pub window: String,
+    /// Bytes of the feature's text.
+    pub span: Range<usize>,
+}
+
+/// A feature whose calls are known and whose own type is not yet.
+#[derive(Clone, Debug)]
+pub struct Feature {
+    /// The calls, in the order in which they stand; equal ones once.
+    pub calls: Vec<Call>,
+    text: String,
+    tree: Expr,
+}
+
+/// Reads a feature. `source_of` gives the columns of a window's source.
+///
+/// # Errors
+/// Whatever is no feature over these columns and windows.
+pub fn parse_feature(
+    text: &str,
+    spine: &Schema,
+    source_of: &dyn Fn(&str) -> Option<Schema>,
+    windows: &[&str],
+    timezone: &str,
+) -> Result<Feature, ExpressionError> {
+    let (mut tree, source) = parse::parse(text)?;
+    let mut cut =
+        Cut { source: &source, source_of, windows, timezone, calls: Vec::new(), keys: Vec::new() };
+    if let ControlFlow::Break(error) = VisitMut::visit(&mut tree, &mut cut) {
+        return Err(error);
+    }
+    if let Some(field) = spine.fields.iter().find(|f| f.name.starts_with(CALL)) {
+        return Err(ExpressionError::new(
+            format!("a column cannot be called `{}`", field.name),
+            format!("names that begin with `{CALL}` are taken"),
+            "rename the column",
+        ));
+    }
+    Ok(Feature { calls: cut.calls, text: text.to_string(), tree })
+}
+
+impl Feature {
+    /// Types the feature over the spine's columns followed by one column a call.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn finish(
+        self,
+        spine: &Schema,
+        call_types: &[DataType],
+    ) -> Result<Scalar, ExpressionError> {
+        let mut schema = spine.clone();
+        for (n, data_type) in call_types.iter().enumerate() {
+            schema.fields.push(Field { name: format!("{CALL}{n}"), data_type: *data_type });
+        }
+        let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
+        Scalar::of(&self.text, planned, &schema)
+    }
+}
+
+/// An aggregate without a window looks like an unknown function: say what is missing.
+fn without_over(error: ExpressionError, text: &str) -> ExpressionError {
+    let named = |name: &str| error.message == format!("there is no function `{name}`");
+    let aggregate = AGGREGATES
+        .iter()
+        .flat_map(|a| std::iter::once(a.name).chain(a.aliases.iter().copied()))
+        .find(|name| named(name));
+    match aggregate {
+        Some(name) => {
+            let at = text.to_lowercase().find(name);
+            ExpressionError::new(
+                format!("`{name}` needs a window"),
+                "an aggregate sees the rows of a window, not of the row itself",
+                format!("write {name}(...) over WINDOW, and name the window under [windows]"),
+            )
+            .at(at.map(|at| at..at + name.len()))
+        }
+        None => error,
+    }
+}
+
+/// Cuts calls out of a tree.
+struct Cut<'a> {
+    source: &'a Source,
+    source_of: &'a dyn Fn(&str) -> Option<Schema>,
+    windows: &'a [&'a str],
+    timezone: &'a str,
+    calls: Vec<Call>,
+    keys: Vec<String>,
+}
+
+impl VisitorMut for Cut<'_> {
+    type Break = ExpressionError;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<ExpressionError> {
+        if matches!(expr, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. }) {
+            return ControlFlow::Break(ExpressionError::new(
+                "there are no subqueries here",
+                "a feature is computed from one row and its windows",
+                "use a window over the other source",
+            ));
+        }
+        let Expr::Function(function) = &*expr else { return ControlFlow::Continue(()) };
+        if function.over.is_none() {
+            return ControlFlow::Continue(());
+        }
+        let span = self.source.range_of(expr);
+        let key = function.to_string();
+        let n = match self.keys.iter().position(|known| *known == key) {
+            Some(n) => n,
+            None => match self.call(function, span.clone().unwrap_or(0..0)) {
+                Ok(call) => {
+                    self.keys.push(key);
+                    self.calls.push(call);
+                    self.calls.len() - 1
+                }
+                Err(error) => return ControlFlow::Break(at(error, span)),
+            },
+        };
+        *expr = Expr::Identifier(Ident::with_quote('"', format!("{CALL}{n}")));
+        ControlFlow::Continue(())
+    }
+}
+
+/// An error without a place of its own stands at the call.
+fn at(mut error: ExpressionError, span: Option<Range<usize>>) -> ExpressionError {
+    error.span = error.span.or(span);
+    error
+}
+
+impl Cut<'_> {
+    fn call(&self, function: &Function, span: Range<usize>) -> Result<Call, ExpressionError> {
+        let name = function.name.to_string().to_lowercase();
+        let window = self.window(function)?;
+        let schema = (self.source_of)(&window).ok_or_else(|| {
+            ExpressionError::new(
+                format!("there is no window `{window}`"),
+                format!("the windows are {}", super::list(self.windows.iter().copied())),
+                suggestion(&window, "choose one of the windows", self.windows.iter().copied()),
+            )
+        })?;
+        let known = AGGREGATES.iter().any(|a| a.name == name || a.aliases.contains(&name.as_str()));
+        if !known {
+            let names: Vec<&str> = AGGREGATES.iter().map(|a| a.name).collect();
+            return Err(ExpressionError::new(
+                format!("there is no aggregate `{name}`"),
+                format!("the aggregates are {}", names.join(", ")),
+                suggestion(&name, "choose one of the aggregates", names.iter().copied()),
+            ));
+        }
+        let FunctionArguments::List(list) = &function.args else {
+            return Err(refused(&name, "it has no arguments", "write it as name(column)"));
+        };
+        if !list.clauses.is_empty() || !function.within_group.is_empty() {
+            return Err(refused(
+                &name,
+                "ORDER BY and WITHIN GROUP have no meaning here: a window is in event-time order",
+                "for a percentile write quantile(x, 0.9)",
+            ));
+        }
+        let mut arguments = Vec::new();
+        for argument in &list.args {
+            match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => arguments.push(expr.clone()),
+                FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if list.args.len() == 1 => {}
+                _ => return Err(refused(&name, "this argument has no meaning here", "remove it")),
+            }
+        }
+        let mut arguments = arguments.into_iter();
+        let argument = arguments.next().map(|tree| self.scalar(tree, &schema)).transpose()?;
+        let constants = arguments
+            .map(|tree| {
+                let scalar = self.scalar(tree, &schema)?;
+                scalar.literal().cloned().ok_or_else(|| {
+                    refused(&name, "only the first argument may be a column", "write a constant")
+                })
+            })
+            .collect::<Result<Vec<Value>, _>>()?;
+        let filter = match &function.filter {
+            Some(tree) => {
+                let scalar = self.scalar(tree.as_ref().clone(), &schema)?;
+                if scalar.data_type() != DataType::Bool {
+                    return Err(refused(&name, "its FILTER is no condition", "write a comparison"));
+                }
+                Some(scalar)
+            }
+            None => None,
+        };
+        let distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
+        Ok(Call { function: name, distinct, argument, constants, filter, window, span })
+    }
+
+    fn window(&self, function: &Function) -> Result<String, ExpressionError> {
+        let named = |spec: &Option<Ident>| spec.as_ref().map(|name| name.value.clone());
+        let name = match &function.over {
+            Some(WindowType::NamedWindow(name)) => Some(name.value.clone()),
+            Some(WindowType::WindowSpec(spec))
+                if spec.partition_by.is_empty()
+                    && spec.order_by.is_empty()
+                    && spec.window_frame.is_none() =>
+            {
+                named(&spec.window_name)
+            }
+            _ => None,
+        };
+        name.ok_or_else(|| {
+            ExpressionError::new(
+                "a window is named, not described",
+                "windows are shared by features, so they stand in a table of their own",
+                "name it under [windows] and write over NAME",
+            )
+        })
+    }
+
+    fn scalar(&self, tree: Expr, schema: &Schema) -> Result<Scalar, ExpressionError> {
+        if let ControlFlow::Break(()) = Visit::visit(&tree, &mut Nested) {
+            return Err(ExpressionError::new(
+                "a call over a window cannot stand inside another",
+                "the inner one has no value for the rows of the outer one's window",
+                "compute the inner one as a column of the source, or split the feature",
+            ));
+        }
+        let text = tree.to_string();
+        let planned = plan(tree, schema)?;
+        let _ = self.timezone;
+        Scalar::of(&text, planned, schema)
+    }
+}
+
+fn refused(name: &str, reason: &str, help: &str) -> ExpressionError {
+    ExpressionError::new(format!("`{name}` cannot be called like this"), reason, help)
+}
+
+/// Finds calls over windows.
+struct Nested;
+
+impl Visitor for Nested {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}

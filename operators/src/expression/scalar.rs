@@ -1,0 +1,175 @@
+//! A scalar expression, typed and ready to be evaluated per batch.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, concat};
+use arrow::datatypes::DataType as ArrowType;
+use datafusion_common::ScalarValue;
+use datafusion_expr::Expr;
+use datafusion_physical_expr::PhysicalExpr;
+use tidemill_types::{DataType, Schema, Value};
+
+use super::plan::{Planned, plan};
+use super::{ExpressionError, guarded, parse};
+
+/// A scalar SQL expression over the columns of a schema.
+///
+/// Cost: about 1 us a batch and 10 to 30 ns a row; so evaluate batches, never single rows.
+#[derive(Clone)]
+pub struct Scalar {
+    text: String,
+    physical: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
+    columns: Vec<usize>,
+    literal: Option<Value>,
+    inputs: arrow::datatypes::SchemaRef,
+}
+
+impl Scalar {
+    /// Compiles a text. `timezone` is that of naive times; all times here are UTC.
+    ///
+    /// # Errors
+    /// Whatever is no expression over these columns.
+    pub fn compile(
+        text: &str,
+        schema: &Schema,
+        _timezone: &str,
+    ) -> Result<Scalar, ExpressionError> {
+        let (tree, _) = parse::parse(text)?;
+        Scalar::of(text, plan(tree, schema)?, schema)
+    }
+
+    pub(super) fn of(
+        text: &str,
+        planned: Planned,
+        schema: &Schema,
+    ) -> Result<Scalar, ExpressionError> {
+        let inputs = schema.to_arrow();
+        let Planned { logical, physical } = planned;
+        let found = physical.data_type(&inputs).map_err(|e| {
+            ExpressionError::new(
+                "the expression has no type",
+                e.strip_backtrace(),
+                "check the types",
+            )
+        })?;
+        let data_type = declared(&found).ok_or_else(|| {
+            ExpressionError::new(
+                format!("`{text}` is no value that a column can hold"),
+                format!("its type is {found}"),
+                "columns are bool, int64, float64, string or timestamp; of a duration take \
+                 date_part('epoch', ...)",
+            )
+        })?;
+        let names: BTreeSet<usize> =
+            logical.column_refs().iter().filter_map(|c| schema.index_of(&c.name)).collect();
+        let literal = match &logical {
+            Expr::Literal(value, _) => Some(constant(value, data_type)),
+            _ => None,
+        };
+        Ok(Scalar {
+            text: text.to_string(),
+            physical,
+            data_type,
+            columns: names.into_iter().collect(),
+            literal,
+            inputs,
+        })
+    }
+
+    /// The type of the result.
+    pub fn data_type(&self) -> DataType {
+        self.data_type
+    }
+
+    /// Which columns it reads, in order.
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// The value of an expression that reads no column, where it could be computed beforehand.
+    pub fn literal(&self) -> Option<&Value> {
+        self.literal.as_ref()
+    }
+
+    /// The result for all rows: one array of exactly [`Scalar::data_type`].
+    ///
+    /// # Errors
+    /// What failed on some row: an overflow, a cast, a division of whole numbers by zero.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let rows = batch.num_rows();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        // Columns beyond those that were known at compile time are not read.
+        let columns = batch.columns()[..self.inputs.fields().len()].to_vec();
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.inputs), columns, &options)
+            .map_err(|e| e.to_string())?;
+        let evaluated = guarded(|| self.physical.evaluate(&batch).and_then(|v| v.into_array(rows)));
+        let array = evaluated?.map_err(|e| e.strip_backtrace())?;
+        let wanted = self.data_type.to_arrow();
+        if *array.data_type() == wanted {
+            return Ok(array);
+        }
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
+    }
+
+    /// As [`Scalar::evaluate`], with NULL where a row fails, and the rows that did with the reason.
+    pub fn evaluate_rows(&self, batch: &RecordBatch) -> (ArrayRef, Vec<(usize, String)>) {
+        let rows = batch.num_rows();
+        if let Ok(array) = self.evaluate(batch) {
+            return (array, Vec::new());
+        }
+        let mut failed = Vec::new();
+        let mut parts: Vec<ArrayRef> = Vec::with_capacity(rows);
+        for row in 0..rows {
+            parts.push(self.evaluate(&batch.slice(row, 1)).unwrap_or_else(|reason| {
+                failed.push((row, reason));
+                new_null_array(&self.data_type.to_arrow(), 1)
+            }));
+        }
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        let none = || new_null_array(&self.data_type.to_arrow(), rows);
+        (concat(&parts).unwrap_or_else(|_| none()), failed)
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scalar({}: {})", self.text, self.data_type)
+    }
+}
+
+/// The column type that holds a result; none for what no column holds.
+fn declared(found: &ArrowType) -> Option<DataType> {
+    use ArrowType as A;
+    Some(match found {
+        A::Boolean => DataType::Bool,
+        A::Int8 | A::Int16 | A::Int32 | A::Int64 => DataType::Int64,
+        A::UInt8 | A::UInt16 | A::UInt32 | A::UInt64 => DataType::Int64,
+        A::Float16 | A::Float32 | A::Float64 | A::Null => DataType::Float64,
+        A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..) => {
+            DataType::Float64
+        }
+        A::Utf8 | A::LargeUtf8 | A::Utf8View => DataType::String,
+        A::Timestamp(..) | A::Date32 | A::Date64 => DataType::Timestamp,
+        _ => return None,
+    })
+}
+
+fn constant(value: &ScalarValue, data_type: DataType) -> Value {
+    let Ok(array) = value.to_array() else { return Value::Null };
+    let strict = CastOptions { safe: true, ..CastOptions::default() };
+    match cast_with_options(&array, &data_type.to_arrow(), &strict) {
+        Ok(array) => super::values(&array).into_iter().next().unwrap_or_default(),
+        Err(_) => Value::Null,
+    }
+}

@@ -1,0 +1,476 @@
+//! From a plan to what runs: every expression typed against its schema, every component found and
+//! its keys read. Whatever is wrong is reported together, with file, line, reason and cure.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tidemill_config::diagnostic::{Diagnostic, Report};
+use tidemill_config::document::Loaded;
+use tidemill_config::plan::{At, ModelInput, ModelPlan, Plan, SourcePlan};
+use tidemill_operators::aggregate;
+use tidemill_operators::dataflow::{FeatureProgram, GroupProgram, LabelProgram, Program};
+use tidemill_operators::expression::{self, ExpressionError, Feature, Scalar};
+use tidemill_operators::predictor::Inputs;
+use tidemill_operators::window::{Group, Output};
+use tidemill_operators::{drift, learner, trainer};
+use tidemill_types::{DataType, Schema};
+
+/// A pipeline, ready to run.
+pub struct Compiled {
+    /// The plan.
+    pub plan: Plan,
+    /// What the operators carry out.
+    pub program: Arc<Program>,
+    /// For each source, what is made of its declared columns.
+    pub sources: Vec<Arc<Derive>>,
+    /// For each model, its inputs.
+    pub inputs: Vec<ModelInputs>,
+}
+
+/// What is made of a source's declared columns.
+pub struct Derive {
+    /// The declared columns followed by the computed ones.
+    pub schema: Schema,
+    /// How many of them are declared.
+    pub declared: usize,
+    /// The computed columns: each over the columns before it.
+    pub computed: Vec<Scalar>,
+    /// Rows for which this is not true are dropped.
+    pub filter: Option<Scalar>,
+    /// Where the event time stands.
+    pub time: usize,
+    /// Where the id stands.
+    pub id: Option<usize>,
+}
+
+/// Where a model's inputs come from.
+#[derive(Clone, Debug, Default)]
+pub struct ModelInputs {
+    /// Names and kinds, as the model sees them.
+    pub names: Inputs,
+    /// Each number: a numeric feature by its place among the numbers, or a model's margin.
+    pub numbers: Vec<NumberFrom>,
+    /// Each category: a feature by its place among the categories.
+    pub categories: Vec<usize>,
+}
+
+/// Where a number comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberFrom {
+    /// The n-th numeric feature.
+    Feature(usize),
+    /// The margin of a model.
+    Margin(usize),
+}
+
+/// Compiles a loaded pipeline.
+///
+/// # Errors
+/// Everything that static validation can find.
+pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
+    let Loaded { plan, text, .. } = loaded;
+    let mut errors = Vec::new();
+    let sources = compile_sources(&plan, &mut errors);
+    components(&plan, &mut errors);
+    if !errors.is_empty() {
+        return Err(Report::new(text, errors));
+    }
+    let program = compile_program(&plan, &sources, &mut errors);
+    let inputs = model_inputs(&plan, &program.feature_schema);
+    for (model, inputs) in plan.models.iter().zip(&inputs) {
+        check_model(model, inputs, &mut errors);
+    }
+    if !errors.is_empty() {
+        return Err(Report::new(text, errors));
+    }
+    Ok(Compiled {
+        plan,
+        program: Arc::new(program),
+        sources: sources.into_iter().map(Arc::new).collect(),
+        inputs,
+    })
+}
+
+fn compile_sources(plan: &Plan, errors: &mut Vec<Diagnostic>) -> Vec<Derive> {
+    plan.sources.iter().map(|source| compile_source(source, errors)).collect()
+}
+
+fn compile_source(source: &SourcePlan, errors: &mut Vec<Diagnostic>) -> Derive {
+    let zone = &source.timezone.value;
+    let mut schema = source.schema.clone();
+    let declared = schema.fields.len();
+    let mut computed = Vec::new();
+    for (name, text) in &source.columns {
+        if schema.index_of(&name.value).is_some() {
+            errors.push(Diagnostic::new(
+                &name.span,
+                format!("column `{}` is there twice", name.value),
+                "a computed column may not replace another column",
+                "choose another name",
+            ));
+            continue;
+        }
+        match Scalar::compile(&text.value, &schema, zone) {
+            Ok(scalar) => {
+                schema.fields.push(tidemill_types::Field {
+                    name: name.value.clone(),
+                    data_type: scalar.data_type(),
+                });
+                computed.push(scalar);
+            }
+            Err(error) => errors.push(diagnostic(text, error)),
+        }
+    }
+    let filter = source.filter.as_ref().and_then(|text| {
+        let scalar = Scalar::compile(&text.value, &schema, zone)
+            .map_err(|e| errors.push(diagnostic(text, e)));
+        let scalar = scalar.ok()?;
+        if scalar.data_type() != DataType::Bool {
+            errors.push(Diagnostic::new(
+                &text.span,
+                format!("`where` of source `{}` is not a condition", source.name.value),
+                format!("its type is {}", scalar.data_type()),
+                "write a comparison, for example `arr_delay is not null`",
+            ));
+        }
+        Some(scalar)
+    });
+    let time = column(&source.event_time, &schema, "event_time", source, errors);
+    if let Some(found) = schema.fields.get(time) {
+        if found.data_type != DataType::Timestamp
+            && schema.index_of(&source.event_time.value).is_some()
+        {
+            errors.push(Diagnostic::new(
+                &source.event_time.span,
+                format!("event_time `{}` is no time", found.name),
+                format!("its type is {}", found.data_type),
+                "declare it as `timestamp`, or compute one under `columns`",
+            ));
+        }
+    }
+    let id = source.id.as_ref().map(|id| column(id, &schema, "id", source, errors));
+    Derive { schema, declared, computed, filter, time, id }
+}
+
+fn column(
+    name: &At<String>,
+    schema: &Schema,
+    key: &str,
+    source: &SourcePlan,
+    errors: &mut Vec<Diagnostic>,
+) -> usize {
+    schema.index_of(&name.value).unwrap_or_else(|| {
+        errors.push(Diagnostic::new(
+            &name.span,
+            format!("{key} of source `{}` names no column: `{}`", source.name.value, name.value),
+            format!("the columns are {}", schema.names().collect::<Vec<_>>().join(", ")),
+            "name a column of `schema` or `columns`",
+        ));
+        0
+    })
+}
+
+fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>) -> Program {
+    let spine = plan.pipeline.spine.value;
+    let spine_schema = sources[spine].schema.clone();
+    let zone = &plan.sources[spine].timezone.value;
+    let mut groups = Groups { plan, sources, zone, groups: Vec::new(), known: BTreeMap::new() };
+    let windows = groups.windows(errors);
+    let names: Vec<&str> = plan.windows.iter().map(|w| w.name.value.as_str()).collect();
+    let schema_of = |name: &str| -> Option<Schema> {
+        plan.windows.iter().find(|w| w.name.value == name).map(|w| sources[w.source].schema.clone())
+    };
+    let mut features = Vec::new();
+    let mut schema = Schema::default();
+    for feature in &plan.features {
+        let parsed =
+            expression::parse_feature(&feature.text.value, &spine_schema, &schema_of, &names, zone);
+        let compiled = parsed
+            .map_err(|e| diagnostic(&feature.text, e))
+            .and_then(|parsed| groups.feature(&feature.text, parsed, &windows, &spine_schema));
+        match compiled {
+            Ok(compiled) => {
+                schema.fields.push(tidemill_types::Field {
+                    name: feature.name.value.clone(),
+                    data_type: compiled.scalar.data_type(),
+                });
+                features.push(compiled);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    let labels = plan
+        .labels
+        .iter()
+        .filter_map(|label| {
+            let source = &sources[label.source];
+            let zone = &plan.sources[label.source].timezone.value;
+            let scalar = Scalar::compile(&label.value.value, &source.schema, zone)
+                .map_err(|e| errors.push(diagnostic(&label.value, e)))
+                .ok()?;
+            if matches!(scalar.data_type(), DataType::String | DataType::Timestamp) {
+                errors.push(Diagnostic::new(
+                    &label.value.span,
+                    format!("label `{}` is neither a condition nor a number", label.name.value),
+                    format!("its type is {}", scalar.data_type()),
+                    "write a comparison, for example `arr_delay > 15`",
+                ));
+            }
+            for (what, index) in [("its source", label.source), ("the spine", spine)] {
+                if plan.sources[index].id.is_none() {
+                    errors.push(Diagnostic::new(
+                        &label.name.span,
+                        format!("label `{}` has nothing to join by", label.name.value),
+                        format!("{what}, `{}`, names no `id`", plan.sources[index].name.value),
+                        "name the column that identifies the row: `id = \"...\"`",
+                    ));
+                }
+            }
+            Some(LabelProgram { source: label.source, value: scalar })
+        })
+        .collect();
+    let tick = plan.pipeline.tick;
+    let bundle = plan.pipeline.bundle.unwrap_or_else(|| default_bundle(tick)) as i64;
+    Program {
+        mode: plan.pipeline.mode,
+        round: tick.saturating_mul(bundle),
+        spine,
+        spine_schema,
+        groups: groups.groups,
+        features,
+        feature_schema: schema,
+        labels,
+    }
+}
+
+/// A day's ticks: batches of about a thousand rows for streams of a thousand rows a day, and never
+/// more than memory can hold of a fast one, for a bundle holds only what has been read.
+fn default_bundle(tick: i64) -> u64 {
+    (tidemill_types::time::DAY / tick).clamp(1, 10_000) as u64
+}
+
+/// A window as compiled: its group.
+struct Groups<'a> {
+    plan: &'a Plan,
+    sources: &'a [Derive],
+    zone: &'a str,
+    groups: Vec<GroupProgram>,
+    /// What a group already keeps, so that nothing is kept twice.
+    known: BTreeMap<(usize, String), usize>,
+}
+
+impl Groups<'_> {
+    /// The group of each window.
+    fn windows(&mut self, errors: &mut Vec<Diagnostic>) -> Vec<usize> {
+        let spine = self.plan.pipeline.spine.value;
+        let mut of: BTreeMap<(usize, Vec<(String, String)>), usize> = BTreeMap::new();
+        let mut windows = Vec::new();
+        for window in &self.plan.windows {
+            let by: Vec<(String, String)> =
+                window.by.iter().map(|(c, e)| (c.value.clone(), e.value.clone())).collect();
+            let next = self.groups.len();
+            let index = *of.entry((window.source, by)).or_insert(next);
+            windows.push(index);
+            if index < next {
+                continue;
+            }
+            let source = &self.sources[window.source];
+            let (mut source_key, mut spine_key) = (Vec::new(), Vec::new());
+            for (column, expression) in &window.by {
+                let ours = Scalar::compile(&quoted(&column.value), &source.schema, self.zone);
+                let theirs =
+                    Scalar::compile(&expression.value, &self.sources[spine].schema, self.zone);
+                match (ours, theirs) {
+                    (Ok(ours), Ok(theirs)) if ours.data_type() == theirs.data_type() => {
+                        source_key.push(ours);
+                        spine_key.push(theirs);
+                    }
+                    (Ok(ours), Ok(theirs)) => errors.push(Diagnostic::new(
+                        &expression.span,
+                        format!("`{}` and `{}` can never be equal", column.value, expression.value),
+                        format!("their types are {} and {}", ours.data_type(), theirs.data_type()),
+                        "convert one of them, for example by a computed column",
+                    )),
+                    (Err(error), _) => errors.push(diagnostic(column, error)),
+                    (_, Err(error)) => errors.push(diagnostic(expression, error)),
+                }
+            }
+            self.groups.push(GroupProgram {
+                source: window.source,
+                source_key,
+                spine_key,
+                columns: Vec::new(),
+                group: Group { own_stream: window.source == spine, outputs: Vec::new() },
+                outputs: Vec::new(),
+            });
+        }
+        windows
+    }
+
+    /// Compiles a feature: its calls become outputs of their groups.
+    fn feature(
+        &mut self,
+        text: &At<String>,
+        parsed: Feature,
+        windows: &[usize],
+        spine: &Schema,
+    ) -> Result<FeatureProgram, Diagnostic> {
+        let mut calls = Vec::new();
+        let mut types = Vec::new();
+        for call in &parsed.calls {
+            let at = self.plan.windows.iter().position(|w| w.name.value == call.window);
+            let Some(at) = at else { continue };
+            let frame = self.plan.windows[at].frame;
+            let built = aggregate::build(&aggregate::Call {
+                name: &call.function,
+                distinct: call.distinct,
+                input: call.argument.as_ref().map(Scalar::data_type),
+                constants: &call.constants,
+            });
+            let built: Arc<dyn aggregate::Aggregate> = match built {
+                Ok(built) => Arc::from(built),
+                Err(reason) => {
+                    return Err(Diagnostic::new(
+                        &inside(text, Some(&call.span)),
+                        format!("`{}` cannot be computed", call.function),
+                        reason,
+                        format!("the aggregates are {}", aggregate_names()),
+                    ));
+                }
+            };
+            let group = windows[at];
+            let column = call.argument.as_ref().map(|scalar| self.column(group, scalar));
+            let filter = call.filter.as_ref().map(|scalar| self.column(group, scalar));
+            let data_type = built.output();
+            let outputs = &mut self.groups[group];
+            outputs.group.outputs.push(Output { frame, column, filter, aggregate: built });
+            outputs.outputs.push(data_type);
+            calls.push((group, outputs.outputs.len() - 1));
+            types.push(data_type);
+        }
+        let scalar = parsed.finish(spine, &types).map_err(|e| diagnostic(text, e))?;
+        Ok(FeatureProgram { scalar, calls })
+    }
+
+    /// Where a group keeps a column, adding it the first time.
+    fn column(&mut self, group: usize, scalar: &Scalar) -> usize {
+        let columns = &mut self.groups[group].columns;
+        *self.known.entry((group, scalar.to_string())).or_insert_with(|| {
+            columns.push(scalar.clone());
+            columns.len() - 1
+        })
+    }
+}
+
+fn aggregate_names() -> String {
+    aggregate::AGGREGATES.iter().map(|a| a.name).collect::<Vec<_>>().join(", ")
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Finds every detector that the plan names and lets it read its keys.
+fn components(plan: &Plan, errors: &mut Vec<Diagnostic>) {
+    for section in plan.drifts.iter().flat_map(|d| &d.detect) {
+        let entry = find(drift::DETECTORS, |e| e.name, &section.kind, "detector", errors);
+        match entry.map(|e| e.build) {
+            Some(drift::Build::Statistic(build)) => collect(build(section).map(|_| ()), errors),
+            Some(drift::Build::Monitor(build)) => collect(build(section).map(|_| ()), errors),
+            None => {}
+        }
+    }
+}
+
+fn check_model(model: &ModelPlan, inputs: &ModelInputs, errors: &mut Vec<Diagnostic>) {
+    if model.retrain.is_some() {
+        if let Some(entry) =
+            find(trainer::TRAINERS, |e| e.name, &model.section.kind, "trainer", errors)
+        {
+            collect((entry.parameters)(&model.section).map(|_| ()), errors);
+        }
+    } else if let Some(entry) =
+        find(learner::LEARNERS, |e| e.name, &model.section.kind, "learner", errors)
+    {
+        collect((entry.build)(&model.section, &inputs.names).map(|_| ()), errors);
+    }
+}
+
+fn collect(result: Result<(), Vec<Diagnostic>>, errors: &mut Vec<Diagnostic>) {
+    if let Err(found) = result {
+        errors.extend(found);
+    }
+}
+
+/// The entry of that name, or an error that lists what there is.
+fn find<'a, E>(
+    list: &'a [E],
+    name: impl Fn(&E) -> &'static str,
+    wanted: &At<String>,
+    kind: &str,
+    errors: &mut Vec<Diagnostic>,
+) -> Option<&'a E> {
+    let found = list.iter().find(|e| name(e) == wanted.value);
+    if found.is_none() {
+        let names: Vec<&str> = list.iter().map(&name).collect();
+        errors.push(Diagnostic::new(
+            &wanted.span,
+            format!("there is no {kind} `{}`", wanted.value),
+            format!("the {kind}s are {}", names.join(", ")),
+            match tidemill_config::suggest(&wanted.value, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("choose one of them: {}", names.join(", ")),
+            },
+        ));
+    }
+    found
+}
+
+/// Where each model's inputs come from.
+fn model_inputs(plan: &Plan, features: &Schema) -> Vec<ModelInputs> {
+    let number: Vec<bool> =
+        features.fields.iter().map(|f| f.data_type != DataType::String).collect();
+    let place =
+        |feature: usize| number[..feature].iter().filter(|n| **n == number[feature]).count();
+    plan.models
+        .iter()
+        .map(|model| {
+            let mut inputs = ModelInputs::default();
+            for input in &model.inputs {
+                match input {
+                    ModelInput::Feature(f) if number.get(*f) == Some(&true) => {
+                        inputs.names.numbers.push(features.fields[*f].name.clone());
+                        inputs.numbers.push(NumberFrom::Feature(place(*f)));
+                    }
+                    ModelInput::Feature(f) if *f < number.len() => {
+                        inputs.names.categories.push(features.fields[*f].name.clone());
+                        inputs.categories.push(place(*f));
+                    }
+                    ModelInput::Feature(_) => {}
+                    ModelInput::Margin(m) => {
+                        let name = format!("{}.margin", plan.models[*m].name.value);
+                        inputs.names.numbers.push(name);
+                        inputs.numbers.push(NumberFrom::Margin(*m));
+                    }
+                }
+            }
+            inputs
+        })
+        .collect()
+}
+
+/// An expression's error at its place in the file.
+fn diagnostic(text: &At<String>, error: ExpressionError) -> Diagnostic {
+    Diagnostic::new(&inside(text, error.span.as_ref()), error.message, error.reason, error.help)
+}
+
+/// The place of a part of a text: exact where the text was written in plain quotes.
+fn inside(text: &At<String>, part: Option<&Range<usize>>) -> Range<usize> {
+    match part {
+        Some(part) if text.span.len() == text.value.len() + 2 => {
+            text.span.start + 1 + part.start..text.span.start + 1 + part.end
+        }
+        _ => text.span.clone(),
+    }
+}

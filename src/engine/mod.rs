@@ -1,0 +1,4 @@
+//! From a plan to what runs. Today: the check, which types every expression and lets every component
+//! read its keys, and gives the program that `operators` carry out.
+
+pub mod check;
