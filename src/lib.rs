@@ -1,6 +1,7 @@
 //! Tidemill: a streaming dataflow engine with incremental model updates.
 //!
 //! The program, in reading order: what a person types ([`command`]); what a plan becomes ([`engine`]);
+//! where labels meet scores ([`mill`]);
 //! what a run leaves behind
 //! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
 //! [`report`]); and how others ask it for scores ([`serve`]).
@@ -8,6 +9,8 @@
 pub mod command;
 
 pub mod engine;
+
+pub mod mill;
 
 pub mod journal;
 

@@ -131,3 +131,26 @@ fn the_reference_lists_what_there_is() {
     assert!(text(&tidemill(&["completions", "bash"]).stdout).contains("tidemill"));
     assert!(text(&tidemill(&["--help"]).stdout).contains("Examples:"));
 }
+
+#[test]
+fn a_wrong_expression_is_shown_where_it_stands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = std::fs::read_to_string(FLIGHTS).expect("the sample");
+    for (from, to, part) in [
+        ("count(*) over queue_1h", "count(*) over queue_1", "did you mean `queue_1h`?"),
+        ("avg(arr_delay) over carrier_3h", "avg(arr_dely) over carrier_3h", "no column `arr_dely`"),
+        ("avg(arr_delay) over carrier_3h", "avg(carrier) over carrier_3h", "string"),
+        ("arr_delay > 15", "carrier", "neither a condition nor a number"),
+        ("detect = [\"adwin\"]", "detect = [\"adwim\"]", "did you mean `adwin`?"),
+        ("feature_fraction = 0.5", "feature_fraction = 1.5", "feature_fraction"),
+        ("event_time = \"landed_at\"", "event_time = \"dep_delay\"", "is no time"),
+    ] {
+        assert!(good.contains(from), "the sample has no `{from}`");
+        let file = folder.path().join("wrong.toml");
+        std::fs::write(&file, good.replacen(from, to, 1)).expect("written");
+        let output = tidemill(&["check", file.to_str().expect("a path")]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{to}: {said}");
+        assert!(said.contains(part) && said.contains("wrong.toml:"), "no `{part}` in\n{said}");
+    }
+}

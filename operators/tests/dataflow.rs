@@ -1,0 +1,234 @@
+//! The window dataflow under timely: neither the number of workers, nor the length of a round, nor
+//! the order in which rows come, nor what comes later, shows in a feature.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use tidemill_config::plan::{Frame, Mode};
+use tidemill_operators::aggregate::{Call, build};
+use tidemill_operators::column::values;
+use tidemill_operators::dataflow::{
+    Decide, FeatureProgram, GroupProgram, Program, Rows, gather, scatter, windows,
+};
+use tidemill_operators::expression::{Scalar, parse_feature};
+use tidemill_operators::window::{Group, Output};
+use tidemill_types::{DataType, Id, Schema, Value};
+use timely::communication::Config as Workers;
+use timely::dataflow::operators::{Input, Inspect};
+
+/// One event: source, time, id, key, amount.
+type Event = (usize, i64, i64, &'static str, i64);
+
+/// What comes out: (time, id) to the features.
+type Found = BTreeMap<(i64, i64), Vec<Value>>;
+
+const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+fn schema() -> Schema {
+    Schema::new([("key", DataType::String), ("amount", DataType::Int64)])
+}
+
+/// Spine and side stream of the same columns; three windows over two sources.
+fn program(round: i64) -> Program {
+    let scalar = |text: &str| Scalar::compile(text, &schema(), "UTC").expect(text);
+    let group = |source: usize, outputs: &[(&str, Option<usize>, Frame)]| {
+        let outputs: Vec<Output> = outputs
+            .iter()
+            .map(|(name, column, frame)| {
+                let input = column.map(|_| DataType::Int64);
+                let call = Call { name, distinct: false, input, constants: &[] };
+                let aggregate = Arc::from(build(&call).expect("an aggregate"));
+                Output { frame: *frame, column: *column, filter: None, aggregate }
+            })
+            .collect();
+        GroupProgram {
+            source,
+            source_key: vec![scalar("key")],
+            spine_key: vec![scalar("key")],
+            columns: vec![scalar("amount")],
+            outputs: outputs.iter().map(|o| o.aggregate.output()).collect(),
+            group: Group { own_stream: source == 0, outputs },
+        }
+    };
+    let groups = vec![
+        group(0, &[("count", None, Frame::Last(50)), ("sum", Some(0), Frame::Last(50))]),
+        group(1, &[("sum", Some(0), Frame::Last(100)), ("last_value", Some(0), Frame::Rows(1))]),
+    ];
+    let windows = |_: &str| Some(schema());
+    let feature = |text: &str, calls: &[(usize, usize)]| {
+        let parsed = parse_feature(text, &schema(), &windows, &["w"], "UTC").expect(text);
+        let types: Vec<DataType> = calls.iter().map(|(g, o)| groups[*g].outputs[*o]).collect();
+        FeatureProgram {
+            scalar: parsed.finish(&schema(), &types).expect(text),
+            calls: calls.to_vec(),
+        }
+    };
+    let features = vec![
+        feature("count(*) over w", &[(0, 0)]),
+        feature("sum(amount) over w - amount", &[(0, 1)]),
+        feature("coalesce(sum(amount) over w, 0)", &[(1, 0)]),
+        feature("last_value(amount) over w", &[(1, 1)]),
+    ];
+    let names = ["own", "others", "side", "last"];
+    Program {
+        mode: Mode::Final,
+        round,
+        spine: 0,
+        spine_schema: schema(),
+        feature_schema: Schema::new(names.map(|n| (n, DataType::Int64))),
+        groups,
+        features,
+        labels: Vec::new(),
+    }
+}
+
+/// The same by definition.
+fn naive(events: &[Event]) -> Found {
+    let mut found = Found::new();
+    for (_, time, id, key, amount) in events.iter().filter(|e| e.0 == 0) {
+        let own: Vec<&Event> = events
+            .iter()
+            .filter(|e| e.0 == 0 && e.3 == *key && e.1 >= time - 50 && (e.1, e.2) <= (*time, *id))
+            .collect();
+        let side: Vec<&Event> =
+            events.iter().filter(|e| e.0 == 1 && e.3 == *key && e.1 <= *time).collect();
+        let last = side.iter().max_by_key(|e| (e.1, e.2)).map(|e| e.4);
+        let others: i64 = own.iter().map(|e| e.4).sum::<i64>() - amount;
+        let recent: i64 = side.iter().filter(|e| e.1 >= time - 100).map(|e| e.4).sum();
+        let row = vec![
+            Value::Int(own.len() as i64),
+            Value::Int(others),
+            Value::Int(recent),
+            last.map_or(Value::Null, Value::Int),
+        ];
+        found.insert((*time, *id), row);
+    }
+    found
+}
+
+fn rows(source: usize, events: &[&Event], first_slot: u64) -> Rows {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(events.iter().map(|e| e.3))),
+        Arc::new(Int64Array::from_iter_values(events.iter().map(|e| e.4))),
+    ];
+    Rows {
+        source,
+        times: events.iter().map(|e| e.1).collect(),
+        ids: events.iter().map(|e| Id::Int(e.2)).collect(),
+        batch: RecordBatch::try_new(schema().to_arrow(), columns).expect("rows"),
+        first_slot,
+    }
+}
+
+/// Runs the dataflow: each worker reads every `workers`-th event, in the order given within a round.
+fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
+    let found = Arc::new(Mutex::new(Found::new()));
+    let out = Arc::clone(&found);
+    let config = timely::Config {
+        communication: Workers::Process(workers),
+        worker: timely::WorkerConfig::default(),
+    };
+    let guards = timely::execute(config, move |worker| {
+        let (index, peers) = (worker.index(), worker.peers());
+        let program = Arc::new(program(round));
+        let mut input = timely::dataflow::InputHandle::new();
+        let out = Arc::clone(&out);
+        worker.dataflow::<u64, _, _>(|scope| {
+            let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
+            let requests = scatter(rows.clone(), Arc::clone(&program), index, peers);
+            let answers = windows(requests, Arc::clone(&program), index, peers);
+            gather(rows, answers, Arc::clone(&program)).inspect(move |decide| {
+                let Decide::Features(features) = decide else { return };
+                let columns: Vec<Vec<Value>> =
+                    features.columns.0.columns().iter().map(values).collect();
+                let mut out = out.lock().expect("nobody panicked");
+                for (row, (time, id)) in features.times.iter().zip(&features.ids).enumerate() {
+                    let Id::Int(id) = id else { panic!("an id of another kind") };
+                    let values = columns.iter().map(|c| c[row].clone()).collect();
+                    assert!(out.insert((*time, *id), values).is_none(), "a row came twice");
+                }
+            });
+        });
+        let mut rounds: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
+        for event in events.iter().skip(index).step_by(peers) {
+            rounds.entry(program.round_of(event.1)).or_default().push(event);
+        }
+        let mut slots = 0;
+        for (round, events) in rounds {
+            input.advance_to(round);
+            for source in [0, 1] {
+                let of: Vec<&Event> = events.iter().filter(|e| e.0 == source).copied().collect();
+                input.send(Arc::new(rows(source, &of, slots)));
+                slots += if source == 0 { of.len() as u64 } else { 0 };
+            }
+        }
+        input.close();
+    });
+    drop(guards.expect("workers"));
+    let found = found.lock().expect("nobody panicked").clone();
+    found
+}
+
+fn shuffled(mut events: Vec<Event>, seed: u64) -> Vec<Event> {
+    let mut next = generator(seed);
+    for i in (1..events.len()).rev() {
+        events.swap(i, next(i + 1));
+    }
+    events
+}
+
+fn generator(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed;
+    move |below| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    }
+}
+
+fn events(seed: u64) -> Vec<Event> {
+    let mut next = generator(seed);
+    (0..400)
+        .map(|id| {
+            // Ties in time are common, across sources too; times lie on both sides of 1970.
+            let time = next(300) as i64 * 3 - 200;
+            (next(2), time, id, KEYS[next(5)], next(100) as i64 - 50)
+        })
+        .collect()
+}
+
+#[test]
+fn workers_rounds_and_arrival_do_not_show() {
+    for seed in 1..=3 {
+        let events = events(seed);
+        let wanted = naive(&events);
+        for (workers, round) in [(1, 1), (1, 10_000), (2, 1), (2, 30), (3, 10_000)] {
+            let found = run(shuffled(events.clone(), seed + 100), workers, round);
+            assert_eq!(found, wanted, "seed {seed}, {workers} workers, rounds of {round}");
+        }
+    }
+}
+
+/// No feature may see what was not yet known: the future is replaced, the past stays as it was.
+#[test]
+fn the_future_does_not_show() {
+    let events = events(4);
+    let before = run(events.clone(), 2, 30);
+    let now = 300;
+    let mut next = generator(9);
+    let changed = events
+        .into_iter()
+        .map(|(source, time, id, key, amount)| match time > now {
+            true => (source, time, id, KEYS[next(5)], amount * 1_000 + next(7) as i64),
+            false => (source, time, id, key, amount),
+        })
+        .collect();
+    let after = run(changed, 2, 30);
+    let past = |found: &Found| found.iter().filter(|((t, _), _)| *t <= now).count();
+    assert!(past(&before) > 50);
+    for (row, values) in before.iter().filter(|((t, _), _)| *t <= now) {
+        assert_eq!(after.get(row), Some(values), "{row:?} saw the future");
+    }
+    assert_ne!(before, after);
+}

@@ -1,0 +1,181 @@
+//! The label join: a scored row waits for its label, for a bounded time.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tidemill_types::{Id, Micros};
+
+/// A row as it was scored.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// Event time.
+    pub time: Micros,
+    /// Id.
+    pub id: Id,
+    /// Numeric features.
+    pub numbers: Box<[f64]>,
+    /// Hashed text features.
+    pub categories: Box<[u64]>,
+    /// The margin of every model as live when the row was scored; NaN where it had no version.
+    pub margins: Box<[f64]>,
+    /// The probability that was served.
+    pub served: f64,
+    /// The mean of the labels known when it was scored.
+    pub base_rate: f64,
+}
+
+/// What became of a row that was waiting.
+pub enum Joined {
+    /// Its label came: when, and what.
+    Labelled(Arc<Scored>, Micros, f64),
+    /// No label came in time.
+    TimedOut(Arc<Scored>),
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct JoinCounts {
+    /// Rows that got a label.
+    pub labelled: u64,
+    /// Rows whose label did not come in time.
+    pub timed_out: u64,
+    /// Labels for rows that had timed out or were never scored.
+    pub unmatched: u64,
+    /// Further labels for a row that has one.
+    pub corrections: u64,
+}
+
+enum Place {
+    Waiting(Arc<Scored>),
+    Labelled,
+}
+
+/// Rows of one label section.
+pub struct LabelJoin {
+    wait: Micros,
+    otherwise: Option<f64>,
+    rows: HashMap<Id, Place>,
+    deadlines: VecDeque<(Micros, Id)>,
+    waiting: u64,
+    /// What has been counted.
+    pub counts: JoinCounts,
+}
+
+impl LabelJoin {
+    /// A join that waits so long, and what counts as the label then.
+    pub fn new(wait: Micros, otherwise: Option<f64>) -> LabelJoin {
+        LabelJoin {
+            wait,
+            otherwise,
+            rows: HashMap::new(),
+            deadlines: VecDeque::new(),
+            waiting: 0,
+            counts: JoinCounts::default(),
+        }
+    }
+
+    /// Rows that wait.
+    pub fn pending(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Whether a row of this id is held, so that another one would be a duplicate.
+    pub fn holds(&self, id: &Id) -> bool {
+        self.rows.contains_key(id)
+    }
+
+    /// Lets a scored row wait. Rows come in event-time order.
+    pub fn wait_for(&mut self, row: Arc<Scored>) {
+        self.deadlines.push_back((row.time.saturating_add(self.wait), row.id.clone()));
+        self.rows.insert(row.id.clone(), Place::Waiting(row));
+        self.waiting += 1;
+    }
+
+    /// A label came.
+    pub fn label(&mut self, id: &Id, time: Micros, value: f64) -> Option<Joined> {
+        match self.rows.get_mut(id) {
+            Some(place @ Place::Waiting(_)) => {
+                let Place::Waiting(row) = std::mem::replace(place, Place::Labelled) else {
+                    return None;
+                };
+                self.waiting -= 1;
+                self.counts.labelled += 1;
+                Some(Joined::Labelled(row, time, value))
+            }
+            Some(Place::Labelled) => {
+                self.counts.corrections += 1;
+                None
+            }
+            None => {
+                self.counts.unmatched += 1;
+                None
+            }
+        }
+    }
+
+    /// Rows whose time is over when the watermark stands here.
+    pub fn time_out(&mut self, watermark: Micros) -> Vec<Joined> {
+        let mut out = Vec::new();
+        while self.deadlines.front().is_some_and(|(deadline, _)| *deadline < watermark) {
+            let Some((deadline, id)) = self.deadlines.pop_front() else { break };
+            let Some(Place::Waiting(row)) = self.rows.remove(&id) else { continue };
+            self.waiting -= 1;
+            match self.otherwise {
+                Some(value) => {
+                    self.counts.labelled += 1;
+                    out.push(Joined::Labelled(row, deadline, value));
+                }
+                None => {
+                    self.counts.timed_out += 1;
+                    out.push(Joined::TimedOut(row));
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: i64, time: Micros) -> Arc<Scored> {
+        Arc::new(Scored {
+            time,
+            id: Id::Int(id),
+            numbers: Box::new([]),
+            categories: Box::new([]),
+            margins: Box::new([]),
+            served: 0.5,
+            base_rate: 0.5,
+        })
+    }
+
+    #[test]
+    fn every_row_is_accounted_for() {
+        let mut join = LabelJoin::new(10, None);
+        (0..4).for_each(|i| join.wait_for(row(i, i)));
+        assert!(
+            matches!(join.label(&Id::Int(1), 5, 1.0), Some(Joined::Labelled(_, 5, v)) if v == 1.0)
+        );
+        assert!(join.label(&Id::Int(1), 6, 0.0).is_none());
+        assert!(join.label(&Id::Int(9), 6, 0.0).is_none());
+        // Row 0 waits until 10: a watermark at 10 has not passed it, one at 11 has.
+        assert!(join.time_out(10).is_empty());
+        assert_eq!(join.time_out(11).len(), 1);
+        assert!(join.label(&Id::Int(0), 12, 1.0).is_none());
+        let wanted = JoinCounts { labelled: 1, timed_out: 1, unmatched: 2, corrections: 1 };
+        assert_eq!(join.counts, wanted);
+        assert_eq!(join.pending(), 2);
+        assert!(!join.holds(&Id::Int(0)) && join.holds(&Id::Int(1)) && join.holds(&Id::Int(2)));
+    }
+
+    #[test]
+    fn silence_may_be_a_label() {
+        let mut join = LabelJoin::new(10, Some(0.0));
+        join.wait_for(row(1, 0));
+        let out = join.time_out(100);
+        assert!(matches!(&out[..], [Joined::Labelled(_, 10, v)] if *v == 0.0));
+        assert_eq!(join.counts.labelled, 1);
+    }
+}
