@@ -17,6 +17,11 @@ pub(crate) fn error(found: Vec<Diagnostic>) -> Error {
     }
 }
 
+/// What was read; what was wrong joins `errors`, so that all of it is said at once.
+pub(crate) fn take<T>(read: Result<T, Vec<Diagnostic>>, errors: &mut Vec<Diagnostic>) -> Option<T> {
+    read.map_err(|found| errors.extend(found)).ok()
+}
+
 /// Refuses every time zone but UTC: naive times are read as UTC, and another rule of reading them
 /// would change results silently.
 pub(crate) fn timezone(zone: &At<String>) -> Result<(), Diagnostic> {

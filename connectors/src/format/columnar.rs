@@ -62,9 +62,8 @@ pub(super) fn check(name: &str, file: &SchemaRef, layout: &Layout) -> Result<(),
             let error = Error::user(format!("{name} has no column {}", field.name));
             return Err(match crate::keys::nearest(&field.name, names()) {
                 Some(near) => error.help(format!("did you mean `{near}`?")),
-                None => {
-                    error.help(format!("its columns are {}", names().collect::<Vec<_>>().join(", ")))
-                }
+                None => error
+                    .help(format!("its columns are {}", names().collect::<Vec<_>>().join(", "))),
             });
         };
         if !fits(found.data_type(), field.data_type) {
@@ -147,7 +146,8 @@ impl ColumnReader {
             })?;
             let column = guarded(&self.name, || convert(found, field.data_type))?;
             if column.null_count() > found.logical_null_count() {
-                let lost = (0..keep.len()).filter(|row| column.is_null(*row) && !found.is_null(*row));
+                let lost =
+                    (0..keep.len()).filter(|row| column.is_null(*row) && !found.is_null(*row));
                 for row in lost {
                     if std::mem::replace(&mut keep[row], false) {
                         let value = array_value_to_string(found, row).unwrap_or_default();
@@ -213,7 +213,8 @@ fn convert(found: &ArrayRef, wanted: DataType) -> Result<ArrayRef, ArrowError> {
         Arrow::Timestamp(_, zone) => zone.clone(),
         _ => None,
     };
-    let micros = cast_with_options(found, &Arrow::Timestamp(TimeUnit::Microsecond, zone), &options)?;
+    let micros =
+        cast_with_options(found, &Arrow::Timestamp(TimeUnit::Microsecond, zone), &options)?;
     let micros = micros.as_primitive::<TimestampMicrosecondType>().clone();
     Ok(Arc::new(micros.with_timezone("UTC")))
 }

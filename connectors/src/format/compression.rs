@@ -59,7 +59,9 @@ impl Compression {
         let encoder = match self {
             Compression::None => Archive::Plain(file),
             Compression::Zstd => Archive::Zstd(zstd::Encoder::new(file, 3)?),
-            Compression::Gzip => Archive::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+            Compression::Gzip => {
+                Archive::Gzip(GzEncoder::new(file, flate2::Compression::default()))
+            }
         };
         Ok(Pieces { encoder, held: Vec::with_capacity(PIECE) })
     }

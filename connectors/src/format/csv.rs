@@ -23,9 +23,7 @@ use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
 use super::text::{TextReader, put, utf8};
-use super::{
-    Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal,
-};
+use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {

@@ -25,9 +25,7 @@ use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
 use super::text::{TextReader, shown, time, utf8, whole, wrong};
-use super::{
-    Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal,
-};
+use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -286,7 +284,9 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
                 self.row.rows.float(self.column, value as f64);
                 Ok(())
             }
-            (Err(_), _) => Err(self.wrong(format_args!("the number {value}"), " (64 bits, signed)")),
+            (Err(_), _) => {
+                Err(self.wrong(format_args!("the number {value}"), " (64 bits, signed)"))
+            }
         }
     }
 

@@ -42,6 +42,9 @@ use tidemill_types::{Error, Schema};
 use compression::{Compression, Input};
 use rows::Rows;
 
+#[cfg(feature = "kafka")]
+pub(crate) use text::PART_BYTES;
+
 /// Every format, in the order of the reference.
 pub const FORMATS: &[Entry] = &[json::ENTRY, csv::ENTRY, parquet::ENTRY, arrow_ipc::ENTRY];
 

@@ -37,8 +37,7 @@ const BATCH: usize = 4_096;
 
 fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> {
     let file = input.file()?;
-    let builder =
-        guarded(&input.name, || Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
+    let builder = guarded(&input.name, || Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
     check(&input.name, builder.schema(), layout)?;
     let wanted = builder.schema().fields().iter().enumerate();
     let wanted = wanted.filter(|(_, f)| layout.schema.index_of(f.name()).is_some()).map(|(i, _)| i);

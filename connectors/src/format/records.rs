@@ -114,7 +114,8 @@ impl Records {
             if !more || self.too_long() {
                 self.read_again(first);
                 self.lines -= lines;
-                let detail = format!("a quote opens here and does not close within {} bytes", self.limit);
+                let detail =
+                    format!("a quote opens here and does not close within {} bytes", self.limit);
                 return Ok(Some(Some(Refusal::new("parse", detail))));
             }
         }

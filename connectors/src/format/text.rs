@@ -114,7 +114,12 @@ pub(super) fn time(field: &Field, text: &str) -> Result<i64, Refusal> {
 }
 
 /// Puts a text that is not NULL into a column, for formats that have nothing but texts.
-pub(super) fn put(rows: &mut Rows, column: usize, field: &Field, text: &str) -> Result<(), Refusal> {
+pub(super) fn put(
+    rows: &mut Rows,
+    column: usize,
+    field: &Field,
+    text: &str,
+) -> Result<(), Refusal> {
     match field.data_type {
         DataType::String => rows.text(column, text),
         DataType::Timestamp => rows.int(column, time(field, text)?),

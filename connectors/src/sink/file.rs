@@ -93,10 +93,14 @@ impl FileSink {
     /// The file of a stretch of event time.
     fn name(&self, start: Micros, roll: Micros) -> PathBuf {
         let text = to_rfc3339(start);
-        let start = if roll % DAY == 0 { text[..text.len() - 10].to_string() } else { text.replace(':', "") };
+        let start = if roll % DAY == 0 {
+            text[..text.len() - 10].to_string()
+        } else {
+            text.replace(':', "")
+        };
         let name = self.path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-        let (stem, ending) = name.split_once('.').unwrap_or((&name, ""));
-        self.path.with_file_name(format!("{stem}-{start}.{ending}"))
+        let (stem, endings) = name.split_at(name.find('.').unwrap_or(name.len()));
+        self.path.with_file_name(format!("{stem}-{start}{endings}"))
     }
 
     fn write_to(&mut self, stretch: i64, rows: &RecordBatch) -> Result<(), Error> {

@@ -106,9 +106,11 @@ mod tests {
     #[test]
     fn lines_appear_at_the_commit() {
         let schema = Schema::new([("a", DataType::Int64)]).to_arrow();
-        let rows =
-            RecordBatch::try_new(schema.clone(), vec![std::sync::Arc::new(Int64Array::from(vec![1, 2]))])
-                .unwrap();
+        let rows = RecordBatch::try_new(
+            schema.clone(),
+            vec![std::sync::Arc::new(Int64Array::from(vec![1, 2]))],
+        )
+        .unwrap();
         let csv = format::by_name(&At::nowhere("csv".to_string())).unwrap();
         let mut lines = Lines::new(csv, &schema, Vec::new()).unwrap();
         lines.write(&rows, &[0, 0]).unwrap();

@@ -54,8 +54,11 @@ pub(super) struct Keys {
 fn read(plan: &SourcePlan) -> Result<Keys, Vec<Diagnostic>> {
     let mut params = plan.section.params();
     let keys = read_files(plan, &mut params, "path");
-    params.finish()?;
-    keys
+    let mut errors = params.finish().err().unwrap_or_default();
+    match keys::take(keys, &mut errors) {
+        Some(keys) if errors.is_empty() => Ok(keys),
+        _ => Err(errors),
+    }
 }
 
 /// Reads the keys that name files; `key` holds their paths.
@@ -81,7 +84,10 @@ pub(super) fn read_files(
         match format::for_file(&at, plan.format.as_ref()) {
             Ok((entry, compression)) => {
                 let name = path.clone();
-                files.push((Input { path: plan.section.folder.join(path), name, compression }, entry));
+                files.push((
+                    Input { path: plan.section.folder.join(path), name, compression },
+                    entry,
+                ));
             }
             Err(error) => errors.push(error),
         }

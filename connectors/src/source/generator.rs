@@ -62,8 +62,11 @@ fn read(plan: &SourcePlan) -> Result<Repeat, Vec<Diagnostic>> {
     let files = read_files(plan, &mut params, "of");
     let times = params.integer("times", 1, 1..=1_000_000) as u64;
     let shift = params.optional_duration("shift").unwrap_or(365 * tidemill_types::time::DAY);
-    params.finish()?;
-    Ok(Repeat { files: files?, times, shift })
+    let mut errors = params.finish().err().unwrap_or_default();
+    match keys::take(files, &mut errors) {
+        Some(files) if errors.is_empty() => Ok(Repeat { files, times, shift }),
+        _ => Err(errors),
+    }
 }
 
 /// The id's column, where it is one that can be shifted.
