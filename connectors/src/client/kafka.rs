@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -122,11 +122,21 @@ impl Cluster {
             AdminOptions::new().request_timeout(Some(METADATA)).operation_timeout(Some(METADATA));
         let results = wait(admin.create_topics([&wanted], &options))
             .map_err(|e| explain(&what, &e, admin.inner().context().last().as_deref()))?;
-        match results.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, code))) => Err(explain(&what, &KafkaError::AdminOp(code), None)),
-            _ => Ok(true),
+        let made = match results.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
+            Some(Err((_, code))) => return Err(explain(&what, &KafkaError::AdminOp(code), None)),
+            _ => true,
+        };
+        // The controller knows the topic before every broker does.
+        let deadline = Instant::now() + METADATA;
+        let client = admin.inner();
+        while let Err(error) = partitions(client, &topic.name, client.context()) {
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            thread::sleep(Duration::from_millis(20));
         }
+        Ok(made)
     }
 }
 

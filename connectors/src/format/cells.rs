@@ -7,6 +7,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use tidemill_types::Error;
+use tidemill_types::time::to_rfc3339;
 
 /// One value.
 pub(super) enum Cell<'a> {
@@ -88,6 +89,38 @@ pub(super) fn columns<'a>(
         return Ok(rows.columns());
     }
     Err(Error::internal(format!("rows of {:?} for a writer of {schema:?}", rows.schema())))
+}
+
+/// Appends a value as bare text, NULL as nothing.
+pub(super) fn write_bare(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    match cell {
+        Cell::Null => {}
+        Cell::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
+        Cell::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
+        Cell::Unsigned(value) => out.extend_from_slice(value.to_string().as_bytes()),
+        Cell::Float(value) => write_float(*value, out)?,
+        Cell::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Cell::Time(time) => out.extend_from_slice(to_rfc3339(*time).as_bytes()),
+        Cell::Bytes(bytes) => write_base64(bytes, out),
+    }
+    Ok(())
+}
+
+/// The values of some columns at a row, joined by `/`: the key of a message.
+#[cfg(feature = "kafka")]
+pub(crate) fn write_key(
+    rows: &RecordBatch,
+    row: usize,
+    columns: &[usize],
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    for (i, column) in columns.iter().enumerate() {
+        if i > 0 {
+            out.push(b'/');
+        }
+        write_bare(&cell(rows.column(*column), row), out)?;
+    }
+    Ok(())
 }
 
 /// Appends a float in the shortest form that reads back to the same bits.

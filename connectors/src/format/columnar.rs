@@ -9,7 +9,7 @@ use arrow::array::{
     StringArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch};
+use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches, filter_record_batch};
 use arrow::datatypes::{
     DataType as Arrow, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
     TimestampMicrosecondType, UInt32Type, UInt64Type,
@@ -150,7 +150,7 @@ impl ColumnReader {
                     (0..keep.len()).filter(|row| column.is_null(*row) && !found.is_null(*row));
                 for row in lost {
                     if std::mem::replace(&mut keep[row], false) {
-                        let value = array_value_to_string(found, row).unwrap_or_default();
+                        let value = as_written(found, row);
                         rejects.push(Reject {
                             line: first + row as u64,
                             refusal: wrong(field, &value, " (out of range)"),
@@ -217,6 +217,16 @@ fn convert(found: &ArrayRef, wanted: DataType) -> Result<ArrayRef, ArrowError> {
         cast_with_options(found, &Arrow::Timestamp(TimeUnit::Microsecond, zone), &options)?;
     let micros = micros.as_primitive::<TimestampMicrosecondType>().clone();
     Ok(Arc::new(micros.with_timezone("UTC")))
+}
+
+/// A value as text; a time as the number that the file holds, for it may be none that a calendar
+/// has.
+fn as_written(found: &ArrayRef, row: usize) -> String {
+    let number = match found.data_type() {
+        Arrow::Timestamp(_, _) | Arrow::Date64 => cast(&found.slice(row, 1), &Arrow::Int64),
+        _ => Ok(found.slice(row, 1)),
+    };
+    number.and_then(|number| array_value_to_string(&number, 0)).unwrap_or_default()
 }
 
 /// A library's writer of one file format.

@@ -15,7 +15,6 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tidemill_types::time::to_rfc3339;
 use tidemill_types::{Error, Field};
 
 use super::cells::{self, Cell};
@@ -262,16 +261,12 @@ impl Encoder for CsvEncoder {
 
 fn write_cell(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     match cell {
-        Cell::Null => {}
-        Cell::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Cell::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Cell::Unsigned(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Cell::Float(value) => cells::write_float(*value, out)?,
-        Cell::Text(text) => write_text(text, out),
-        Cell::Time(time) => out.extend_from_slice(to_rfc3339(*time).as_bytes()),
-        Cell::Bytes(bytes) => cells::write_base64(bytes, out),
+        Cell::Text(text) => {
+            write_text(text, out);
+            Ok(())
+        }
+        other => cells::write_bare(other, out),
     }
-    Ok(())
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) {

@@ -17,7 +17,6 @@ use std::fmt;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use tidemill_types::time::to_rfc3339;
 use tidemill_types::{DataType, Error, Field};
 
 use super::cells::{self, Cell};
@@ -373,21 +372,13 @@ impl Encoder for JsonEncoder {
 fn write_cell(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     match cell {
         Cell::Null => out.extend_from_slice(b"null"),
-        Cell::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Cell::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Cell::Unsigned(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Cell::Float(value) => cells::write_float(*value, out)?,
         Cell::Text(text) => write_text(text, out)?,
-        Cell::Time(time) => {
+        Cell::Time(_) | Cell::Bytes(_) => {
             out.push(b'"');
-            out.extend_from_slice(to_rfc3339(*time).as_bytes());
-            out.push(b'"');
-        }
-        Cell::Bytes(bytes) => {
-            out.push(b'"');
-            cells::write_base64(bytes, out);
+            cells::write_bare(cell, out)?;
             out.push(b'"');
         }
+        bare => cells::write_bare(bare, out)?,
     }
     Ok(())
 }

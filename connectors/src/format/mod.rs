@@ -43,7 +43,7 @@ use compression::{Compression, Input};
 use rows::Rows;
 
 #[cfg(feature = "kafka")]
-pub(crate) use text::PART_BYTES;
+pub(crate) use {cells::write_key, text::PART_BYTES};
 
 /// Every format, in the order of the reference.
 pub const FORMATS: &[Entry] = &[json::ENTRY, csv::ENTRY, parquet::ENTRY, arrow_ipc::ENTRY];

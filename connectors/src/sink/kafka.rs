@@ -1,6 +1,6 @@
 //! `kafka`: one message a row.
 //!
-//! * **Value** the row as JSON (default) or CSV; **key** the columns of `key`, joined by `/`, as text;
+//! * **Value** the row as JSON (default) or CSV; **key** the columns of `key` as text, joined by `/`;
 //!   without one, rows are spread. Equal keys go to one partition, chosen as the Java client does.
 //! * **Order** kept within a partition: the producer is idempotent.
 //! * **Commit** waits until the brokers have acknowledged every message.
@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -195,10 +194,10 @@ fn check(producer: &BaseProducer<Deliveries>, topic: &str) -> Result<(), Error> 
 fn send(
     producer: &BaseProducer<Deliveries>,
     topic: &str,
-    key: Option<&str>,
+    key: Option<&Vec<u8>>,
     value: &[u8],
 ) -> Result<(), Error> {
-    let mut record = BaseRecord::<str, [u8]>::to(topic).payload(value);
+    let mut record = BaseRecord::<Vec<u8>, [u8]>::to(topic).payload(value);
     record.key = key;
     loop {
         match producer.send(record) {
@@ -217,23 +216,16 @@ fn send(
 
 impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch, _: &[Micros]) -> Result<(), Error> {
-        let internal = |e: arrow::error::ArrowError| Error::internal(format!("a key: {e}"));
-        let options = FormatOptions::new();
-        let keys = self
-            .key
-            .iter()
-            .map(|column| ArrayFormatter::try_new(rows.column(*column), &options))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(internal)?;
-        let (producer, topic) = (&self.producer, &self.topic);
+        let (producer, topic, columns) = (&self.producer, &self.topic, &self.key);
+        let mut key = Vec::new();
         self.encoder.encode(rows, &mut |row, value| {
             if row % LOOK_EVERY == 0 {
                 producer.poll(Duration::ZERO);
                 check(producer, topic)?;
             }
-            let parts: Vec<_> = keys.iter().map(|key| key.value(row).to_string()).collect();
-            let key = (!parts.is_empty()).then(|| parts.join("/"));
-            send(producer, topic, key.as_deref(), value)
+            key.clear();
+            format::write_key(rows, row, columns, &mut key)?;
+            send(producer, topic, (!columns.is_empty()).then_some(&key), value)
         })
     }
 
