@@ -342,9 +342,13 @@ impl<'a> Params<'a> {
 
     /// A required path to something that is read: relative to the pipeline file, or, given by
     /// `--set`, to the working folder.
-    pub fn path(&mut self, key: &'static str) -> PathBuf {
-        let text = self.text(key);
-        if text.span.is_empty() { PathBuf::from(text.value) } else { self.folder.join(text.value) }
+    pub fn path(&mut self, key: &'static str) -> At<PathBuf> {
+        let At { value, span } = self.text(key);
+        let value = match span.is_empty() {
+            true => PathBuf::from(value),
+            false => self.folder.join(value),
+        };
+        At { value, span }
     }
 
     /// A list of strings, if it is there; one string counts as a list of one.
