@@ -166,8 +166,8 @@ impl Topic {
     }
 }
 
-/// Sends librdkafka's log to ours, and remembers the last error, which says more than the time-out
-/// that it leads to.
+/// Sends librdkafka's log to ours, and remembers why a connection failed last, which says more than
+/// the time-out that it leads to.
 #[derive(Clone, Default)]
 pub(crate) struct Log {
     last: Arc<Mutex<Option<String>>>,
@@ -182,6 +182,13 @@ impl Log {
 
 impl ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            // It comes again with each attempt; who waits for the connection says so now and then.
+            tracing::debug!(facility, "{message}");
+            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_string());
+            return;
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -194,7 +201,6 @@ impl ClientContext for Log {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka reports an error");
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_string());
     }
 }
 
