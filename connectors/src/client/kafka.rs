@@ -25,6 +25,9 @@ use tidemill_types::Error;
 /// How long a broker may take to say what topics there are.
 const METADATA: Duration = Duration::from_secs(15);
 
+/// Events to be handled before an error is explained.
+const EVENTS: usize = 32;
+
 /// Properties that belong to Tidemill.
 const OWNED: &[&str] = &[
     "bootstrap.servers",
@@ -130,7 +133,7 @@ impl Cluster {
         // The controller knows the topic before every broker does.
         let deadline = Instant::now() + METADATA;
         let client = admin.inner();
-        while let Err(error) = partitions(client, &topic.name, client.context()) {
+        while let Err(error) = partitions(client, &topic.name, client.context(), &|| ()) {
             if Instant::now() >= deadline {
                 return Err(error);
             }
@@ -206,7 +209,8 @@ impl ClientContext for Log {
 
 impl ConsumerContext for Log {}
 
-/// The number of partitions of a topic.
+/// The number of partitions of a topic. `serve` lets the client handle its events, among which is
+/// why it could not connect.
 ///
 /// # Errors
 /// Where no broker answers, or none knows the topic: then with the names that are near.
@@ -214,9 +218,13 @@ pub(crate) fn partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     log: &Log,
+    serve: &dyn Fn(),
 ) -> Result<u32, Error> {
     let what = format!("cannot read about the topic {topic}");
-    let failed = |e: KafkaError| explain(&what, &e, log.last().as_deref());
+    let failed = |e: KafkaError| {
+        (0..EVENTS).for_each(|_| serve());
+        explain(&what, &e, log.last().as_deref())
+    };
     let metadata = client.fetch_metadata(Some(topic), METADATA).map_err(failed)?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     let error = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);

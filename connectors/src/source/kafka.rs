@@ -173,7 +173,9 @@ impl KafkaSource {
             .set("auto.offset.reset", "error")
             .create_with_context(log.clone())
             .map_err(|e| explain("cannot make a consumer", &e, None))?;
-        let count = partitions(consumer.client(), &keys.topic, &log)?;
+        let count = partitions(consumer.client(), &keys.topic, &log, &|| {
+            drop(consumer.poll(Duration::ZERO))
+        })?;
         let mut source = KafkaSource {
             source: plan.name.value.clone(),
             topic: keys.topic,
