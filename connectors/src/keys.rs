@@ -37,15 +37,17 @@ pub(crate) fn timezone(zone: &At<String>) -> Result<(), Diagnostic> {
     ))
 }
 
-/// The known name nearest to what was written, where one is near.
+/// The known name nearest to what was written, where one is near; case counts for nothing.
 pub(crate) fn nearest<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let written = written.to_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&written, &name.to_lowercase());
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(written, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(3) / 3)
+        .map(|name| (distance(name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(3) / 3 && *distance < name.len())
         .min()
         .map(|(_, name)| name)
 }

@@ -25,6 +25,9 @@ use tidemill_types::Error;
 /// How long a broker may take to say what topics there are.
 const METADATA: Duration = Duration::from_secs(15);
 
+/// Events to be handled before an error is explained.
+const EVENTS: usize = 32;
+
 /// Properties that belong to Tidemill.
 const OWNED: &[&str] = &[
     "bootstrap.servers",
@@ -130,7 +133,7 @@ impl Cluster {
         // The controller knows the topic before every broker does.
         let deadline = Instant::now() + METADATA;
         let client = admin.inner();
-        while let Err(error) = partitions(client, &topic.name, client.context()) {
+        while let Err(error) = partitions(client, &topic.name, client.context(), &|| ()) {
             if Instant::now() >= deadline {
                 return Err(error);
             }
@@ -166,8 +169,8 @@ impl Topic {
     }
 }
 
-/// Sends librdkafka's log to ours, and remembers the last error, which says more than the time-out
-/// that it leads to.
+/// Sends librdkafka's log to ours, and remembers why a connection failed last, which says more than
+/// the time-out that it leads to.
 #[derive(Clone, Default)]
 pub(crate) struct Log {
     last: Arc<Mutex<Option<String>>>,
@@ -182,6 +185,13 @@ impl Log {
 
 impl ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            // It comes again with each attempt; who waits for the connection says so now and then.
+            tracing::debug!(facility, "{message}");
+            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_string());
+            return;
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -194,13 +204,13 @@ impl ClientContext for Log {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka reports an error");
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_string());
     }
 }
 
 impl ConsumerContext for Log {}
 
-/// The number of partitions of a topic.
+/// The number of partitions of a topic. `serve` lets the client handle its events, among which is
+/// why it could not connect.
 ///
 /// # Errors
 /// Where no broker answers, or none knows the topic: then with the names that are near.
@@ -208,9 +218,13 @@ pub(crate) fn partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     log: &Log,
+    serve: &dyn Fn(),
 ) -> Result<u32, Error> {
     let what = format!("cannot read about the topic {topic}");
-    let failed = |e: KafkaError| explain(&what, &e, log.last().as_deref());
+    let failed = |e: KafkaError| {
+        (0..EVENTS).for_each(|_| serve());
+        explain(&what, &e, log.last().as_deref())
+    };
     let metadata = client.fetch_metadata(Some(topic), METADATA).map_err(failed)?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     let error = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);

@@ -58,7 +58,12 @@ impl Compression {
     pub(crate) fn writer(self, file: File) -> Result<Pieces, Error> {
         let encoder = match self {
             Compression::None => Archive::Plain(file),
-            Compression::Zstd => Archive::Zstd(zstd::Encoder::new(file, 3)?),
+            Compression::Zstd => {
+                let mut encoder = zstd::Encoder::new(file, 3)?;
+                // Without it, damage inside a block can decode to other text.
+                encoder.include_checksum(true)?;
+                Archive::Zstd(encoder)
+            }
             Compression::Gzip => {
                 Archive::Gzip(GzEncoder::new(file, flate2::Compression::default()))
             }

@@ -114,7 +114,10 @@ fn field<'a, 'r: 'a>(
 fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> {
     let mut records = Records::new(input.text()?, &input.name, layout.max_record, true);
     let header = match records.next()? {
-        None => return Err(Error::user(format!("{} is empty: it has no header", input.name))),
+        None => {
+            return Err(Error::user(format!("{} is empty: it has no header", input.name))
+                .help("write the column names into its first line"));
+        }
         Some(record) => {
             let names = match record.refusal {
                 Some(refusal) => Err(refusal),
@@ -122,6 +125,7 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
             };
             names.map_err(|r| {
                 Error::user(format!("{}: the header cannot be read: {}", input.name, r.detail))
+                    .help("the first line names the columns, in UTF-8")
             })?
         }
     };

@@ -9,7 +9,7 @@
 //! * **Writes** every column in order, floats in their shortest exact form, times as RFC 3339 in
 //!   UTC, NULL and floats that are not finite as `null`, binary as base64.
 //! * **Cost** one pass over the text straight into typed columns; see `tests/format.rs`
-//!   (`speed_of_json`, ignored by default) for rows per second.
+//!   (`speed_of_text`, ignored by default) for rows per second.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,6 +1,8 @@
 //! What the text formats share: reading a file record by record, and what a text or a number may
 //! become in a typed column.
 
+use std::num::IntErrorKind;
+
 use tidemill_types::time::from_rfc3339;
 use tidemill_types::{DataType, Error, Field};
 
@@ -125,8 +127,16 @@ pub(super) fn put(
         DataType::Timestamp => rows.int(column, time(field, text)?),
         DataType::Float64 => rows.float(column, float(field, text)?),
         DataType::Int64 => {
-            let value = match text.parse() {
+            let value = match text.parse::<i64>() {
                 Ok(value) => value,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow
+                    ) =>
+                {
+                    return Err(wrong(field, shown(text), " (64 bits, signed)"));
+                }
                 Err(_) => whole(field, float(field, text)?)?,
             };
             rows.int(column, value);

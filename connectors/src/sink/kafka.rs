@@ -158,7 +158,7 @@ impl KafkaSink {
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(deliveries.clone())
             .map_err(|e| explain("cannot make a producer", &e, None))?;
-        partitions(producer.client(), &topic, &deliveries.log)?;
+        partitions(producer.client(), &topic, &deliveries.log, &|| producer.poll(Duration::ZERO))?;
         Ok(KafkaSink { topic, key, encoder, producer })
     }
 

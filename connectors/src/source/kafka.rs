@@ -117,6 +117,11 @@ struct Partition {
 }
 
 impl Partition {
+    /// Whether nothing more shall be read.
+    fn stopped(&self) -> bool {
+        self.paused || self.ended && self.end.is_some()
+    }
+
     fn is_empty(&self) -> bool {
         self.offsets.is_empty() && self.rejects.is_empty()
     }
@@ -168,7 +173,9 @@ impl KafkaSource {
             .set("auto.offset.reset", "error")
             .create_with_context(log.clone())
             .map_err(|e| explain("cannot make a consumer", &e, None))?;
-        let count = partitions(consumer.client(), &keys.topic, &log)?;
+        let count = partitions(consumer.client(), &keys.topic, &log, &|| {
+            drop(consumer.poll(Duration::ZERO))
+        })?;
         let mut source = KafkaSource {
             source: plan.name.value.clone(),
             topic: keys.topic,
@@ -220,17 +227,11 @@ impl KafkaSource {
         for partition in bounded {
             self.end(partition)?;
         }
-        let stopped: Vec<_> = self.stopped().collect();
-        for partition in stopped {
-            self.hold(partition, true)?;
+        // librdkafka remembers a pause over an assignment.
+        for (partition, read) in &self.partitions {
+            self.hold(*partition, read.stopped())?;
         }
         Ok(())
-    }
-
-    /// Partitions that nothing shall be read of.
-    fn stopped(&self) -> impl Iterator<Item = u32> {
-        let bounded = |read: &Partition| read.ended && read.end.is_some();
-        self.partitions.iter().filter(move |(_, r)| r.paused || bounded(r)).map(|(p, _)| *p)
     }
 
     fn hold(&self, partition: u32, hold: bool) -> Result<(), Error> {
