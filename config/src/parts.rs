@@ -56,11 +56,11 @@ impl Reader {
         let mut p = Params::new(&path, &key.span, entries, &folder);
         let kind = p.text("type");
         let format = p.optional_text("format");
-        let declared = p.table("schema");
+        let declared = p.named_texts("schema");
         let null = p.optional_texts("null");
         let timezone = p.optional_text("timezone").unwrap_or(At::nowhere("UTC".to_string()));
         let filter = p.optional_text("where");
-        let columns = p.table("columns");
+        let columns = p.named_texts("columns");
         let event_time = p.text("event_time");
         let id = p.optional_text("id");
         let lateness = p.duration("lateness", 0);
@@ -579,7 +579,7 @@ fn by(p: &mut Params<'_>, key: &At<String>, path: &str) -> Vec<(At<String>, At<S
         (text.clone(), At { value: quoted, span: text.span.clone() })
     };
     match p.node("by").map(|n| &n.value) {
-        Some(Item::Table(_)) => p.table("by"),
+        Some(Item::Table(_)) => p.named_texts("by"),
         Some(_) => p.optional_texts("by").unwrap_or_default().iter().map(same).collect(),
         None => {
             p.error(Diagnostic::new(

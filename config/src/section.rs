@@ -97,8 +97,13 @@ impl<'a> Params<'a> {
         self.keys.iter().find(|(k, _)| k.value == key).map(|(_, node)| node)
     }
 
+    /// Notes an error that a component found itself.
+    pub fn refuse(&mut self, error: Diagnostic) {
+        self.errors.push(error);
+    }
+
     /// Notes an error.
-    pub fn error(&mut self, error: Diagnostic) {
+    pub(crate) fn error(&mut self, error: Diagnostic) {
         self.errors.push(error);
     }
 
@@ -155,14 +160,50 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// A required string.
-    pub fn string(&mut self, key: &'static str) -> String {
-        self.text(key).value
+    /// The same.
+    pub fn string(&mut self, key: &'static str) -> At<String> {
+        self.text(key)
     }
 
-    /// A string, if it is there.
-    pub fn optional_string(&mut self, key: &'static str) -> Option<String> {
-        self.optional_text(key).map(|t| t.value)
+    /// A string with its place, if it is there.
+    pub fn optional_string(&mut self, key: &'static str) -> Option<At<String>> {
+        self.optional_text(key)
+    }
+
+    /// A list of strings; empty if it is not there.
+    pub fn strings(&mut self, key: &'static str) -> At<Vec<String>> {
+        let span = self.span_of(key);
+        let texts = self.optional_texts(key).unwrap_or_default();
+        At { value: texts.into_iter().map(|t| t.value).collect(), span }
+    }
+
+    /// A table of strings, numbers and truth values, as strings; empty if it is not there.
+    pub fn table(&mut self, key: &'static str) -> At<Vec<(String, String)>> {
+        let Some(node) = self.node(key) else { return At::nowhere(Vec::new()) };
+        let Item::Table(entries) = &node.value else {
+            self.wrong(key, node, "a table");
+            return At::nowhere(Vec::new());
+        };
+        let mut value = Vec::new();
+        for (name, node) in entries {
+            let text = match &node.value {
+                Item::Text(text) => text.clone(),
+                Item::Int(i) => i.to_string(),
+                Item::Float(f) => f.to_string(),
+                Item::Bool(b) => b.to_string(),
+                _ => {
+                    self.wrong(&name.value, node, "a string, a number or a truth value");
+                    continue;
+                }
+            };
+            value.push((name.value.clone(), text));
+        }
+        At { value, span: node.span.clone() }
+    }
+
+    fn span_of(&self, key: &str) -> Range<usize> {
+        let node = self.keys.iter().find(|(k, _)| k.value == key);
+        node.map_or(0..0, |(_, node)| node.span.clone())
     }
 
     /// One of several words.
@@ -301,9 +342,13 @@ impl<'a> Params<'a> {
 
     /// A required path to something that is read: relative to the pipeline file, or, given by
     /// `--set`, to the working folder.
-    pub fn path(&mut self, key: &'static str) -> PathBuf {
-        let text = self.text(key);
-        if text.span.is_empty() { PathBuf::from(text.value) } else { self.folder.join(text.value) }
+    pub fn path(&mut self, key: &'static str) -> At<PathBuf> {
+        let At { value, span } = self.text(key);
+        let value = match span.is_empty() {
+            true => PathBuf::from(value),
+            false => self.folder.join(value),
+        };
+        At { value, span }
     }
 
     /// A list of strings, if it is there; one string counts as a list of one.
@@ -324,7 +369,7 @@ impl<'a> Params<'a> {
     }
 
     /// A table of strings, in the order of the file.
-    pub fn table(&mut self, key: &'static str) -> Vec<(At<String>, At<String>)> {
+    pub fn named_texts(&mut self, key: &'static str) -> Vec<(At<String>, At<String>)> {
         let Some(node) = self.node(key) else { return Vec::new() };
         let Item::Table(entries) = &node.value else {
             self.wrong(key, node, "a table of strings");

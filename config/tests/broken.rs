@@ -103,11 +103,11 @@ fn overrides_and_variables_reach_the_plan() {
     let plan = parse("x.toml", &text, Path::new("/p"), &set, &env).expect("sound").plan;
     assert_eq!(plan.sources[0].lateness, 300_000_000);
     let mut params = plan.sources[0].section.params();
-    assert_eq!(params.path("path"), Path::new("/p/a/o.csv"));
+    assert_eq!(params.path("path").value, Path::new("/p/a/o.csv"));
     let set = [("source.orders.path".to_string(), "here.csv".to_string())];
     let plan = parse("x.toml", &text, Path::new("/p"), &set, &env).expect("sound").plan;
     // What the command line names is not looked for beside the pipeline file.
-    assert_eq!(plan.sources[0].section.params().path("path"), Path::new("here.csv"));
+    assert_eq!(plan.sources[0].section.params().path("path").value, Path::new("here.csv"));
     let set = [("orders".to_string(), "1".to_string())];
     let report = parse("x.toml", &text, Path::new(""), &set, &env).expect_err("no such place");
     assert!(report.to_string().contains("--set orders=1"), "{report}");

@@ -1,5 +1,5 @@
 //! Everything in Tidemill that talks to a peer: where events come from ([`source`]), what their
-//! bytes mean ([`format`]), where retraining runs ([`executor`]), where results go ([`sink`]).
+//! bytes mean ([`format`](mod@format)), where retraining runs ([`executor`]), where results go ([`sink`]).
 //!
 //! Connectors know no timely, no statistics and no pipeline: they read and write batches of typed
 //! columns. Threads and ordering belong to the engine that drives them.
@@ -13,3 +13,5 @@ pub mod executor;
 pub mod sink;
 
 pub mod client;
+
+mod keys;

@@ -1,1 +1,4 @@
 //! Clients shared by a source and a sink of one technology.
+
+#[cfg(feature = "kafka")]
+pub mod kafka;

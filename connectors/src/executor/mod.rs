@@ -1,12 +1,14 @@
 //! Executors: where a retraining task runs.
 
+mod in_process;
+
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::Error;
 use tidemill_types::task::{TaskOutcome, Train, TrainingTask};
 
 /// Every executor, in the order of the reference.
-pub const EXECUTORS: &[Entry] = &[];
+pub const EXECUTORS: &[Entry] = &[in_process::ENTRY];
 
 /// What the list says about an executor.
 pub struct Entry {

@@ -3,6 +3,12 @@
 //! A sink takes record batches of one stream, in order, and makes them visible at [`Sink::commit`].
 //! One thread drives it; its slowness is the engine's back-pressure.
 
+mod blackhole;
+mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod stdout;
+
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -12,7 +18,13 @@ use tidemill_config::plan::SinkPlan;
 use tidemill_types::{Error, Micros};
 
 /// Every sink, in the order of the reference.
-pub const SINKS: &[Entry] = &[];
+pub const SINKS: &[Entry] = &[
+    file::ENTRY,
+    #[cfg(feature = "kafka")]
+    kafka::ENTRY,
+    stdout::ENTRY,
+    blackhole::ENTRY,
+];
 
 /// What a sink promises about doubles after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,11 @@
 //! of the declared schema, one offset a row, and the records that did not fit the schema as dead
 //! letters. It keeps no time, drops nothing and orders nothing; the engine does.
 
+mod file;
+mod generator;
+#[cfg(feature = "kafka")]
+mod kafka;
+
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -12,7 +17,12 @@ use tidemill_config::plan::{SourcePlan, Until};
 use tidemill_types::{DeadLetter, Error};
 
 /// Every source, in the order of the reference.
-pub const SOURCES: &[Entry] = &[];
+pub const SOURCES: &[Entry] = &[
+    file::ENTRY,
+    #[cfg(feature = "kafka")]
+    kafka::ENTRY,
+    generator::ENTRY,
+];
 
 /// What the list says about a source.
 pub struct Entry {
@@ -69,4 +79,12 @@ pub struct Chunk {
     pub offsets: Vec<u64>,
     /// Records that did not fit the schema.
     pub rejects: Vec<DeadLetter>,
+}
+
+/// Refuses a partition that is not of this share.
+fn own(partitions: &[u32], partition: u32) -> Result<(), Error> {
+    if partitions.contains(&partition) {
+        return Ok(());
+    }
+    Err(Error::internal(format!("partition {partition} is not read here, only {partitions:?}")))
 }

@@ -1,0 +1,325 @@
+//! What the columnar formats share: fitting a file's columns to the declared ones, and writing in
+//! groups that depend on the rows alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions,
+    StringArray,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches, filter_record_batch};
+use arrow::datatypes::{
+    DataType as Arrow, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
+    TimestampMicrosecondType, UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
+use tidemill_types::{DataType, Error, Field};
+
+use super::text::wrong;
+use super::{FileReader, FileWriter, Layout, Part, Reject};
+
+/// Rows of a row group, and of an Arrow IPC batch.
+pub(super) const GROUP: usize = 65_536;
+
+/// The batches of a file, as its library reads them.
+pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+
+/// Reads a columnar file.
+pub(super) struct ColumnReader {
+    name: String,
+    fields: Vec<Field>,
+    schema: SchemaRef,
+    batches: Batches,
+    held: Option<RecordBatch>,
+    position: u64,
+    failed: Option<Error>,
+}
+
+/// Runs a library's reader over bytes that may be anything. Its panics on a damaged file are
+/// errors of the file.
+pub(super) fn guarded<T>(
+    name: &str,
+    read: impl FnOnce() -> Result<T, ArrowError>,
+) -> Result<T, Error> {
+    let damaged = |why: &str| {
+        Error::external(format!("{name} is damaged: {why}")).help("fetch or write the file again")
+    };
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(damaged(&error.to_string())),
+        Err(_) => Err(damaged("its parts contradict each other")),
+    }
+}
+
+/// Refuses a file whose columns do not fit the declared ones.
+pub(super) fn check(name: &str, file: &SchemaRef, layout: &Layout) -> Result<(), Error> {
+    for field in &layout.schema.fields {
+        let Ok(found) = file.field_with_name(&field.name) else {
+            let names = || file.fields().iter().map(|f| f.name().as_str());
+            let error = Error::user(format!("{name} has no column {}", field.name));
+            return Err(match crate::keys::nearest(&field.name, names()) {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error
+                    .help(format!("its columns are {}", names().collect::<Vec<_>>().join(", "))),
+            });
+        };
+        if !fits(found.data_type(), field.data_type) {
+            return Err(Error::user(format!(
+                "{name}: column {} is {}, wanted {}",
+                field.name,
+                found.data_type(),
+                field.data_type
+            ))
+            .help("declare another type in `schema`, or write the file with this one"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether every value of a type, or all but those out of range, has one of the declared type.
+fn fits(found: &Arrow, wanted: DataType) -> bool {
+    let small = matches!(
+        found,
+        Arrow::Int8 | Arrow::Int16 | Arrow::Int32 | Arrow::UInt8 | Arrow::UInt16 | Arrow::UInt32
+    );
+    match wanted {
+        DataType::Bool => matches!(found, Arrow::Boolean),
+        DataType::Int64 => small || matches!(found, Arrow::Int64 | Arrow::UInt64),
+        DataType::Float64 => {
+            small || matches!(found, Arrow::Int64 | Arrow::Float32 | Arrow::Float64)
+        }
+        DataType::String => match found {
+            Arrow::Utf8 | Arrow::LargeUtf8 | Arrow::Utf8View => true,
+            Arrow::Dictionary(_, values) => fits(values, DataType::String),
+            _ => false,
+        },
+        DataType::Timestamp => {
+            matches!(found, Arrow::Timestamp(_, _) | Arrow::Date32 | Arrow::Date64)
+        }
+    }
+}
+
+impl ColumnReader {
+    pub(super) fn new(name: &str, layout: &Layout, batches: Batches) -> ColumnReader {
+        ColumnReader {
+            name: name.to_string(),
+            fields: layout.schema.fields.clone(),
+            schema: layout.schema.to_arrow(),
+            batches,
+            held: None,
+            position: 0,
+            failed: None,
+        }
+    }
+
+    /// The next rows as they are in the file, at most so many.
+    fn take(&mut self, rows: usize) -> Result<Option<RecordBatch>, Error> {
+        let batch = match self.held.take() {
+            Some(batch) => batch,
+            None => {
+                let batches = &mut self.batches;
+                match guarded(&self.name, || batches.next().transpose())? {
+                    Some(batch) => batch,
+                    None => return Ok(None),
+                }
+            }
+        };
+        if batch.num_rows() <= rows {
+            return Ok(Some(batch));
+        }
+        self.held = Some(batch.slice(rows, batch.num_rows() - rows));
+        Ok(Some(batch.slice(0, rows)))
+    }
+
+    fn part(&mut self, batch: &RecordBatch) -> Result<Part, Error> {
+        let first = self.position + 1;
+        self.position += batch.num_rows() as u64;
+        let mut keep = vec![true; batch.num_rows()];
+        let mut columns = Vec::with_capacity(self.fields.len());
+        let mut rejects = Vec::new();
+        for field in &self.fields {
+            let found = batch.column_by_name(&field.name).ok_or_else(|| {
+                Error::external(format!("{}: column {} is gone", self.name, field.name))
+            })?;
+            let column = guarded(&self.name, || convert(found, field.data_type))?;
+            if column.null_count() > found.logical_null_count() {
+                let lost =
+                    (0..keep.len()).filter(|row| column.is_null(*row) && !found.is_null(*row));
+                for row in lost {
+                    if std::mem::replace(&mut keep[row], false) {
+                        let value = as_written(found, row);
+                        rejects.push(Reject {
+                            line: first + row as u64,
+                            refusal: wrong(field, &value, " (out of range)"),
+                            raw: value.into_bytes(),
+                        });
+                    }
+                }
+            }
+            columns.push(column);
+        }
+        rejects.sort_by_key(|reject| reject.line);
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|e| Error::internal(format!("{}: {e}", self.name)))?;
+        let lines = (first..).zip(&keep).filter(|(_, keep)| **keep).map(|(line, _)| line).collect();
+        let rows = if rejects.is_empty() {
+            rows
+        } else {
+            filter_record_batch(&rows, &BooleanArray::from(keep))
+                .map_err(|e| Error::internal(format!("{}: {e}", self.name)))?
+        };
+        Ok(Part { rows, lines, rejects })
+    }
+}
+
+impl FileReader for ColumnReader {
+    fn read(&mut self, rows: usize) -> Result<Option<Part>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let outcome = loop {
+            match self.take(rows) {
+                Ok(Some(batch)) if batch.num_rows() == 0 => {}
+                Ok(Some(batch)) => break self.part(&batch).map(Some),
+                Ok(None) => break Ok(None),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Err(error) = &outcome {
+            self.failed = Some(error.clone());
+        }
+        outcome
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// The column as declared; a value out of range becomes NULL, for the caller to find.
+///
+/// Times keep their instant and are relabelled as UTC; naive ones are UTC. Digits below the
+/// microsecond are cut off.
+fn convert(found: &ArrayRef, wanted: DataType) -> Result<ArrayRef, ArrowError> {
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    if wanted != DataType::Timestamp {
+        return cast_with_options(found, &wanted.to_arrow(), &options);
+    }
+    let zone = match found.data_type() {
+        Arrow::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let micros =
+        cast_with_options(found, &Arrow::Timestamp(TimeUnit::Microsecond, zone), &options)?;
+    let micros = micros.as_primitive::<TimestampMicrosecondType>().clone();
+    Ok(Arc::new(micros.with_timezone("UTC")))
+}
+
+/// A value as text; a time as the number that the file holds, for it may be none that a calendar
+/// has.
+fn as_written(found: &ArrayRef, row: usize) -> String {
+    let number = match found.data_type() {
+        Arrow::Timestamp(_, _) | Arrow::Date64 => cast(&found.slice(row, 1), &Arrow::Int64),
+        _ => Ok(found.slice(row, 1)),
+    };
+    number.and_then(|number| array_value_to_string(&number, 0)).unwrap_or_default()
+}
+
+/// A library's writer of one file format.
+pub(super) trait GroupWriter: Send {
+    /// Writes one group: [`GROUP`] rows, or fewer at the end.
+    fn group(&mut self, rows: &RecordBatch) -> Result<(), Error>;
+
+    /// Ends the file.
+    fn end(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// Cuts what is written into groups of one size and one form, so that the file depends on the rows
+/// and not on how they came.
+pub(super) struct Grouped {
+    schema: SchemaRef,
+    held: Vec<RecordBatch>,
+    rows: usize,
+    writer: Box<dyn GroupWriter>,
+}
+
+impl Grouped {
+    pub(super) fn new(schema: &SchemaRef, writer: Box<dyn GroupWriter>) -> Grouped {
+        Grouped { schema: schema.clone(), held: Vec::new(), rows: 0, writer }
+    }
+
+    fn group(&mut self, rows: usize) -> Result<(), Error> {
+        let internal = |e: ArrowError| Error::internal(format!("rows do not fit the file: {e}"));
+        let all = concat_batches(&self.schema, &self.held).map_err(internal)?;
+        let columns = all.slice(0, rows).columns().iter().map(plain).collect();
+        let group = RecordBatch::try_new(self.schema.clone(), columns).map_err(internal)?;
+        self.writer.group(&group)?;
+        self.rows -= rows;
+        self.held = vec![all.slice(rows, self.rows)];
+        Ok(())
+    }
+}
+
+impl FileWriter for Grouped {
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        self.rows += rows.num_rows();
+        self.held.push(rows.clone());
+        while self.rows >= GROUP {
+            self.group(GROUP)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), Error> {
+        if self.rows > 0 {
+            self.group(self.rows)?;
+        }
+        self.writer.end()
+    }
+}
+
+/// The same values in one fixed form: nothing under a NULL, no bitmap where nothing is NULL, no
+/// offset. Types that it does not know keep the form they came in.
+fn plain(column: &ArrayRef) -> ArrayRef {
+    macro_rules! primitive {
+        ($t:ty) => {{
+            let array = column.as_primitive::<$t>();
+            let values = array.iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+            let plain = arrow::array::PrimitiveArray::<$t>::new(values.into(), nulls(column));
+            Arc::new(plain.with_data_type(column.data_type().clone()))
+        }};
+    }
+    match column.data_type() {
+        Arrow::Int32 => primitive!(Int32Type),
+        Arrow::Int64 => primitive!(Int64Type),
+        Arrow::UInt32 => primitive!(UInt32Type),
+        Arrow::UInt64 => primitive!(UInt64Type),
+        Arrow::Float64 => primitive!(Float64Type),
+        Arrow::Timestamp(TimeUnit::Microsecond, _) => primitive!(TimestampMicrosecondType),
+        Arrow::Boolean => {
+            let values = column.as_boolean().iter().map(Option::unwrap_or_default).collect();
+            Arc::new(BooleanArray::new(values, nulls(column)))
+        }
+        Arrow::Utf8 => {
+            let array = column.as_string::<i32>();
+            let texts = StringArray::from_iter_values(array.iter().map(Option::unwrap_or_default));
+            let (ends, bytes, _) = texts.into_parts();
+            Arc::new(StringArray::new(ends, bytes, nulls(column)))
+        }
+        Arrow::Binary => {
+            let array = column.as_binary::<i32>();
+            let texts = BinaryArray::from_iter_values(array.iter().map(Option::unwrap_or_default));
+            let (ends, bytes, _) = texts.into_parts();
+            Arc::new(BinaryArray::new(ends, bytes, nulls(column)))
+        }
+        _ => column.clone(),
+    }
+}
+
+fn nulls(column: &ArrayRef) -> Option<NullBuffer> {
+    (column.null_count() > 0).then(|| (0..column.len()).map(|row| column.is_valid(row)).collect())
+}

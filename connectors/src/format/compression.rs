@@ -1,0 +1,248 @@
+//! Files that are compressed as a whole, and the first look at a file.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use tidemill_types::Error;
+
+use super::Output;
+
+/// How a whole file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// `.zst`: Zstandard, any number of frames.
+    Zstd,
+    /// `.gz`: gzip, any number of members.
+    Gzip,
+}
+
+/// A compressor is fed in pieces of exactly this size, so that what it writes depends on the bytes
+/// and not on how they came.
+const PIECE: usize = 256 << 10;
+
+impl Compression {
+    /// What a file name says, and the name without that.
+    pub fn of_name(name: &str) -> (Compression, &str) {
+        match name.rsplit_once('.') {
+            Some((stem, "zst" | "zstd")) => (Compression::Zstd, stem),
+            Some((stem, "gz")) => (Compression::Gzip, stem),
+            _ => (Compression::None, name),
+        }
+    }
+
+    /// What the first bytes of a file say.
+    fn of_bytes(head: &[u8]) -> Compression {
+        match head {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    /// Its usual ending, with the dot.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Compression::None => "",
+            Compression::Zstd => ".zst",
+            Compression::Gzip => ".gz",
+        }
+    }
+
+    /// Compresses what is written to `file`. The end of the archive is written when `finish` is
+    /// called on the result.
+    pub(crate) fn writer(self, file: File) -> Result<Pieces, Error> {
+        let encoder = match self {
+            Compression::None => Archive::Plain(file),
+            Compression::Zstd => {
+                let mut encoder = zstd::Encoder::new(file, 3)?;
+                // Without it, damage inside a block can decode to other text.
+                encoder.include_checksum(true)?;
+                Archive::Zstd(encoder)
+            }
+            Compression::Gzip => {
+                Archive::Gzip(GzEncoder::new(file, flate2::Compression::default()))
+            }
+        };
+        Ok(Pieces { encoder, held: Vec::with_capacity(PIECE) })
+    }
+}
+
+enum Archive {
+    Plain(File),
+    Zstd(zstd::Encoder<'static, File>),
+    Gzip(GzEncoder<File>),
+}
+
+/// Hands bytes to a compressor in pieces of one size.
+pub(crate) struct Pieces {
+    encoder: Archive,
+    held: Vec<u8>,
+}
+
+impl Pieces {
+    fn piece(&mut self) -> io::Result<()> {
+        match &mut self.encoder {
+            Archive::Plain(file) => file.write_all(&self.held)?,
+            Archive::Zstd(encoder) => encoder.write_all(&self.held)?,
+            Archive::Gzip(encoder) => encoder.write_all(&self.held)?,
+        }
+        self.held.clear();
+        Ok(())
+    }
+
+    /// Writes what is held and the archive's end, and waits until the disk has it.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.piece()?;
+        let file = match self.encoder {
+            Archive::Plain(file) => file,
+            Archive::Zstd(encoder) => encoder.finish()?,
+            Archive::Gzip(encoder) => encoder.finish()?,
+        };
+        file.sync_all()
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE - self.held.len());
+        self.held.extend_from_slice(&bytes[..taken]);
+        if self.held.len() == PIECE {
+            self.piece()?;
+        }
+        Ok(taken)
+    }
+
+    /// Nothing: a flush would cut the compressor's blocks.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A writer that is shared with whoever finishes it. The format writes through it, the sink ends it.
+pub(crate) fn shared(pieces: Pieces) -> (Output, Shared) {
+    let shared = Shared(std::sync::Arc::new(std::sync::Mutex::new(Some(pieces))));
+    (Box::new(shared.clone()), shared)
+}
+
+/// See [`shared`].
+#[derive(Clone)]
+pub(crate) struct Shared(std::sync::Arc<std::sync::Mutex<Option<Pieces>>>);
+
+impl Shared {
+    /// Finishes the file below.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        held.take().map_or(Ok(()), Pieces::finish)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match held.as_mut() {
+            Some(pieces) => pieces.write(bytes),
+            None => Err(io::Error::other("the file is finished")),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file to be read.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name for people: as the pipeline file has it.
+    pub name: String,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+impl Input {
+    /// A file whose compression its name tells.
+    pub fn new(path: impl AsRef<Path>) -> Input {
+        let path = path.as_ref().to_path_buf();
+        let name = path.display().to_string();
+        let compression = Compression::of_name(&name).0;
+        Input { path, name, compression }
+    }
+
+    /// The bytes as they are.
+    ///
+    /// # Errors
+    /// Where there is no such file, or it is not for us to read.
+    pub fn file(&self) -> Result<File, Error> {
+        let failed = |e: io::Error| {
+            let error = Error::user(format!("cannot read {}: {e}", self.name));
+            match e.kind() {
+                io::ErrorKind::NotFound => error.help("paths start at the pipeline file's folder"),
+                io::ErrorKind::PermissionDenied => error.help("make it readable for this user"),
+                _ => error,
+            }
+        };
+        let file = File::open(&self.path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_dir() {
+            return Err(Error::user(format!("cannot read {}: it is a folder", self.name))
+                .help("name a file, or list the files: path = [\"a.csv\", \"b.csv\"]"));
+        }
+        Ok(file)
+    }
+
+    /// The text, unpacked, without a byte order mark.
+    ///
+    /// # Errors
+    /// As [`Input::file`]; and where the first bytes show that this is another kind of file.
+    pub fn text(&self) -> Result<Box<dyn BufRead + Send>, Error> {
+        let mut raw = BufReader::with_capacity(64 << 10, self.file()?);
+        let found = Compression::of_bytes(raw.fill_buf().map_err(|e| self.broken(&e))?);
+        if found != self.compression {
+            return Err(self.disguised(found));
+        }
+        let mut bytes: Box<dyn Read + Send> = match self.compression {
+            Compression::None => Box::new(raw),
+            Compression::Gzip => Box::new(MultiGzDecoder::new(raw)),
+            Compression::Zstd => Box::new(zstd::Decoder::with_buffer(raw)?),
+        };
+        let mut head = Vec::new();
+        bytes.by_ref().take(6).read_to_end(&mut head).map_err(|e| self.broken(&e))?;
+        self.refuse_binary(&head)?;
+        let head = head.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(head);
+        Ok(Box::new(BufReader::with_capacity(128 << 10, Cursor::new(head).chain(bytes))))
+    }
+
+    fn broken(&self, error: &io::Error) -> Error {
+        Error::external(format!("{}: broken after line 0: {error}", self.name))
+            .help("fetch the file again")
+    }
+
+    fn disguised(&self, found: Compression) -> Error {
+        let name = &self.name;
+        match found {
+            Compression::None => Error::user(format!(
+                "{name} does not begin as a {} file does",
+                self.compression.ending()
+            ))
+            .help("take the ending off its name if it is not compressed"),
+            found => Error::user(format!("{name} is compressed"))
+                .help(format!("rename it to end in {}", found.ending())),
+        }
+    }
+
+    fn refuse_binary(&self, head: &[u8]) -> Result<(), Error> {
+        let (what, help) = match head {
+            [b'P', b'A', b'R', b'1', ..] => ("Parquet", "format = \"parquet\""),
+            b"ARROW1" => ("Arrow IPC", "format = \"arrow_ipc\""),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("UTF-16 text", "convert it to UTF-8"),
+            _ => return Ok(()),
+        };
+        Err(Error::user(format!("{} is {what}, not UTF-8 text", self.name)).help(help))
+    }
+}

@@ -1,0 +1,195 @@
+//! Rows under construction: typed columns that can take back a row that turned out bad.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, RecordBatch,
+    RecordBatchOptions, StringArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::SchemaRef;
+use tidemill_types::{DataType, Error, Schema};
+
+/// Columns of a declared schema. A row is filled column by column, in any order, and is then
+/// either kept ([`Rows::end`], which sets what is still missing to NULL) or taken back
+/// ([`Rows::undo`]).
+pub struct Rows {
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    len: usize,
+}
+
+struct Column {
+    data: Data,
+    valid: BooleanBufferBuilder,
+}
+
+enum Data {
+    Bool(BooleanBufferBuilder),
+    Int64(Vec<i64>),
+    Float64(Vec<f64>),
+    Text { bytes: Vec<u8>, ends: Vec<i32> },
+    Timestamp(Vec<i64>),
+}
+
+impl Data {
+    fn new(data_type: DataType) -> Data {
+        match data_type {
+            DataType::Bool => Data::Bool(BooleanBufferBuilder::new(0)),
+            DataType::Int64 => Data::Int64(Vec::new()),
+            DataType::Float64 => Data::Float64(Vec::new()),
+            DataType::String => Data::Text { bytes: Vec::new(), ends: vec![0] },
+            DataType::Timestamp => Data::Timestamp(Vec::new()),
+        }
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        match self {
+            Data::Bool(bits) => bits.truncate(rows),
+            Data::Int64(values) | Data::Timestamp(values) => values.truncate(rows),
+            Data::Float64(values) => values.truncate(rows),
+            Data::Text { bytes, ends } => {
+                ends.truncate(rows + 1);
+                bytes.truncate(ends[rows] as usize);
+            }
+        }
+    }
+}
+
+impl Rows {
+    /// No rows yet.
+    pub fn new(schema: &Schema) -> Rows {
+        let column = |f: &tidemill_types::Field| Column {
+            data: Data::new(f.data_type),
+            valid: BooleanBufferBuilder::new(0),
+        };
+        Rows {
+            schema: schema.to_arrow(),
+            columns: schema.fields.iter().map(column).collect(),
+            len: 0,
+        }
+    }
+
+    /// Rows kept so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no row is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of text in the largest text column. An Arrow column ends at 2 GiB, so readers cut
+    /// their chunks by this too.
+    pub fn text_bytes(&self) -> usize {
+        let bytes = |column: &Column| match &column.data {
+            Data::Text { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        self.columns.iter().map(bytes).max().unwrap_or(0)
+    }
+
+    /// Whether the row under way has this column already.
+    pub(super) fn is_set(&self, column: usize) -> bool {
+        self.columns[column].valid.len() > self.len
+    }
+
+    pub(super) fn null(&mut self, column: usize) {
+        let column = &mut self.columns[column];
+        column.valid.append(false);
+        match &mut column.data {
+            Data::Bool(bits) => bits.append(false),
+            Data::Int64(values) | Data::Timestamp(values) => values.push(0),
+            Data::Float64(values) => values.push(0.0),
+            Data::Text { bytes, ends } => ends.push(bytes.len() as i32),
+        }
+    }
+
+    pub(super) fn bool(&mut self, column: usize, value: bool) {
+        let column = &mut self.columns[column];
+        if let Data::Bool(bits) = &mut column.data {
+            bits.append(value);
+            column.valid.append(true);
+        }
+    }
+
+    /// A whole number or microseconds.
+    pub(super) fn int(&mut self, column: usize, value: i64) {
+        let column = &mut self.columns[column];
+        if let Data::Int64(values) | Data::Timestamp(values) = &mut column.data {
+            values.push(value);
+            column.valid.append(true);
+        }
+    }
+
+    pub(super) fn float(&mut self, column: usize, value: f64) {
+        let column = &mut self.columns[column];
+        if let Data::Float64(values) = &mut column.data {
+            values.push(value);
+            column.valid.append(true);
+        }
+    }
+
+    pub(super) fn text(&mut self, column: usize, value: &str) {
+        let column = &mut self.columns[column];
+        if let Data::Text { bytes, ends } = &mut column.data {
+            bytes.extend_from_slice(value.as_bytes());
+            ends.push(bytes.len() as i32);
+            column.valid.append(true);
+        }
+    }
+
+    /// Keeps the row under way.
+    pub(super) fn end(&mut self) {
+        for column in 0..self.columns.len() {
+            if !self.is_set(column) {
+                self.null(column);
+            }
+        }
+        self.len += 1;
+    }
+
+    /// Takes the row under way back.
+    pub(super) fn undo(&mut self) {
+        for column in &mut self.columns {
+            if column.valid.len() > self.len {
+                column.valid.truncate(self.len);
+                column.data.truncate(self.len);
+            }
+        }
+    }
+
+    /// Hands the rows over and starts anew. Nothing is copied.
+    pub fn finish(&mut self) -> Result<RecordBatch, Error> {
+        let arrays = self.columns.iter_mut().map(Column::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.len));
+        self.len = 0;
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map_err(|e| Error::internal(format!("columns of a chunk do not fit: {e}")))
+    }
+}
+
+impl Column {
+    fn finish(&mut self) -> ArrayRef {
+        let nulls = NullBuffer::new(self.valid.finish());
+        let nulls = Some(nulls).filter(|n| n.null_count() > 0);
+        match &mut self.data {
+            Data::Bool(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
+            Data::Int64(values) => {
+                Arc::new(Int64Array::new(ScalarBuffer::from(std::mem::take(values)), nulls))
+            }
+            Data::Float64(values) => {
+                Arc::new(Float64Array::new(ScalarBuffer::from(std::mem::take(values)), nulls))
+            }
+            Data::Timestamp(values) => Arc::new(
+                TimestampMicrosecondArray::new(ScalarBuffer::from(std::mem::take(values)), nulls)
+                    .with_timezone("UTC"),
+            ),
+            Data::Text { bytes, ends } => {
+                let ends = OffsetBuffer::new(std::mem::replace(ends, vec![0]).into());
+                Arc::new(StringArray::new(ends, std::mem::take(bytes).into(), nulls))
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Laws of every executor.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tidemill_config::section::Section;
+use tidemill_connectors::executor::{EXECUTORS, Executor};
+use tidemill_types::Error;
+use tidemill_types::task::{Artifact, TaskOutcome, Train, TrainingTask};
+
+mod common;
+
+fn task(id: &str) -> TrainingTask {
+    TrainingTask {
+        id: id.to_string(),
+        model: "trees".to_string(),
+        trainer: "gradient_boosting".to_string(),
+        parameters: serde_json::json!({}),
+        data: Vec::new(),
+        labels: (0, 1),
+        max_rows: 1,
+        features: Vec::new(),
+        schema: String::new(),
+        seed: 0,
+        triggered: (0, "by hand".to_string()),
+    }
+}
+
+/// An artifact that names its task and the threads it was given.
+fn artifact(task: &TrainingTask, threads: usize) -> Artifact {
+    let metrics = vec![("threads".to_string(), threads as f64)];
+    Artifact { kind: "test".to_string(), bytes: task.id.clone().into_bytes(), rows: 1, metrics }
+}
+
+fn each(law: impl Fn(&dyn Fn(Train) -> Box<dyn Executor>)) {
+    for entry in EXECUTORS {
+        law(&|train| (entry.open)(&Section::bare(entry.name), train, 2).expect(entry.name));
+    }
+}
+
+fn all(executor: &mut dyn Executor, count: usize) -> Vec<TaskOutcome> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut outcomes = Vec::new();
+    while outcomes.len() < count && Instant::now() < deadline {
+        outcomes.extend(executor.wait(Duration::from_millis(100)));
+    }
+    outcomes
+}
+
+/// A training that waits for a word before it ends, and says when it begins.
+fn held() -> (Train, Sender<()>, Receiver<String>) {
+    let (go, gate) = channel();
+    let (began, begun) = channel();
+    let (gate, began) = (Mutex::new(gate), Mutex::new(began));
+    let train: Train = Arc::new(move |task, threads| {
+        began.lock().unwrap().send(task.id.clone()).unwrap();
+        gate.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
+        Ok(artifact(task, threads))
+    });
+    (train, go, begun)
+}
+
+#[test]
+fn tasks_are_run_in_order_once_each() {
+    each(|open| {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let mut executor = open(Arc::new(move |task, threads| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(artifact(task, threads))
+        }));
+        let ids = ["c", "a", "b"];
+        for id in ids.iter().chain(&ids) {
+            executor.submit(task(id)).unwrap();
+        }
+        let outcomes = all(executor.as_mut(), 3);
+        assert_eq!(outcomes.iter().map(|o| o.task.as_str()).collect::<Vec<_>>(), ids);
+        for outcome in &outcomes {
+            assert_eq!(outcome.result, Ok(artifact(&task(&outcome.task), 2)));
+        }
+        executor.submit(task("a")).unwrap();
+        assert!(executor.wait(Duration::from_millis(50)).is_empty());
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn errors_and_panics_are_outcomes_and_the_next_task_runs() {
+    each(|open| {
+        let mut executor = open(Arc::new(|task, threads| match task.id.as_str() {
+            "error" => Err(Error::user("too few rows")),
+            "panic" => panic!("index {} is out of range", 7),
+            _ => Ok(artifact(task, threads)),
+        }));
+        for id in ["error", "panic", "good"] {
+            executor.submit(task(id)).unwrap();
+        }
+        let results: Vec<_> = all(executor.as_mut(), 3).into_iter().map(|o| o.result).collect();
+        assert_eq!(results[0], Err("too few rows".to_string()));
+        assert_eq!(results[1], Err("the training panicked: index 7 is out of range".to_string()));
+        assert_eq!(results[2], Ok(artifact(&task("good"), 2)));
+    });
+}
+
+#[test]
+fn finished_never_waits_and_wait_waits_no_longer_than_said() {
+    each(|open| {
+        let (train, go, begun) = held();
+        let mut executor = open(train);
+        assert!(executor.finished().is_empty());
+        executor.submit(task("slow")).unwrap();
+        begun.recv_timeout(Duration::from_secs(30)).unwrap();
+        let start = Instant::now();
+        assert!(executor.finished().is_empty());
+        assert!(executor.wait(Duration::from_millis(30)).is_empty());
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        assert!(start.elapsed() < Duration::from_secs(10));
+        go.send(()).unwrap();
+        assert_eq!(all(executor.as_mut(), 1).len(), 1);
+    });
+}
+
+#[test]
+fn cancelling_is_final() {
+    each(|open| {
+        let (train, go, begun) = held();
+        let mut executor = open(train);
+        for id in ["running", "waiting"] {
+            executor.submit(task(id)).unwrap();
+        }
+        assert_eq!(begun.recv_timeout(Duration::from_secs(30)).unwrap(), "running");
+        executor.cancel("running").unwrap();
+        executor.cancel("waiting").unwrap();
+        executor.cancel("waiting").unwrap();
+        executor.submit(task("waiting")).unwrap();
+        go.send(()).unwrap();
+        let outcomes = all(executor.as_mut(), 2);
+        assert_eq!(outcomes.len(), 2);
+        for outcome in outcomes {
+            assert_eq!(outcome.result, Err("cancelled".to_string()), "{}", outcome.task);
+        }
+        assert!(begun.try_recv().is_err(), "the waiting task was begun");
+        assert!(executor.cancel("unheard of").is_err());
+    });
+}
+
+#[test]
+fn dropping_does_not_wait_for_a_training() {
+    each(|open| {
+        let (train, go, begun) = held();
+        let mut executor = open(train);
+        executor.submit(task("running")).unwrap();
+        executor.submit(task("never")).unwrap();
+        begun.recv_timeout(Duration::from_secs(30)).unwrap();
+        let start = Instant::now();
+        drop(executor);
+        assert!(start.elapsed() < Duration::from_secs(10));
+        go.send(()).unwrap();
+        assert!(
+            begun.recv_timeout(Duration::from_millis(200)).is_err(),
+            "a given-up task was begun"
+        );
+    });
+}
+
+#[test]
+fn keys_that_nobody_knows_are_refused() {
+    for entry in EXECUTORS {
+        let good = common::section(entry.name, "", Path::new(""));
+        assert!((entry.check)(&good).is_ok());
+        let bad = common::section(entry.name, "treads = 2", Path::new(""));
+        assert_eq!((entry.check)(&bad).unwrap_err().len(), 1);
+    }
+}
