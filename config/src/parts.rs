@@ -1,7 +1,7 @@
 //! The tables of a pipeline file, one after another.
 
 use tidemill_types::time::{DAY, HOUR, SECOND};
-use tidemill_types::{DataType, Field, Schema};
+use tidemill_types::{DataType, Field, Micros, Schema};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::Reader;
@@ -485,7 +485,9 @@ impl Reader {
         let challengers = p.optional_texts("challengers").unwrap_or_default();
         let fallback = p.node("fallback");
         let freeze = p.optional_text("freeze");
+        let spans = p.named_texts("spans");
         self.finish(p);
+        let spans = spans.into_iter().filter_map(|(name, text)| self.span(name, &text)).collect();
         let all = strs(&names.models);
         let fallback = self.fallback(key, fallback, &all);
         let challengers =
@@ -506,7 +508,27 @@ impl Reader {
             None => None,
         };
         let champion = self.bind(&champion, &all, "champion", "model")?;
-        Some(ScorePlan { champion, challengers, fallback, freeze })
+        Some(ScorePlan { champion, challengers, fallback, freeze, spans })
+    }
+
+    /// An ISO 8601 interval.
+    fn span(&mut self, name: At<String>, text: &At<String>) -> Option<(String, Micros, Micros)> {
+        let ends = text.value.split_once('/').and_then(|(from, to)| {
+            let read = tidemill_types::time::from_rfc3339;
+            Some((read(from.trim())?, read(to.trim())?))
+        });
+        match ends {
+            Some((from, to)) if from < to => Some((name.value, from, to)),
+            _ => {
+                self.errors.push(Diagnostic::new(
+                    &text.span,
+                    format!("`{}` is no range of time", text.value),
+                    "a range is its beginning, a slash and its end, which is not part of it",
+                    "write for example \"2013-02-01/2013-07-01\"",
+                ));
+                None
+            }
+        }
     }
 
     fn fallback(

@@ -284,6 +284,9 @@ pub struct ScorePlan {
     pub fallback: Vec<Fallback>,
     /// `freeze = "trees"`: the first version of that model is kept for comparison for ever.
     pub freeze: Option<usize>,
+    /// `spans = { spring = "2013-03-01/2013-06-01" }`: ranges of event time that the summary judges
+    /// apart; the end is not part of a range.
+    pub spans: Vec<(String, Micros, Micros)>,
 }
 
 /// What is served while the champion cannot be.

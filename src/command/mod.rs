@@ -18,11 +18,13 @@ mod graph;
 mod journal;
 mod models;
 mod reference;
+mod run;
 
 /// A streaming dataflow engine with incremental model updates.
 #[derive(Parser, Debug)]
 #[command(name = "tidemill", version, about, arg_required_else_help = true)]
 #[command(after_help = "Examples:
+  tidemill run config/pipelines/flight_delays.toml
   tidemill check config/pipelines/flight_delays.toml
   tidemill graph config/pipelines/flight_delays.toml | dot -Tsvg > graph.svg
   tidemill journal verify out/flight_delays/journal
@@ -50,6 +52,19 @@ enum Output {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Runs a pipeline.
+    #[command(after_help = "Examples:
+  tidemill run config/pipelines/flight_delays.toml
+  tidemill run pipeline.toml --workers 2 --folder /tmp/trial --set pipeline.seed=7
+  tidemill run pipeline.toml --speed 3600x --output json
+
+SIGINT or SIGTERM stops the run: what is done is written and summed up.")]
+    Run {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        #[command(flatten)]
+        options: run::Options,
+    },
     /// Checks a pipeline file: names, limits, units, variables.
     #[command(after_help = "Example:
   tidemill check pipeline.toml --set source.orders.path=orders.csv
@@ -134,6 +149,7 @@ struct Said {
 /// Runs one command.
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
+        Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
         Command::Check(pipeline) => check::run(&pipeline.file, &pipeline.set),
         Command::Graph { pipeline, format } => graph::run(&pipeline.file, &pipeline.set, format),
         Command::Journal(command) => journal::run(command),

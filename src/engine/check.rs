@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
-use tidemill_config::plan::{At, ModelInput, ModelPlan, Plan, SourcePlan};
+use tidemill_config::plan::{At, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan};
+use tidemill_connectors::{executor, format, sink, source};
 use tidemill_operators::aggregate;
 use tidemill_operators::dataflow::{FeatureProgram, GroupProgram, LabelProgram, Program};
 use tidemill_operators::expression::{self, ExpressionError, Feature, Scalar};
@@ -20,6 +21,8 @@ use tidemill_types::{DataType, Schema};
 pub struct Compiled {
     /// The plan.
     pub plan: Plan,
+    /// Hash of what the results depend on: which pipeline a journal belongs to.
+    pub fingerprint: String,
     /// What the operators carry out.
     pub program: Arc<Program>,
     /// For each source, what is made of its declared columns.
@@ -84,12 +87,55 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
     if !errors.is_empty() {
         return Err(Report::new(text, errors));
     }
+    let fingerprint = fingerprint(&plan);
     Ok(Compiled {
         plan,
+        fingerprint,
         program: Arc::new(program),
         sources: sources.into_iter().map(Arc::new).collect(),
         inputs,
     })
+}
+
+/// SHA-256 over the plan without what may change between runs of one pipeline: where its sources
+/// and sinks are.
+fn fingerprint(plan: &Plan) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    let p = &plan.pipeline;
+    let mut add = |text: String| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    add(format!("{} {:?} {} {}", p.name.value, p.mode, p.tick, p.seed));
+    for source in &plan.sources {
+        let columns: Vec<_> = source.columns.iter().map(|(n, e)| (&n.value, &e.value)).collect();
+        add(format!("{} {:?} {columns:?}", source.name.value, source.schema));
+        add(format!("{:?} {:?}", source.filter.as_ref().map(|f| &f.value), source.lateness));
+    }
+    for window in &plan.windows {
+        let by: Vec<_> = window.by.iter().map(|(c, e)| (&c.value, &e.value)).collect();
+        add(format!("{} {} {by:?} {:?}", window.name.value, window.source, window.frame));
+    }
+    for feature in &plan.features {
+        add(format!("{} {}", feature.name.value, feature.text.value));
+    }
+    for label in &plan.labels {
+        add(format!("{} {} {}", label.name.value, label.value.value, label.wait));
+    }
+    for model in &plan.models {
+        let keys: Vec<_> = model.section.keys.iter().map(|(k, v)| (&k.value, &v.value)).collect();
+        add(format!("{} {} {keys:?}", model.name.value, model.section.kind.value));
+        add(format!("{:?} {:?}", model.inputs, model.publish));
+        if let Some(r) = &model.retrain {
+            add(format!("{:?} {:?} {} {}", r.every, r.drifts, r.cooldown, r.takes));
+            add(format!("{:?} {} {} {:?}", r.last, r.max_rows, r.min_rows, r.promote));
+        }
+    }
+    for drift in &plan.drifts {
+        add(format!("{:?} {:?} {} {}", drift.of, drift.model, drift.window, drift.every));
+    }
+    tidemill_types::schema::hex(&hash.finalize())
 }
 
 fn compile_sources(plan: &Plan, errors: &mut Vec<Diagnostic>) -> Vec<Derive> {
@@ -371,15 +417,50 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Finds every detector that the plan names and lets it read its keys.
+/// Finds every component that the plan names and lets it read its keys.
 fn components(plan: &Plan, errors: &mut Vec<Diagnostic>) {
-    for section in plan.drifts.iter().flat_map(|d| &d.detect) {
-        let entry = find(drift::DETECTORS, |e| e.name, &section.kind, "detector", errors);
-        match entry.map(|e| e.build) {
-            Some(drift::Build::Statistic(build)) => collect(build(section).map(|_| ()), errors),
-            Some(drift::Build::Monitor(build)) => collect(build(section).map(|_| ()), errors),
-            None => {}
+    for source in &plan.sources {
+        match find(source::SOURCES, |e| e.name, &source.section.kind, "source", errors) {
+            Some(entry) => collect((entry.check)(source), errors),
+            None => continue,
         }
+        if let Some(name) = &source.format {
+            find(format::FORMATS, |e| e.name, name, "format", errors);
+        }
+    }
+    for sink in &plan.sinks {
+        check_sink(sink, errors);
+    }
+    for drift in &plan.drifts {
+        for section in &drift.detect {
+            if let Some(entry) =
+                find(drift::DETECTORS, |e| e.name, &section.kind, "detector", errors)
+            {
+                match entry.build {
+                    drift::Build::Statistic(build) => collect(build(section).map(|_| ()), errors),
+                    drift::Build::Monitor(build) => collect(build(section).map(|_| ()), errors),
+                }
+            }
+        }
+    }
+    for model in &plan.models {
+        if let Some(retrain) = &model.retrain {
+            let section = tidemill_config::section::Section::bare(&retrain.executor.value);
+            if let Some(entry) =
+                find(executor::EXECUTORS, |e| e.name, &retrain.executor, "executor", errors)
+            {
+                collect((entry.check)(&section), errors);
+            }
+        }
+    }
+}
+
+fn check_sink(sink: &SinkPlan, errors: &mut Vec<Diagnostic>) {
+    if let Some(entry) = find(sink::SINKS, |e| e.name, &sink.section.kind, "sink", errors) {
+        collect((entry.check)(sink), errors);
+    }
+    if let Some(name) = &sink.format {
+        find(format::FORMATS, |e| e.name, name, "format", errors);
     }
 }
 

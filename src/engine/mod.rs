@@ -2,3 +2,9 @@
 //! read its keys, and gives the program that `operators` carry out.
 
 pub mod check;
+pub mod ingest;
+pub mod outputs;
+pub mod pace;
+pub mod reader;
+pub mod render;
+pub mod run;

@@ -34,6 +34,8 @@ pub enum Record {
     Outcome {
         /// The task's id.
         task: String,
+        /// The first epoch that knows of it.
+        epoch: u64,
         /// The model, or why there is none.
         outcome: Outcome,
     },

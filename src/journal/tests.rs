@@ -35,7 +35,11 @@ fn sample() -> Vec<Record> {
             watermark: None,
         }),
         Record::Task { task, evidence: vec![("psi".into(), 0.1 + 0.2)] },
-        Record::Outcome { task: "t1".into(), outcome: Outcome::Failed { error: "no rows".into() } },
+        Record::Outcome {
+            task: "t1".into(),
+            epoch: 7,
+            outcome: Outcome::Failed { error: "no rows".into() },
+        },
         Record::Gate(Gate {
             model: "trees".into(),
             challenger: 2,
@@ -225,6 +229,7 @@ proptest! {
         let command = Record::Command { who, what: what.clone(), why: String::new(), allowed: true };
         let outcome = Record::Outcome {
             task: what,
+            epoch: 7,
             outcome: Outcome::Trained {
                 artifact: String::new(),
                 kind: String::new(),

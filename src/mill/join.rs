@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use tidemill_types::{Id, Micros};
 
 /// A row as it was scored.
@@ -20,8 +21,12 @@ pub struct Scored {
     pub margins: Box<[f64]>,
     /// The probability that was served.
     pub served: f64,
-    /// The mean of the labels known when it was scored.
+    /// The mean of the labels known when it was scored; NaN before the first.
     pub base_rate: f64,
+    /// The features as they were, with the rows they came with.
+    pub columns: Arc<RecordBatch>,
+    /// Which of those rows.
+    pub row: u32,
 }
 
 /// What became of a row that was waiting.
@@ -148,6 +153,8 @@ mod tests {
             margins: Box::new([]),
             served: 0.5,
             base_rate: 0.5,
+            columns: Arc::new(RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()))),
+            row: 0,
         })
     }
 

@@ -1,4 +1,339 @@
-//! Where labels meet scores. Today: the label join; learning, drift, retraining and promotion are
-//! driven from here once the engine runs.
+//! Where labels meet scores: the one operator in which models learn, score, drift, are retrained and
+//! take over. It stands on the first worker, because a gate and a drift of the score need every
+//! score of a tick before the next tick begins.
+//!
+//! The mill walks event time tick by tick; each tick goes through the same steps, in the order of
+//! [`Mill::tick`]: labels of earlier ticks are learnt, time runs out for rows without one, trainings
+//! that are due are taken up, gates decide, versions are published, drift is read, trainings are
+//! triggered, and only then are the rows of the tick scored. Ticks at which nothing can happen are
+//! passed over, so a tick costs nothing by itself and the length of a bundle never shows.
+
+mod drifts;
+mod emit;
+mod judge;
+mod learn;
+mod ledger;
+mod matrix;
+mod models;
+mod retrain;
+mod sample;
+mod score;
+mod training;
+mod watch;
 
 pub mod join;
+pub mod status;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tidemill_config::plan::Mode;
+use tidemill_connectors::executor::{EXECUTORS, Executor};
+use tidemill_operators::dataflow::{Decide, Features};
+use tidemill_types::{DataType, Error, Id, Micros};
+
+pub use ledger::Ledger;
+pub use status::{Results, Status};
+
+use self::emit::Emitter;
+use self::join::LabelJoin;
+use self::judge::Judge;
+use self::matrix::Matrix;
+use self::models::{Model, State};
+use self::sample::Sample;
+use self::training::TrainingParts;
+use self::watch::Watch;
+use crate::engine::check::Compiled;
+use crate::engine::outputs::Outputs;
+
+/// What a mill is made of.
+pub struct Setup {
+    /// The pipeline.
+    pub compiled: Arc<Compiled>,
+    /// The way to the sinks.
+    pub outputs: Outputs,
+    /// Journal and registry.
+    pub ledger: Ledger,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Threads that a training may use.
+    pub threads: usize,
+    /// Whether a source is live, so that a training takes as long as it takes.
+    pub live: bool,
+    /// Where others see how far it is.
+    pub status: Arc<Status>,
+    /// Set when the run is asked to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A label on its way to the join.
+struct Landed {
+    time: Micros,
+    id: Id,
+    label: usize,
+    value: f64,
+}
+
+/// Learns, scores and decides. See the head of this module.
+pub struct Mill {
+    compiled: Arc<Compiled>,
+    ledger: Ledger,
+    emit: Emitter,
+    status: Arc<Status>,
+    live: bool,
+    stop: Arc<AtomicBool>,
+    /// The run was asked to stop, and nothing more is walked.
+    stopped: bool,
+    models: Vec<Model>,
+    executors: BTreeMap<usize, Box<dyn Executor>>,
+    /// By label.
+    joins: Vec<LabelJoin>,
+    /// By label: what trainings read, where a model is trained on it.
+    training: Vec<Option<TrainingParts>>,
+    /// By model: what drift is measured against.
+    samples: Vec<Option<Sample>>,
+    watches: Vec<Watch>,
+    /// What monitors of the loss have said since the last tick.
+    heard: Vec<(usize, watch::Said)>,
+    judge: Judge,
+    /// Sum and number of the labels of the champion so far.
+    base: (f64, u64),
+    incoming: Vec<Features>,
+    bundle: Matrix,
+    next_row: usize,
+    labels: VecDeque<Landed>,
+    landed: Vec<Landed>,
+    /// The beginning of the last tick walked.
+    clock: Option<Micros>,
+    /// `at_once`: rows that may still be corrected, and labels that wait for them.
+    open: score::Open,
+    /// Words that many score rows share.
+    warming_up: Arc<str>,
+    constant: Arc<str>,
+    results: Results,
+}
+
+impl Mill {
+    /// A mill before the first event.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or an executor that cannot be opened.
+    pub fn new(setup: Setup) -> Result<Mill, Error> {
+        let Setup { compiled, outputs, ledger, folder, threads, live, status, stop } = setup;
+        let plan = &compiled.plan;
+        let features = &compiled.program.feature_schema;
+        let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
+        let model_names: Vec<String> = plan.models.iter().map(names).collect();
+        let models = plan.models.iter().zip(&compiled.inputs);
+        let models = models.map(|(m, i)| Model::new(m, i)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = model_names.iter().cloned().zip(compiled.inputs.iter().map(|i| &i.names));
+        let train = training::train(inputs.map(|(n, i)| (n, i.clone())).collect(), folder.clone());
+        let mut executors = BTreeMap::new();
+        for (m, retrain) in
+            plan.models.iter().enumerate().filter_map(|(m, p)| Some((m, p.retrain.as_ref()?)))
+        {
+            let entry = EXECUTORS.iter().find(|e| e.name == retrain.executor.value);
+            let entry = entry.ok_or_else(|| Error::internal("an executor is not there"))?;
+            let section = tidemill_config::section::Section::bare(&retrain.executor.value);
+            executors.insert(m, (entry.open)(&section, Arc::clone(&train), threads)?);
+        }
+        let trained = |l: usize| plan.models.iter().any(|m| m.label == l && m.retrain.is_some());
+        let training = plan.labels.iter().enumerate().map(|(l, label)| {
+            let path = PathBuf::from("training").join(&label.name.value);
+            let make = || TrainingParts::new(&folder, path, features, model_names.clone());
+            trained(l).then(make).transpose()
+        });
+        let samples = (0..plan.models.len()).map(|m| {
+            let wanted = plan.drifts.iter().filter(|d| d.model == Some(m));
+            wanted.map(|d| d.reference_rows).max().map(Sample::new)
+        });
+        let watches = plan.drifts.iter().map(|d| Watch::new(d, features));
+        let spine = &plan.sources[plan.pipeline.spine.value];
+        let id = spine.id.as_ref().and_then(|id| compiled.program.spine_schema.type_of(&id.value));
+        let ids = if id == Some(DataType::Int64) { DataType::Int64 } else { DataType::String };
+        let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
+        Ok(Mill {
+            executors,
+            joins: plan.labels.iter().map(|l| LabelJoin::new(l.wait, l.otherwise)).collect(),
+            training: training.collect::<Result<_, _>>()?,
+            samples: samples.collect(),
+            watches: watches.collect::<Result<_, _>>()?,
+            judge: Judge::new(learn::contenders(plan), spans),
+            heard: Vec::new(),
+            base: (0.0, 0),
+            incoming: Vec::new(),
+            bundle: Matrix::empty(),
+            next_row: 0,
+            labels: VecDeque::new(),
+            landed: Vec::new(),
+            clock: None,
+            open: score::Open::default(),
+            warming_up: Arc::from("warming_up"),
+            constant: Arc::from("constant"),
+            results: Results { latest: Micros::MIN, ..Results::default() },
+            emit: Emitter::new(outputs, ids, features.clone()),
+            models,
+            ledger,
+            status,
+            live,
+            stop,
+            stopped: false,
+            compiled,
+        })
+    }
+}
+
+/// The walk through time.
+impl Mill {
+    /// `final`: takes what belongs to a finished round.
+    pub fn absorb(&mut self, message: Decide) {
+        match message {
+            Decide::Features(features) => self.incoming.push(features),
+            Decide::Labels(labels) => self.land(labels),
+            Decide::End(latest) => self.results.latest = self.results.latest.max(latest),
+            Decide::Watermark(_) => {}
+        }
+    }
+
+    /// `final`: walks all ticks that begin before this time; everything before it was absorbed.
+    ///
+    /// # Errors
+    /// What ends the run: a folder that cannot be written, a journal that says otherwise.
+    pub fn advance(&mut self, before: Micros) -> Result<(), Error> {
+        let incoming = std::mem::take(&mut self.incoming);
+        if !incoming.is_empty() {
+            debug_assert_eq!(self.next_row, self.bundle.times.len());
+            self.bundle = Matrix::merged(incoming);
+            self.next_row = 0;
+            self.models.iter_mut().for_each(Model::new_bundle);
+            let rows = &self.bundle;
+            self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)?;
+        }
+        let mut landed = std::mem::take(&mut self.landed);
+        landed.sort_by(|a, b| (a.time, &a.id, a.label).cmp(&(b.time, &b.id, b.label)));
+        self.labels.extend(landed);
+        while let Some(tick) = self.next_tick().filter(|tick| self.start_of(*tick) < before) {
+            if self.stopped {
+                break;
+            }
+            self.tick(tick)?;
+        }
+        self.emit.flush()?;
+        self.show();
+        Ok(())
+    }
+
+    /// `at_once`: takes an epoch. Rows are scored with what was learnt in the epochs before.
+    ///
+    /// # Errors
+    /// As [`Mill::advance`].
+    pub fn epoch(&mut self, epoch: u64, messages: Vec<Decide>) -> Result<(), Error> {
+        let landed = std::mem::take(&mut self.landed);
+        let mut watermark = Micros::MIN;
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        for message in messages {
+            match message {
+                Decide::Features(rows) if rows.last => last.push(rows),
+                Decide::Features(rows) => first.push(rows),
+                Decide::Labels(labels) => self.land(labels),
+                Decide::End(latest) => self.results.latest = self.results.latest.max(latest),
+                Decide::Watermark(now) => watermark = watermark.max(now),
+            }
+        }
+        self.land_open(landed)?;
+        if watermark == Micros::MAX {
+            watermark = self.results.latest;
+        }
+        if self.clock.is_none_or(|clock| watermark > clock) && watermark > Micros::MIN {
+            self.keep_house(epoch, watermark)?;
+        }
+        self.score_open(first)?;
+        self.settle(last)?;
+        self.emit.flush()?;
+        self.show();
+        Ok(())
+    }
+
+    /// The input has ended: walks to the last event time. Labels still awaited stay pending.
+    ///
+    /// # Errors
+    /// As [`Mill::advance`].
+    pub fn finish(&mut self) -> Result<(), Error> {
+        let latest = self.results.latest;
+        match self.compiled.plan.pipeline.mode {
+            Mode::AtOnce => {
+                let landed = std::mem::take(&mut self.landed);
+                self.land_open(landed)?;
+            }
+            Mode::Final if latest > Micros::MIN => {
+                self.advance(self.start_of(self.tick_of(latest)).saturating_add(1))?;
+                self.learn_before(latest.saturating_add(1))?;
+            }
+            Mode::Final => {}
+        }
+        self.close()
+    }
+
+    fn tick_of(&self, time: Micros) -> i64 {
+        time.div_euclid(self.compiled.plan.pipeline.tick)
+    }
+
+    fn start_of(&self, tick: i64) -> Micros {
+        tick.saturating_mul(self.compiled.plan.pipeline.tick)
+    }
+
+    /// The next tick at which anything can happen.
+    fn next_tick(&self) -> Option<i64> {
+        let row = self.bundle.times.get(self.next_row).map(|time| self.tick_of(*time));
+        let label = self.labels.front().map(|label| self.tick_of(label.time) + 1);
+        let house = self.clock.and_then(|clock| self.next_duty(clock));
+        // A duty is done at the first tick that begins at or after it.
+        let house = house.map(|time| self.tick_of(time.saturating_sub(1)) + 1);
+        [row, label, house].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self, tick: i64) -> Result<(), Error> {
+        let now = self.start_of(tick);
+        self.learn_before(now)?;
+        self.keep_house(tick as u64, now)?;
+        if self.stopped { Ok(()) } else { self.score_tick(tick) }
+    }
+
+    /// Everything that is due when the clock comes to `now`, at this epoch.
+    fn keep_house(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
+        let before = self.clock.replace(now).unwrap_or(now);
+        self.time_out(now)?;
+        self.take_outcomes(epoch, now)?;
+        if self.stopped {
+            return Ok(());
+        }
+        self.ask_gates(epoch, now)?;
+        self.publish(epoch, before, now)?;
+        self.heed_losses(now)?;
+        self.read_drift(before, now)?;
+        self.keep_schedules(before, now)
+    }
+
+    /// The next time at which something is due by the clock, after the one given.
+    fn next_duty(&self, clock: Micros) -> Option<Micros> {
+        let after = |period: Micros| (clock.div_euclid(period) + 1).saturating_mul(period);
+        let reads = self.watches.iter().filter(|w| w.watches_rows()).map(|w| after(w.plan.every));
+        let models = self.models.iter().flat_map(|model| {
+            let schedules = model.plan.retrain.iter().flat_map(|r| r.every.iter().copied());
+            let publish = model.plan.publish;
+            let due = match &model.state {
+                State::Batch(batch) => batch.running.as_ref().and_then(|running| running.due),
+                State::Online(_) => None,
+            };
+            schedules.chain(publish).map(after).chain(due).collect::<Vec<_>>()
+        });
+        reads.chain(models).min()
+    }
+}
+
+/// Whether a boundary of this period was passed.
+fn passed(period: Micros, before: Micros, now: Micros) -> bool {
+    before.div_euclid(period) < now.div_euclid(period)
+}

@@ -18,7 +18,7 @@ const DEFAULT: &str = "warn,tidemill=info";
 const DEFAULT_QUIET: &str = "error";
 
 /// The form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// A line for people.
     #[default]

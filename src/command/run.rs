@@ -1,0 +1,109 @@
+//! `tidemill run`: a pipeline, from its sources to its sinks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use tidemill_config::document::load;
+use tidemill_types::Error;
+
+use super::{Failure, Said};
+use crate::engine::check::compile;
+use crate::engine::run;
+use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging};
+
+/// What a person may choose of a run.
+#[derive(clap::Args, Debug)]
+pub(super) struct Options {
+    /// Where to write; `out/NAME` if it is not given. Running again into the same folder repeats the
+    /// run: trainings in its journal are taken from there.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Workers of the dataflow.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Replays at so many times the speed of the events, for example 3600x.
+    #[arg(long, value_parser = speed)]
+    speed: Option<f64>,
+    /// Shows no progress, and of the log only errors.
+    #[arg(long)]
+    quiet: bool,
+    /// How the log is written to standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogFormat,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('x').unwrap_or(text);
+    match number.parse() {
+        Ok(speed) if speed > 0.0 && f64::is_finite(speed) => Ok(speed),
+        _ => Err("write it as a number above 0 and an x, for example 3600x".to_string()),
+    }
+}
+
+/// Runs a pipeline.
+pub(super) fn run(
+    file: &Path,
+    overrides: &[(String, String)],
+    options: &Options,
+) -> Result<Said, Failure> {
+    let compiled = compile(load(file, overrides)?)?;
+    let folder = match &options.folder {
+        Some(folder) => folder.clone(),
+        None => Path::new("out").join(&compiled.plan.pipeline.name.value),
+    };
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Error::user(format!("cannot make {}: {e}", folder.display())))?;
+    let screen = Screen::default();
+    logging::start(options.log, options.quiet, &screen)?;
+    let bar = ProgressBar::new(Display::choose(options.quiet), &screen);
+    let chosen = run::Options {
+        folder: folder.clone(),
+        workers: usize::from(options.workers),
+        speed: options.speed,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signal(&stop)?;
+    let report = run::run(compiled, &chosen, Arc::clone(&stop), bar)?;
+    let page = folder.join("report.html");
+    report.write(&page)?;
+    let stopped = stop.load(Ordering::Relaxed);
+    let mut text = report.summary.table();
+    if stopped {
+        text += "\nThe run was stopped before its input ended; running it again starts from the beginning.\n";
+    }
+    text += &format!("\nOutput in {}, report in {}\n", folder.display(), page.display());
+    let mut json = json!(report.summary);
+    if let Some(object) = json.as_object_mut() {
+        object.insert("folder".to_string(), json!(folder));
+        object.insert("stopped".to_string(), json!(stopped));
+    }
+    Ok(Said { text, json })
+}
+
+/// The first SIGINT or SIGTERM asks the run to stop, the second one ends the program.
+fn stop_on_signal(stop: &Arc<AtomicBool>) -> Result<(), Error> {
+    let stop = Arc::clone(stop);
+    let failed = |e: std::io::Error| Error::internal(format!("no signals: {e}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let watch = move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+            loop {
+                tokio::select! {
+                    _ = tokio::signal::ctrl_c() => {}
+                    _ = terminate.recv() => {}
+                }
+                if stop.swap(true, Ordering::SeqCst) {
+                    std::process::exit(130);
+                }
+                tracing::warn!("stopping; once more ends the program at once");
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".to_string()).spawn(watch).map_err(failed)?;
+    Ok(())
+}

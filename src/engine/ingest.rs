@@ -1,0 +1,459 @@
+//! Where events enter the dataflow: one operator per worker takes what its readers have brought,
+//! cuts it into rounds and moves the frontier.
+//!
+//! A reader that is ahead of the others in event time waits: the source that holds the watermark
+//! back is always read, the others only while few of their rows are in flight. So memory is bounded
+//! although timely has no flow control of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use tidemill_config::plan::Mode;
+use tidemill_operators::dataflow::{Program, Round, Rows};
+use tidemill_types::{Error, Micros};
+
+use super::outputs::Outputs;
+use super::pace::Pace;
+use super::reader::{OrderedRows, PartitionState, Piece};
+
+/// Rows of one source that may be in flight while it is ahead of others.
+const AHEAD: usize = 65_536;
+
+/// Rows handed over in one go, so that the rest of the dataflow gets its turn.
+const TURN: usize = 16_384;
+
+/// How long an epoch of `at_once` lasts at most.
+const EPOCH: Duration = Duration::from_millis(5);
+
+/// What the readers of one source bring to this worker.
+pub struct Feed {
+    /// Index of the source.
+    pub source: usize,
+    /// Its name.
+    pub name: String,
+    /// Pieces.
+    pub from: Receiver<Result<Piece, Error>>,
+    /// The partitions of this worker's share.
+    pub partitions: Vec<u32>,
+    /// A live partition at its end for so long is idle.
+    pub idle_after: Duration,
+    /// A live partition at its end for so long holds nobody.
+    pub hold: Option<Duration>,
+}
+
+/// What of the feed the ingest remembers.
+struct FeedState {
+    feed: Feed,
+    next: Option<Piece>,
+    partitions: BTreeMap<u32, PartitionPlace>,
+    in_flight: VecDeque<(Round, usize)>,
+    rows_in_flight: usize,
+    gone: bool,
+}
+
+struct PartitionPlace {
+    watermark: Micros,
+    offset: u64,
+    state: PartitionState,
+    since: Instant,
+}
+
+/// What a worker tells the journal at an epoch of `at_once`, or of idleness.
+pub struct EpochNote {
+    /// The worker.
+    pub worker: usize,
+    /// The epoch.
+    pub epoch: Round,
+    /// Source, partition and the offset that comes next.
+    pub offsets: Vec<(String, u32, u64)>,
+    /// The worker's watermark.
+    pub watermark: Micros,
+}
+
+/// What all workers of a process share.
+pub struct Shared {
+    /// `at_once`: the current epoch.
+    pub epoch: AtomicU64,
+    /// Set when the run is asked to stop.
+    pub stop: Arc<AtomicBool>,
+    /// The first error of any reader or worker.
+    pub failed: Mutex<Option<Error>>,
+    /// Largest event time over all sources, when they are finished.
+    pub latest: Mutex<Micros>,
+    /// The pace of a paced replay.
+    pub pace: Option<Pace>,
+    /// Called with each epoch of `at_once`.
+    pub note: Box<dyn Fn(EpochNote) + Send + Sync>,
+}
+
+impl Shared {
+    /// Ends the run with an error; the first one is kept.
+    pub fn fail(&self, error: Error) {
+        if let Ok(mut failed) = self.failed.lock() {
+            failed.get_or_insert(error);
+        }
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What one step of the ingest has to send.
+pub enum Step {
+    /// Rows at a round.
+    Rows(Round, Rows),
+    /// The watermark of this worker as of a round (`at_once`).
+    Mark(Round, Micros),
+    /// Everything is read; the largest event time of this worker's sources.
+    End(Round, Micros),
+}
+
+/// The state of one worker's ingest. Pure of timely: [`Ingest::step`] says what to send and how far
+/// the frontier may move.
+pub struct Ingest {
+    worker: usize,
+    program: Arc<Program>,
+    shared: Arc<Shared>,
+    outputs: Outputs,
+    feeds: Vec<FeedState>,
+    /// The round that the capability stands at.
+    at: Round,
+    slots: u64,
+    latest: Micros,
+    ended: bool,
+    epoch_began: Instant,
+    rows_in_epoch: usize,
+    watermark: Micros,
+}
+
+impl Ingest {
+    /// An ingest over these feeds.
+    pub fn new(
+        worker: usize,
+        program: Arc<Program>,
+        shared: Arc<Shared>,
+        outputs: Outputs,
+        feeds: Vec<Feed>,
+    ) -> Ingest {
+        let now = Instant::now();
+        let feeds = feeds
+            .into_iter()
+            .map(|feed| FeedState {
+                partitions: feed
+                    .partitions
+                    .iter()
+                    .map(|p| {
+                        let place = PartitionPlace {
+                            watermark: Micros::MIN,
+                            offset: 0,
+                            state: PartitionState::Reading,
+                            since: now,
+                        };
+                        (*p, place)
+                    })
+                    .collect(),
+                feed,
+                next: None,
+                in_flight: VecDeque::new(),
+                rows_in_flight: 0,
+                gone: false,
+            })
+            .collect();
+        Ingest {
+            worker,
+            program,
+            shared,
+            outputs,
+            feeds,
+            at: 0,
+            slots: 0,
+            latest: Micros::MIN,
+            ended: false,
+            epoch_began: now,
+            rows_in_epoch: 0,
+            watermark: Micros::MIN,
+        }
+    }
+
+    /// The round that the capability may be moved to; none when nothing more will come.
+    pub fn round(&self) -> Option<Round> {
+        (!self.ended).then_some(self.at)
+    }
+
+    /// The watermark of what has been handed over.
+    pub fn watermark(&self) -> Micros {
+        self.watermark
+    }
+
+    /// Hands over what may go. `frontier` is the first round that the whole dataflow has not
+    /// finished. True if it may go on at once.
+    pub fn step(&mut self, frontier: Option<Round>, send: &mut dyn FnMut(Step)) -> bool {
+        if self.ended {
+            return false;
+        }
+        if self.shared.stop.load(Ordering::Relaxed) {
+            self.end(send);
+            return false;
+        }
+        self.landed(frontier);
+        let mut turn = 0;
+        let mut moved = false;
+        while turn < TURN {
+            let Some(feed) = self.choose(frontier) else { break };
+            let Some(piece) = self.feeds[feed].next.take() else { break };
+            turn += piece.rows.times.len().max(1);
+            moved = true;
+            self.take(feed, piece, send);
+        }
+        self.advance(send);
+        moved && !self.ended
+    }
+
+    /// Forgets rows in flight that have landed.
+    fn landed(&mut self, frontier: Option<Round>) {
+        for feed in &mut self.feeds {
+            while let Some((round, rows)) = feed.in_flight.front().copied() {
+                if frontier.is_some_and(|f| round >= f) {
+                    break;
+                }
+                feed.rows_in_flight -= rows;
+                feed.in_flight.pop_front();
+            }
+        }
+    }
+
+    /// The feed to take from next: the one furthest back in event time among those that have
+    /// something and may go on.
+    fn choose(&mut self, frontier: Option<Round>) -> Option<usize> {
+        let mut best: Option<(Micros, usize)> = None;
+        for i in 0..self.feeds.len() {
+            let held_back = self.held_back(i, frontier);
+            let feed = &mut self.feeds[i];
+            if feed.next.is_none() && !feed.gone {
+                match feed.feed.from.try_recv() {
+                    Ok(Ok(piece)) => feed.next = Some(piece),
+                    Ok(Err(error)) => {
+                        self.shared.fail(error);
+                        return None;
+                    }
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => feed.gone = true,
+                }
+            }
+            let Some(piece) = &feed.next else { continue };
+            if held_back {
+                continue;
+            }
+            if let Some(pace) = &self.shared.pace {
+                if !pace.may_go(feed.feed.source, piece.rows.times.first().copied()) {
+                    continue;
+                }
+            }
+            let watermark = feed.watermark();
+            if best.is_none_or(|(least, _)| watermark < least) {
+                best = Some((watermark, i));
+            }
+        }
+        best.map(|(_, i)| i)
+    }
+
+    /// Whether a feed has to wait for the others.
+    fn held_back(&self, i: usize, frontier: Option<Round>) -> bool {
+        let feed = &self.feeds[i];
+        if feed.rows_in_flight < AHEAD {
+            return false;
+        }
+        match (self.program.mode, frontier) {
+            (Mode::Final, Some(frontier)) => {
+                self.program.round_of(feed.watermark()) > frontier.saturating_add(1)
+            }
+            _ => true,
+        }
+    }
+
+    fn take(&mut self, feed: usize, piece: Piece, send: &mut dyn FnMut(Step)) {
+        let source = self.feeds[feed].feed.source;
+        let place = self.feeds[feed].partitions.entry(piece.partition).or_insert(PartitionPlace {
+            watermark: Micros::MIN,
+            offset: 0,
+            state: PartitionState::Reading,
+            since: Instant::now(),
+        });
+        place.watermark = place.watermark.max(piece.watermark);
+        place.offset = place.offset.max(piece.offset);
+        if place.state != PartitionState::Finished {
+            if place.state != piece.state {
+                place.since = Instant::now();
+            }
+            place.state = piece.state;
+        }
+        if let Some(latest) = piece.rows.times.iter().max() {
+            self.latest = self.latest.max(*latest);
+        }
+        let rows = match self.program.mode {
+            Mode::Final => piece.rows.sorted(),
+            Mode::AtOnce => piece.rows,
+        };
+        let rows = self.not_late(feed, rows);
+        if rows.times.is_empty() {
+            return;
+        }
+        self.rows_in_epoch += rows.times.len();
+        match self.program.mode {
+            Mode::AtOnce => self.hand_over(feed, source, self.at, rows, send),
+            Mode::Final => {
+                let mut start = 0;
+                while start < rows.times.len() {
+                    let round = self.program.round_of(rows.times[start]);
+                    let same = |t: &Micros| self.program.round_of(*t) == round;
+                    let n = rows.times[start..].partition_point(same);
+                    let part =
+                        if n == rows.times.len() { rows.clone() } else { rows.slice(start, n) };
+                    self.hand_over(feed, source, round, part, send);
+                    start += n;
+                }
+            }
+        }
+    }
+
+    /// Rows below a watermark that idleness or hold has let pass are late.
+    fn not_late(&self, feed: usize, rows: OrderedRows) -> OrderedRows {
+        let late = |t: &Micros| match self.program.mode {
+            Mode::Final => self.program.round_of(*t) < self.at,
+            Mode::AtOnce => *t < self.watermark,
+        };
+        if !rows.times.iter().any(late) {
+            return rows;
+        }
+        let all = 0..rows.times.len() as u32;
+        let (gone, kept): (Vec<u32>, Vec<u32>) = all.partition(|i| late(&rows.times[*i as usize]));
+        self.outputs.late(&self.feeds[feed].feed.name, &rows.take(&gone));
+        rows.take(&kept)
+    }
+
+    fn hand_over(
+        &mut self,
+        feed: usize,
+        source: usize,
+        round: Round,
+        rows: OrderedRows,
+        send: &mut dyn FnMut(Step),
+    ) {
+        let n = rows.times.len();
+        let first_slot = self.slots;
+        if source == self.program.spine {
+            self.slots += n as u64;
+        }
+        let feed = &mut self.feeds[feed];
+        feed.in_flight.push_back((round, n));
+        feed.rows_in_flight += n;
+        let OrderedRows { times, ids, batch } = rows;
+        send(Step::Rows(round, Rows { source, times, ids, batch, first_slot }));
+    }
+
+    /// Moves the round on as far as the watermark allows, and ends when everything is read.
+    fn advance(&mut self, send: &mut dyn FnMut(Step)) {
+        let finished = self.feeds.iter().all(FeedState::finished);
+        let watermark = self.local_watermark();
+        self.watermark = self.watermark.max(watermark);
+        match self.program.mode {
+            Mode::Final => {
+                if finished {
+                    self.end(send);
+                } else if self.watermark > Micros::MIN {
+                    self.at = self.at.max(self.program.round_of(self.watermark));
+                }
+            }
+            Mode::AtOnce => {
+                let due = self.epoch_began.elapsed() >= EPOCH || self.rows_in_epoch >= TURN;
+                if due || finished {
+                    let _ = self.shared.epoch.compare_exchange(
+                        self.at,
+                        self.at + 1,
+                        Ordering::SeqCst,
+                        Ordering::SeqCst,
+                    );
+                }
+                let epoch = self.shared.epoch.load(Ordering::SeqCst);
+                if epoch > self.at || finished {
+                    self.close_epoch(epoch, finished, send);
+                }
+            }
+        }
+    }
+
+    fn close_epoch(&mut self, epoch: Round, finished: bool, send: &mut dyn FnMut(Step)) {
+        send(Step::Mark(self.at, if finished { Micros::MAX } else { self.watermark }));
+        (self.shared.note)(EpochNote {
+            worker: self.worker,
+            epoch: self.at,
+            offsets: self
+                .feeds
+                .iter()
+                .flat_map(|f| {
+                    let name = f.feed.name.clone();
+                    f.partitions.iter().map(move |(p, place)| (name.clone(), *p, place.offset))
+                })
+                .collect(),
+            watermark: self.watermark,
+        });
+        self.at = epoch.max(self.at);
+        self.epoch_began = Instant::now();
+        self.rows_in_epoch = 0;
+        if finished {
+            self.end(send);
+        }
+    }
+
+    fn end(&mut self, send: &mut dyn FnMut(Step)) {
+        if let Ok(mut latest) = self.shared.latest.lock() {
+            *latest = (*latest).max(self.latest);
+        }
+        send(Step::End(self.at, self.latest));
+        self.ended = true;
+    }
+
+    /// The smallest watermark of the partitions that count.
+    fn local_watermark(&self) -> Micros {
+        let mut least = Micros::MAX;
+        let mut idle = Micros::MIN;
+        let mut any = false;
+        for feed in &self.feeds {
+            for place in feed.partitions.values() {
+                match place.state {
+                    PartitionState::Finished => {}
+                    PartitionState::AtEnd if feed.is_idle(place) => {
+                        idle = idle.max(place.watermark);
+                    }
+                    _ => {
+                        any = true;
+                        least = least.min(place.watermark);
+                    }
+                }
+            }
+        }
+        if any { least } else { idle }
+    }
+}
+
+impl FeedState {
+    /// The smallest watermark of its unfinished partitions.
+    fn watermark(&self) -> Micros {
+        self.partitions
+            .values()
+            .filter(|p| p.state != PartitionState::Finished)
+            .map(|p| p.watermark)
+            .min()
+            .unwrap_or(Micros::MAX)
+    }
+
+    fn finished(&self) -> bool {
+        self.next.is_none() && self.partitions.values().all(|p| p.state == PartitionState::Finished)
+    }
+
+    fn is_idle(&self, place: &PartitionPlace) -> bool {
+        let stands = place.since.elapsed();
+        stands >= self.feed.idle_after || self.feed.hold.is_some_and(|hold| stands >= hold)
+    }
+}

@@ -1,0 +1,385 @@
+//! Reads a source on a thread of its own: rows are parsed, completed, checked and put in order here,
+//! so that the dataflow gets typed rows with a watermark, and back-pressure is a full channel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use crossbeam_channel::Sender;
+use tidemill_config::plan::SourcePlan;
+use tidemill_connectors::source::{Chunk, Polled, Source};
+use tidemill_operators::column::values;
+use tidemill_types::key::canonical;
+use tidemill_types::{DataType, DeadLetter, Error, Id, Micros, Provenance, Value};
+
+use super::check::Derive;
+use super::outputs::Outputs;
+
+/// Rows of one partition on their way into the dataflow.
+pub struct Piece {
+    /// The partition.
+    pub partition: u32,
+    /// Event times, ids and columns.
+    pub rows: OrderedRows,
+    /// The partition's watermark after these rows.
+    pub watermark: Micros,
+    /// The offset after the last row read.
+    pub offset: u64,
+    /// Where the partition stands.
+    pub state: PartitionState,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionState {
+    /// There may be more at once.
+    Reading,
+    /// Live, read to its end for now.
+    AtEnd,
+    /// Bounded, read to its end for ever.
+    Finished,
+}
+
+/// Typed rows with their times and ids.
+#[derive(Clone)]
+pub struct OrderedRows {
+    /// Event time of each row.
+    pub times: Vec<Micros>,
+    /// Id of each row.
+    pub ids: Vec<Id>,
+    /// Declared and computed columns.
+    pub batch: RecordBatch,
+}
+
+impl OrderedRows {
+    /// No rows.
+    pub fn empty(derive: &Derive) -> OrderedRows {
+        let batch = RecordBatch::new_empty(derive.schema.to_arrow());
+        OrderedRows { times: Vec::new(), ids: Vec::new(), batch }
+    }
+
+    /// The rows picked, in the order of the picks.
+    pub fn take(&self, picks: &[u32]) -> OrderedRows {
+        OrderedRows {
+            times: picks.iter().map(|i| self.times[*i as usize]).collect(),
+            ids: picks.iter().map(|i| self.ids[*i as usize].clone()).collect(),
+            batch: take_record_batch(&self.batch, &UInt32Array::from(picks.to_vec()))
+                .expect("picks are rows of the batch"),
+        }
+    }
+
+    /// A run of rows; the columns are shared.
+    pub fn slice(&self, start: usize, rows: usize) -> OrderedRows {
+        OrderedRows {
+            times: self.times[start..start + rows].to_vec(),
+            ids: self.ids[start..start + rows].to_vec(),
+            batch: self.batch.slice(start, rows),
+        }
+    }
+
+    /// The same rows by (event time, id).
+    pub fn sorted(self) -> OrderedRows {
+        let in_order =
+            |w: usize| (self.times[w], &self.ids[w]) <= (self.times[w + 1], &self.ids[w + 1]);
+        if (0..self.times.len().saturating_sub(1)).all(in_order) {
+            return self;
+        }
+        let mut picks: Vec<u32> = (0..self.times.len() as u32).collect();
+        picks.sort_by(|a, b| {
+            let (a, b) = (*a as usize, *b as usize);
+            (self.times[a], &self.ids[a]).cmp(&(self.times[b], &self.ids[b]))
+        });
+        self.take(&picks)
+    }
+}
+
+/// What a reader thread needs besides its source.
+pub struct Reader {
+    /// The source as planned.
+    pub plan: SourcePlan,
+    /// What is made of its columns.
+    pub derive: Arc<Derive>,
+    /// Whether its partitions finish.
+    pub bounded: bool,
+    /// A time beyond this is refused.
+    pub latest_allowed: Box<dyn Fn() -> Micros + Send>,
+    /// Where dead letters and late rows go.
+    pub outputs: Outputs,
+    /// Set when the run is asked to stop.
+    pub stop: Arc<AtomicBool>,
+    /// Rows read so far, refused ones too.
+    pub read: Arc<std::sync::atomic::AtomicU64>,
+    /// Where pieces go.
+    pub to: Sender<Result<Piece, Error>>,
+}
+
+/// What a reader remembers of a partition.
+#[derive(Default)]
+struct PartitionMemory {
+    latest: Option<Micros>,
+    waiting: Vec<OrderedRows>,
+    offset: u64,
+}
+
+impl Reader {
+    /// Reads until the source is finished or the run stops; an error ends the run.
+    pub fn run(self, mut source: Box<dyn Source>) {
+        let result = self.read(source.as_mut());
+        if let Err(error) = result {
+            let _ = self.to.send(Err(error));
+        }
+    }
+
+    fn read(&self, source: &mut dyn Source) -> Result<(), Error> {
+        let mut open = source.partitions();
+        let mut memory: BTreeMap<u32, PartitionMemory> = BTreeMap::new();
+        while !open.is_empty() && !self.stop.load(Ordering::Relaxed) {
+            match source.poll(Duration::from_millis(20))? {
+                Polled::Chunk(chunk) => {
+                    let partition = chunk.partition;
+                    let at = memory.entry(partition).or_default();
+                    let piece = self.piece(chunk, at)?;
+                    self.send(piece);
+                }
+                Polled::AtEnd(partition) => {
+                    let at = memory.entry(partition).or_default();
+                    let state = if self.bounded {
+                        open.retain(|p| *p != partition);
+                        PartitionState::Finished
+                    } else {
+                        PartitionState::AtEnd
+                    };
+                    let rows = match state {
+                        PartitionState::Finished => self.release(at, Micros::MAX),
+                        _ => OrderedRows::empty(&self.derive),
+                    };
+                    let watermark = self.watermark(at);
+                    self.send(Piece { partition, rows, watermark, offset: at.offset, state });
+                }
+                Polled::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, piece: Piece) {
+        // A worker that is gone has ended the run already.
+        let _ = self.to.send(Ok(piece));
+    }
+
+    fn watermark(&self, at: &PartitionMemory) -> Micros {
+        match at.latest {
+            Some(latest) => {
+                let sort = self.plan.sort.unwrap_or(0);
+                latest.saturating_sub(sort).saturating_sub(self.plan.lateness)
+            }
+            None => Micros::MIN,
+        }
+    }
+
+    /// A chunk becomes a piece: columns computed, filter applied, times checked, rows ordered.
+    fn piece(&self, chunk: Chunk, at: &mut PartitionMemory) -> Result<Piece, Error> {
+        let partition = chunk.partition;
+        let refused = chunk.rejects.len();
+        self.read.fetch_add((chunk.rows.num_rows() + refused) as u64, Ordering::Relaxed);
+        if let Some(last) = chunk.offsets.last() {
+            at.offset = at.offset.max(last + 1);
+        }
+        for reject in chunk.rejects {
+            self.outputs.dead_letter(reject);
+        }
+        let rows = self.on_time(self.derived(partition, &chunk.rows, &chunk.offsets), at);
+        let rows = match self.plan.sort {
+            None => rows,
+            Some(sort) => {
+                at.waiting.push(rows);
+                let release = at.latest.map_or(Micros::MIN, |l| l.saturating_sub(sort));
+                self.release(at, release)
+            }
+        };
+        Ok(Piece {
+            partition,
+            rows,
+            watermark: self.watermark(at),
+            offset: at.offset,
+            state: PartitionState::Reading,
+        })
+    }
+
+    /// Takes the rows below a time out of the reorder buffer, in order.
+    fn release(&self, at: &mut PartitionMemory, below: Micros) -> OrderedRows {
+        if at.waiting.is_empty() {
+            return OrderedRows::empty(&self.derive);
+        }
+        let waiting = std::mem::take(&mut at.waiting);
+        let batch =
+            concat_batches(&self.derive.schema.to_arrow(), waiting.iter().map(|w| &w.batch))
+                .expect("rows of one source have one schema");
+        let all = OrderedRows {
+            times: waiting.iter().flat_map(|w| w.times.iter().copied()).collect(),
+            ids: waiting.iter().flat_map(|w| w.ids.iter().cloned()).collect(),
+            batch,
+        }
+        .sorted();
+        let ready = all.times.partition_point(|t| *t < below);
+        if ready < all.times.len() {
+            at.waiting.push(all.slice(ready, all.times.len() - ready));
+        }
+        all.slice(0, ready)
+    }
+
+    /// Drops the rows that are late for their partition, to the late stream.
+    fn on_time(&self, rows: OrderedRows, at: &mut PartitionMemory) -> OrderedRows {
+        let allowed = self.plan.lateness.saturating_add(self.plan.sort.unwrap_or(0));
+        let mut keep = Vec::with_capacity(rows.times.len());
+        let mut late = Vec::new();
+        for (i, time) in rows.times.iter().enumerate() {
+            let watermark = at.latest.map_or(Micros::MIN, |l| l.saturating_sub(allowed));
+            if *time < watermark {
+                late.push(i as u32);
+            } else {
+                keep.push(i as u32);
+                at.latest = Some(at.latest.map_or(*time, |l| l.max(*time)));
+            }
+        }
+        if late.is_empty() {
+            return rows;
+        }
+        self.outputs.late(&self.plan.name.value, &rows.take(&late));
+        rows.take(&keep)
+    }
+
+    /// Computes columns, filters, and finds time and id of each row.
+    fn derived(&self, partition: u32, declared: &RecordBatch, offsets: &[u64]) -> OrderedRows {
+        let mut refused: BTreeMap<usize, (&'static str, String)> = BTreeMap::new();
+        let schema = self.derive.schema.to_arrow();
+        let mut columns: Vec<ArrayRef> = declared.columns().to_vec();
+        let mut batch = declared.clone();
+        for (n, scalar) in self.derive.computed.iter().enumerate() {
+            let (column, failed) = scalar.evaluate_rows(&batch);
+            for (row, detail) in failed {
+                refused.entry(row).or_insert(("expression", detail));
+            }
+            columns.push(column);
+            let fields = schema.fields()[..self.derive.declared + n + 1].to_vec();
+            let partial = Arc::new(arrow::datatypes::Schema::new(fields));
+            batch = RecordBatch::try_new(partial, columns.clone())
+                .expect("computed columns have the types that they were compiled with");
+        }
+        let mut keep = vec![true; batch.num_rows()];
+        if let Some(filter) = &self.derive.filter {
+            let (column, failed) = filter.evaluate_rows(&batch);
+            for (row, detail) in failed {
+                refused.entry(row).or_insert(("expression", detail));
+            }
+            let found = column.as_boolean();
+            for (row, keep) in keep.iter_mut().enumerate() {
+                *keep = found.is_valid(row) && found.value(row);
+            }
+        }
+        let times = batch.column(self.derive.time).as_primitive::<TimestampMicrosecondType>();
+        let latest = (self.latest_allowed)();
+        for row in 0..batch.num_rows() {
+            if !keep[row] {
+                continue;
+            }
+            let name = &self.plan.event_time.value;
+            if times.is_null(row) {
+                refused.entry(row).or_insert_with(|| ("no_time", format!("`{name}` is null")));
+            } else if times.value(row) > latest {
+                let found = tidemill_types::time::to_rfc3339(times.value(row));
+                refused.entry(row).or_insert_with(|| {
+                    (
+                        "future",
+                        format!("`{name}` is {found}, further ahead than `max_ahead` allows"),
+                    )
+                });
+            }
+        }
+        let ids = ids(&batch, self.derive.id);
+        if let Some(id) = self.derive.id {
+            for row in 0..batch.num_rows() {
+                if keep[row] && batch.column(id).is_null(row) {
+                    let name = self.derive.schema.fields[id].name.clone();
+                    refused.entry(row).or_insert_with(|| ("no_id", format!("`{name}` is null")));
+                }
+            }
+        }
+        for (row, (reason, detail)) in &refused {
+            if keep[*row] || *reason == "expression" {
+                self.refuse(partition, &batch, *row, offsets, reason, detail.clone());
+            }
+            keep[*row] = false;
+        }
+        let rows = OrderedRows { times: times.values().to_vec(), ids, batch: batch.clone() };
+        if keep.iter().all(|k| *k) {
+            return rows;
+        }
+        let picks: Vec<u32> = (0..keep.len() as u32).filter(|i| keep[*i as usize]).collect();
+        rows.take(&picks)
+    }
+
+    /// A parsed row that cannot be used. Its bytes are gone, so its typed columns stand for them.
+    fn refuse(
+        &self,
+        partition: u32,
+        batch: &RecordBatch,
+        row: usize,
+        offsets: &[u64],
+        reason: &str,
+        detail: String,
+    ) {
+        self.outputs.dead_letter(DeadLetter {
+            source: self.plan.name.value.clone(),
+            provenance: Provenance {
+                origin: self.plan.name.value.clone(),
+                partition,
+                offset: offsets.get(row).copied().unwrap_or(0),
+            },
+            reason: reason.to_string(),
+            detail,
+            raw: super::outputs::row_as_json(batch, row).into_bytes(),
+        });
+    }
+}
+
+/// The ids of all rows: a column, or without one the canonical bytes of the row.
+fn ids(batch: &RecordBatch, id: Option<usize>) -> Vec<Id> {
+    match id {
+        Some(id) => {
+            let column = batch.column(id);
+            match DataType::from_arrow(column.data_type()) {
+                Some(DataType::Int64) => {
+                    let column = column.as_primitive::<Int64Type>();
+                    column.iter().map(|v| Id::Int(v.unwrap_or(0))).collect()
+                }
+                _ => values(column).iter().map(id_of).collect(),
+            }
+        }
+        None => {
+            let columns: Vec<Vec<Value>> = batch.columns().iter().map(values).collect();
+            (0..batch.num_rows())
+                .map(|row| {
+                    let mut bytes = Vec::new();
+                    columns.iter().for_each(|c| canonical(&c[row], &mut bytes));
+                    Id::Row(bytes.into())
+                })
+                .collect()
+        }
+    }
+}
+
+/// A value as an id.
+pub fn id_of(value: &Value) -> Id {
+    match value {
+        Value::Int(i) => Id::Int(*i),
+        Value::Bool(b) => Id::Int(i64::from(*b)),
+        Value::Text(text) => Id::Text(text.as_ref().into()),
+        Value::Float(f) => Id::Text(f.to_string().into()),
+        Value::Null => Id::Text("".into()),
+    }
+}

@@ -1,0 +1,176 @@
+//! One worker's dataflow: from its readers through the windows to where models learn and score.
+//!
+//! ```text
+//! readers -> ingest -+-> scatter -> windows -> gather -+-> mill (worker 0) -> sinks
+//!                    +------------- labels ------------+
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidemill_config::plan::Mode;
+use tidemill_operators::dataflow::{
+    Decide, Kind, Program, Requests, Round, Rows, gather, labels, scatter, windows,
+};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::operator::{Operator, source};
+use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Capability, Concat, Probe};
+use timely::dataflow::{Scope, StreamVec};
+use timely::worker::Worker;
+
+use super::ingest::{Ingest, Shared, Step};
+use crate::mill::Mill;
+
+/// How often a worker looks for new pieces when it had nothing to do.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// What enters.
+#[derive(Clone)]
+enum Entering {
+    Rows(Arc<Rows>),
+    Mark(i64),
+    End(i64),
+}
+
+/// Builds the dataflow of one worker. `mill` is there on the first worker only.
+pub fn render(
+    worker: &mut Worker,
+    ingest: Ingest,
+    program: &Arc<Program>,
+    shared: &Arc<Shared>,
+    mill: Option<Mill>,
+) {
+    let (index, peers) = (worker.index(), worker.peers());
+    worker.dataflow::<Round, _, _>(|scope| {
+        let probe = Handle::new();
+        let entering = enter(scope, ingest, probe.clone());
+        let rows = entering.clone().flat_map(|e| match e {
+            Entering::Rows(rows) => Some(rows),
+            _ => None,
+        });
+        let marks = entering.clone().flat_map(move |e| {
+            let to = if let Entering::Mark(mark) = e { Some(mark) } else { None };
+            to.into_iter().flat_map(move |mark| (0..peers).map(move |to| told(index, to, mark)))
+        });
+        let ends = entering.flat_map(|e| match e {
+            Entering::End(latest) => Some(Decide::End(latest)),
+            _ => None,
+        });
+        let requests = scatter(rows.clone(), Arc::clone(program), index, peers).concat(marks);
+        let answers = windows(requests, Arc::clone(program), index, peers);
+        let found = labels(rows.clone(), Arc::clone(program));
+        let features = gather(rows, answers, Arc::clone(program));
+        let decide = features.concat(found).concat(ends);
+        decided(decide, mill, Arc::clone(program), Arc::clone(shared)).probe_with(&probe);
+    });
+}
+
+/// The watermark of a worker, told to another.
+fn told(from: usize, to: usize, mark: i64) -> Requests {
+    Requests {
+        to,
+        from,
+        group: usize::MAX,
+        keys: Vec::new(),
+        times: Vec::new(),
+        ids: Vec::new(),
+        kind: Kind::Mark(mark),
+    }
+}
+
+/// Hands over what the ingest gives, at the rounds that it names.
+fn enter<'scope>(
+    scope: Scope<'scope, Round>,
+    mut ingest: Ingest,
+    probe: Handle<Round>,
+) -> StreamVec<'scope, Round, Entering> {
+    source::<_, CapacityContainerBuilder<Vec<Entering>>, _, _>(scope, "ingest", |first, info| {
+        let activator = scope.activator_for(info.address);
+        let mut held: Option<Capability<Round>> = Some(first);
+        move |output| {
+            let Some(capability) = held.as_mut() else { return };
+            let frontier = probe.with_frontier(|f| f.first().copied());
+            let moved = ingest.step(frontier, &mut |step| {
+                let (round, entering) = match step {
+                    Step::Rows(round, rows) => (round, Entering::Rows(Arc::new(rows))),
+                    Step::Mark(round, mark) => (round, Entering::Mark(mark)),
+                    Step::End(round, latest) => (round, Entering::End(latest)),
+                };
+                output.session(&capability.delayed(&round)).give(entering);
+            });
+            match ingest.round() {
+                None => held = None,
+                Some(round) => {
+                    if round > *capability.time() {
+                        capability.downgrade(&round);
+                    }
+                    if moved { activator.activate() } else { activator.activate_after(LOOK) }
+                }
+            }
+        }
+    })
+}
+
+/// Hosts the mill: it gets what belongs to a round when nothing more can come for it.
+fn decided<'scope>(
+    decide: StreamVec<'scope, Round, Decide>,
+    mut mill: Option<Mill>,
+    program: Arc<Program>,
+    shared: Arc<Shared>,
+) -> StreamVec<'scope, Round, ()> {
+    let first = Exchange::new(|_: &Decide| 0);
+    let mut waiting: BTreeMap<Round, (Capability<Round>, Vec<Decide>)> = BTreeMap::new();
+    let mut at: Round = 0;
+    decide.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(first, "mill", |_, _| {
+        move |(input, frontier), _output| {
+            input.for_each(|capability, batches| {
+                if let Some(kept) = capability.retain_least(0) {
+                    let entry = waiting.entry(*kept.time());
+                    entry.or_insert_with(|| (kept, Vec::new())).1.append(batches);
+                }
+            });
+            let open = frontier.frontier().first().copied();
+            let later = open.map_or_else(BTreeMap::new, |open| waiting.split_off(&open));
+            let ready = std::mem::replace(&mut waiting, later);
+            let Some(running) = mill.as_mut() else { return };
+            if shared.stop.load(Ordering::Relaxed) {
+                // What was read of the rounds under way is not all of them.
+                if let Err(error) = running.interrupt() {
+                    shared.fail(error);
+                }
+                mill = None;
+                return;
+            }
+            let result = match program.mode {
+                Mode::Final => {
+                    let ready: Vec<_> = ready.into_values().collect();
+                    let (_kept, messages): (Vec<_>, Vec<_>) = ready.into_iter().unzip();
+                    messages.into_iter().flatten().for_each(|m| running.absorb(m));
+                    match open {
+                        Some(open) if open > at => {
+                            at = open;
+                            running.advance(program.start_of(open))
+                        }
+                        _ => Ok(()),
+                    }
+                }
+                Mode::AtOnce => ready
+                    .into_iter()
+                    .try_for_each(|(epoch, (_, messages))| running.epoch(epoch, messages)),
+            };
+            let ended = open.is_none();
+            let result = if ended { result.and_then(|()| running.finish()) } else { result };
+            if ended || result.is_err() {
+                mill = None;
+            }
+            if let Err(error) = result {
+                shared.fail(error);
+            }
+        }
+    })
+}

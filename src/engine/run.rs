@@ -1,0 +1,341 @@
+//! A run: sources, workers and sinks are opened, started, watched and ended here.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::bounded;
+use tidemill_config::plan::{SourcePlan, Until};
+use tidemill_connectors::source::{SOURCES, Source};
+use tidemill_types::{DataType, Error, Micros};
+use timely::communication::Config as Workers;
+
+use super::check::Compiled;
+use super::ingest::{EpochNote, Feed, Ingest, Shared};
+use super::outputs::Outputs;
+use super::pace::Pace;
+use super::reader::Reader;
+use super::render::render;
+use crate::mill::{Ledger, Mill, Results, Setup, Status};
+use crate::observe::summary::DeadLetters;
+use crate::observe::{Progress, ProgressBar, Summary, peak_resident_bytes};
+use crate::report::{Drift, FeatureDrift, Report};
+
+/// Pieces of one source that wait for a worker at most.
+const PIECES: usize = 8;
+
+/// How often a run is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a person may choose of a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it writes to.
+    pub folder: PathBuf,
+    /// Workers of the dataflow.
+    pub workers: usize,
+    /// Microseconds of event time to a microsecond; full speed without.
+    pub speed: Option<f64>,
+}
+
+/// One worker's sources, opened before anything runs.
+type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
+
+/// What workers take with them when they start.
+struct Seat {
+    ingest: Ingest,
+    setup: Option<Setup>,
+}
+
+/// Runs a pipeline to its end, or until `stop` is set.
+///
+/// # Errors
+/// What ends a run: a source or a sink that fails for good, a folder that cannot be written, a
+/// journal of another pipeline.
+pub fn run(
+    compiled: Compiled,
+    options: &Options,
+    stop: Arc<AtomicBool>,
+    mut bar: ProgressBar,
+) -> Result<Report, Error> {
+    let began = Instant::now();
+    let compiled = Arc::new(compiled);
+    let plan = &compiled.plan;
+    let shares = open_sources(&plan.sources, options.workers)?;
+    let ledger = Ledger::open(&options.folder, &plan.pipeline.name.value, &compiled.fingerprint)?;
+    let features = &compiled.program.feature_schema;
+    let (outputs, sinks) = Outputs::open(&plan.sinks, ids(&compiled), features, &options.folder)?;
+    let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
+    let status = Arc::new(Status::default());
+    let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
+    let setup = Setup {
+        compiled: Arc::clone(&compiled),
+        outputs: outputs.clone(),
+        ledger,
+        folder: options.folder.clone(),
+        threads: 1,
+        live: plan.sources.iter().any(|source| !bounded_source(source)),
+        status: Arc::clone(&status),
+        stop,
+    };
+    let mut setup = Some(setup);
+    let mut readers = Vec::new();
+    let mut seats = Vec::new();
+    for (worker, share) in shares.into_iter().enumerate() {
+        let feeds = share
+            .into_iter()
+            .map(|(s, source)| {
+                start(&compiled, s, source, &outputs, &shared, &rows[s], &mut readers)
+            })
+            .collect::<Result<Vec<Feed>, Error>>()?;
+        let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
+        let ingest = Ingest::new(worker, program, shared, outputs.clone(), feeds);
+        seats.push(Mutex::new(Some(Seat { ingest, setup: setup.take() })));
+    }
+    let alive = Arc::new(AtomicUsize::new(options.workers));
+    let guards = work(seats, &compiled, &shared, &alive)?;
+    while alive.load(Ordering::SeqCst) > 0 {
+        std::thread::park_timeout(LOOK);
+        bar.update(&progress(&rows, &status, began));
+    }
+    bar.finish(&progress(&rows, &status, began));
+    let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
+    readers.into_iter().for_each(|reader: JoinHandle<()>| drop(reader.join()));
+    let counts = outputs.clone();
+    drop(outputs);
+    let counted = counted(&counts);
+    drop(counts);
+    let written =
+        sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
+    if let Some(error) = shared.failed.lock().ok().and_then(|mut failed| failed.take()) {
+        return Err(error);
+    }
+    if let Some(panic) = panics.first() {
+        return Err(Error::internal(format!("a worker panicked: {panic}")));
+    }
+    written?;
+    let results = status.results().ok_or_else(|| Error::internal("the run left no results"))?;
+    let events = rows.iter().map(|r| r.load(Ordering::Relaxed)).sum();
+    Ok(report(&compiled, results, events, counted, began.elapsed()))
+}
+
+/// Dead letters, late rows and alerts.
+type Counted = (Vec<DeadLetters>, u64, u64);
+
+fn counted(outputs: &Outputs) -> Counted {
+    let counts = outputs.counts();
+    let dead = counts.dead_letters.lock().map(|dead| {
+        let all = dead.iter();
+        all.map(|((source, reason), rows)| DeadLetters {
+            source: source.clone(),
+            reason: reason.clone(),
+            rows: *rows,
+        })
+        .collect()
+    });
+    let late = counts.late.lock().map(|late| late.values().sum());
+    (dead.unwrap_or_default(), late.unwrap_or(0), counts.alerts.load(Ordering::Relaxed))
+}
+
+fn ids(compiled: &Compiled) -> DataType {
+    let spine = &compiled.plan.sources[compiled.program.spine];
+    let found = spine.id.as_ref().and_then(|id| compiled.program.spine_schema.type_of(&id.value));
+    if found == Some(DataType::Int64) { DataType::Int64 } else { DataType::String }
+}
+
+fn entry_of(source: &SourcePlan) -> Result<&'static tidemill_connectors::source::Entry, Error> {
+    let found = SOURCES.iter().find(|e| e.name == source.section.kind.value);
+    found.ok_or_else(|| Error::internal("a source passed the check and is not there"))
+}
+
+/// Whether a source ends by itself.
+fn bounded_source(source: &SourcePlan) -> bool {
+    let default = entry_of(source).map_or(Until::End, |entry| entry.until);
+    source.until.unwrap_or(default) == Until::End
+}
+
+/// Opens every worker's share of every source, so that nothing starts where one cannot be read.
+fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error> {
+    (0..workers)
+        .map(|worker| {
+            let open = |(s, plan): (usize, &SourcePlan)| {
+                // Sources of one partition each do not all go to the first worker.
+                let share = ((worker + s) % workers, workers);
+                Ok((s, (entry_of(plan)?.open)(plan, share)?))
+            };
+            sources.iter().enumerate().map(open).collect()
+        })
+        .collect()
+}
+
+fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
+    let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
+    Shared {
+        epoch: AtomicU64::new(0),
+        stop,
+        failed: Mutex::new(None),
+        latest: Mutex::new(Micros::MIN),
+        pace,
+        note: Box::new(|_: EpochNote| ()),
+    }
+}
+
+/// Starts the thread that reads a source for a worker.
+fn start(
+    compiled: &Arc<Compiled>,
+    s: usize,
+    source: Box<dyn Source>,
+    outputs: &Outputs,
+    shared: &Arc<Shared>,
+    rows: &Arc<AtomicU64>,
+    readers: &mut Vec<JoinHandle<()>>,
+) -> Result<Feed, Error> {
+    let plan = compiled.plan.sources[s].clone();
+    let (to, from) = bounded(PIECES);
+    let max_ahead = compiled.plan.pipeline.max_ahead;
+    let feed = Feed {
+        source: s,
+        name: plan.name.value.clone(),
+        from,
+        partitions: source.partitions(),
+        idle_after: Duration::from_micros(plan.idle_after.unsigned_abs()),
+        hold: plan.hold.map(|hold| Duration::from_micros(hold.unsigned_abs())),
+    };
+    let reader = Reader {
+        bounded: bounded_source(&plan),
+        derive: Arc::clone(&compiled.sources[s]),
+        latest_allowed: Box::new(move || wall_clock().saturating_add(max_ahead)),
+        outputs: outputs.clone(),
+        stop: Arc::clone(&shared.stop),
+        read: Arc::clone(rows),
+        to,
+        plan,
+    };
+    let name = format!("read {}", feed.name);
+    let thread = std::thread::Builder::new().name(name).spawn(move || reader.run(source));
+    readers.push(thread.map_err(|e| Error::external(format!("no thread for a source: {e}")))?);
+    Ok(feed)
+}
+
+fn wall_clock() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
+}
+
+/// Counts a worker out, however it ends.
+struct Leaving {
+    alive: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.stop.store(true, Ordering::SeqCst);
+        }
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Starts the workers.
+fn work(
+    seats: Vec<Mutex<Option<Seat>>>,
+    compiled: &Arc<Compiled>,
+    shared: &Arc<Shared>,
+    alive: &Arc<AtomicUsize>,
+) -> Result<timely::communication::WorkerGuards<()>, Error> {
+    let communication =
+        if seats.len() == 1 { Workers::Thread } else { Workers::Process(seats.len()) };
+    let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
+    let (compiled, shared, alive) = (Arc::clone(compiled), Arc::clone(shared), Arc::clone(alive));
+    let started = timely::execute(config, move |worker| {
+        let shared = Arc::clone(&shared);
+        let _leaving = Leaving { alive: Arc::clone(&alive), shared: Arc::clone(&shared) };
+        let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
+        let Some(Seat { ingest, setup }) = seat else { return };
+        let mill = match setup.map(Mill::new).transpose() {
+            Ok(mill) => mill,
+            Err(error) => return shared.fail(error),
+        };
+        render(worker, ingest, &compiled.program, &shared, mill);
+        while worker.has_dataflows() {
+            let failed = shared.failed.lock().is_ok_and(|failed| failed.is_some());
+            if failed {
+                break;
+            }
+            worker.step_or_park(Some(LOOK));
+        }
+    });
+    started.map_err(|e| Error::internal(format!("the dataflow did not start: {e}")))
+}
+
+fn progress(rows: &[Arc<AtomicU64>], status: &Status, began: Instant) -> Progress {
+    let rows = rows.iter().map(|r| r.load(Ordering::Relaxed)).sum();
+    let now = status.now();
+    Progress {
+        rows,
+        rows_per_second: rows as f64 / began.elapsed().as_secs_f64().max(1e-9),
+        start: None,
+        watermark: now.watermark,
+        end: None,
+        lag: None,
+        versions: now.versions,
+        scores: now.scores,
+        log_loss: now.log_loss,
+    }
+}
+
+fn report(
+    compiled: &Compiled,
+    results: Results,
+    events: u64,
+    (dead_letters, late, alerts): Counted,
+    took: Duration,
+) -> Report {
+    let seconds = took.as_secs_f64();
+    let waited = results.waited.as_secs_f64();
+    let summary = Summary {
+        pipeline: compiled.plan.pipeline.name.value.clone(),
+        event_times: results.event_times,
+        events,
+        events_per_second: events as f64 / (seconds - waited).max(1e-9),
+        scores: results.scores,
+        labelled: results.join.labelled,
+        timed_out: results.join.timed_out,
+        pending: results.pending,
+        late,
+        dead_letters,
+        alerts,
+        retrainings: results.trainings,
+        promotions: results.promotions,
+        refusals: results.refusals,
+        peak_memory_bytes: peak_resident_bytes(),
+        seconds,
+        seconds_waiting_for_training: waited,
+        contenders: results.contenders,
+        spans: results.spans,
+    };
+    let drifts = results.drift.into_iter().map(|(detector, features)| {
+        let mut weeks: Vec<Micros> = features.values().flat_map(|f| f.keys().copied()).collect();
+        weeks.sort_unstable();
+        weeks.dedup();
+        let features = features
+            .into_iter()
+            .map(|(name, values)| FeatureDrift {
+                name,
+                values: weeks.iter().map(|week| values.get(week).copied()).collect(),
+            })
+            .collect();
+        Drift { statistic: detector.to_string(), warning: 0.1, limit: 0.2, weeks, features }
+    });
+    Report {
+        summary,
+        weekly: results.weekly,
+        drifts: drifts.collect(),
+        moments: results.moments,
+        calibrations: results.calibrations,
+        importances: results.importances,
+    }
+}

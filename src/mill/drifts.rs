@@ -1,0 +1,73 @@
+//! Drift is read, and what it says becomes alerts and triggers.
+
+use tidemill_types::drift::Level;
+use tidemill_types::{Error, Micros};
+
+use super::judge::week_of;
+use super::watch::Said;
+use super::{Mill, passed};
+
+impl Mill {
+    /// Reads the statistics whose hour has come.
+    pub(super) fn read_drift(&mut self, before: Micros, now: Micros) -> Result<(), Error> {
+        for w in 0..self.watches.len() {
+            let every = self.watches[w].plan.every;
+            if !self.watches[w].watches_rows() || !passed(every, before, now) {
+                continue;
+            }
+            let said = self.watches[w].read(now);
+            self.remember(&said, now);
+            self.heed(w, said, now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the loss of a served score. What the monitors say is heeded at the next tick.
+    pub(super) fn watch_loss(&mut self, loss: f64) -> Result<(), Error> {
+        for (w, watch) in self.watches.iter_mut().enumerate() {
+            let said = watch.loss(loss);
+            self.heard.extend(said.into_iter().map(|said| (w, said)));
+        }
+        Ok(())
+    }
+
+    /// Heeds what the monitors of the loss have said since the last tick.
+    pub(super) fn heed_losses(&mut self, now: Micros) -> Result<(), Error> {
+        let heard = std::mem::take(&mut self.heard);
+        heard.into_iter().try_for_each(|(w, said)| self.heed(w, vec![said], now))
+    }
+
+    /// Alerts what got worse; triggers a training where drift is said.
+    fn heed(&mut self, w: usize, said: Vec<Said>, now: Micros) -> Result<(), Error> {
+        let name = self.watches[w].plan.name.value.clone();
+        for said in said.iter().filter(|said| said.raised) {
+            self.emit.alert(&name, said, now)?;
+        }
+        let worst = said.iter().filter(|s| s.reading.level == Level::Drift);
+        let worst: Vec<(String, f64)> =
+            worst.map(|s| (format!("{} of {}", s.detector, s.of), s.reading.statistic)).collect();
+        if worst.is_empty() {
+            return Ok(());
+        }
+        for m in 0..self.models.len() {
+            let Some(retrain) = &self.models[m].plan.retrain else { continue };
+            let cooled = self.models[m]
+                .triggered()
+                .is_none_or(|last| now.saturating_sub(last) >= retrain.cooldown);
+            if retrain.drifts.contains(&w) && cooled {
+                self.trigger(m, format!("drift.{name}"), worst.clone(), now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the largest reading of each week for the report.
+    fn remember(&mut self, said: &[Said], now: Micros) {
+        let week = week_of(now.saturating_sub(1));
+        for said in said {
+            let of = self.results.drift.entry(said.detector).or_default();
+            let largest = of.entry(said.of.clone()).or_default().entry(week).or_insert(f64::MIN);
+            *largest = largest.max(said.reading.statistic);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Trainings are triggered, taken up when they are due, compared at the gate, and take over.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tidemill_config::plan::Promotion;
+use tidemill_operators::evaluate::gate;
+use tidemill_types::model::{Lineage, ModelVersion};
+use tidemill_types::schema::hex;
+use tidemill_types::task::{Artifact, TaskOutcome, TrainingTask};
+use tidemill_types::{Error, Micros};
+
+use super::models::{Model, Running, State, Version};
+use super::watch::Reference;
+use super::{Mill, passed};
+use crate::journal::record::{Decision, Gate, Outcome, Record, Switch};
+use crate::observe::summary::{Fate, Retraining};
+use crate::report::{Moment, Step};
+
+/// How often a wait for a training looks whether the run is to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Mill {
+    /// Triggers the trainings whose time has come.
+    pub(super) fn keep_schedules(&mut self, before: Micros, now: Micros) -> Result<(), Error> {
+        for m in 0..self.models.len() {
+            let Some(retrain) = &self.models[m].plan.retrain else { continue };
+            let due = retrain.every.iter().find(|period| passed(**period, before, now)).copied();
+            if let Some(period) = due {
+                let why = format!("every {}", tidemill_config::units::show_duration(period));
+                self.trigger(m, why, Vec::new(), now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a training over, unless one is under way or there are too few rows.
+    pub(super) fn trigger(
+        &mut self,
+        m: usize,
+        why: String,
+        evidence: Vec<(String, f64)>,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let model = &self.models[m];
+        let (Some(retrain), State::Batch(batch)) = (model.plan.retrain.clone(), &model.state)
+        else {
+            return Ok(());
+        };
+        let Some(training) = &mut self.training[model.plan.label] else { return Ok(()) };
+        if batch.running.is_some() || training.rows() < retrain.min_rows {
+            return Ok(());
+        }
+        let oldest = retrain.last.map_or(Micros::MIN, |last| now.saturating_sub(last));
+        training.forget(oldest, retrain.max_rows);
+        let names = &model.inputs.names;
+        let mut task = TrainingTask {
+            id: String::new(),
+            model: model.name.to_string(),
+            trainer: model.plan.section.kind.value.clone(),
+            parameters: batch.parameters.clone(),
+            data: training.files()?,
+            labels: (oldest, now),
+            max_rows: retrain.max_rows,
+            features: names.numbers.iter().chain(&names.categories).cloned().collect(),
+            schema: self.compiled.program.feature_schema.fingerprint(),
+            seed: self.compiled.plan.pipeline.seed,
+            triggered: (now, why.clone()),
+        };
+        task.id = hex(&Sha256::digest(json!(task).to_string()))[..32].to_string();
+        let taken = |sample: &mut super::sample::Sample| sample.take(oldest, retrain.max_rows);
+        let reference = Arc::new(self.samples[m].as_mut().map(taken).unwrap_or_default());
+        self.ledger.note(Record::Task { task: task.clone(), evidence })?;
+        if self.ledger.outcome(&task.id).is_none() {
+            if let Some(executor) = self.executors.get_mut(&m) {
+                executor.submit(task.clone())?;
+            }
+        }
+        self.moment(now, m, None, Step::Triggered, &why);
+        self.results.trainings.push(Retraining {
+            model: task.model.clone(),
+            version: None,
+            triggered_at: now,
+            trigger: why,
+            rows: 0,
+            seconds: 0.0,
+            metrics: Vec::new(),
+            fate: Fate::Waiting,
+        });
+        let due = (!self.live).then(|| now.saturating_add(retrain.takes));
+        let training = self.results.trainings.len() - 1;
+        if let State::Batch(batch) = &mut self.models[m].state {
+            batch.triggered = Some(now);
+            batch.running = Some(Running { task, training, due, reference });
+        }
+        Ok(())
+    }
+
+    /// Takes up the trainings that are due; waits for one that is slower than it is deemed to be.
+    pub(super) fn take_outcomes(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
+        for m in 0..self.models.len() {
+            let State::Batch(batch) = &self.models[m].state else { continue };
+            let Some(running) = &batch.running else { continue };
+            if running.due.is_some_and(|due| due > now) {
+                continue;
+            }
+            let (task, wait) = (running.task.id.clone(), running.due.is_some());
+            let known = self.ledger.outcome(&task).cloned();
+            let outcome = match known {
+                Some((since, _)) if since > epoch => None,
+                Some((_, outcome)) => {
+                    let result = self.ledger.artifact(&self.models[m].name, &outcome)?;
+                    Some(TaskOutcome { task, result, seconds: 0.0 })
+                }
+                None => self.outcome(m, wait),
+            };
+            if let Some(outcome) = outcome {
+                self.take_up(m, outcome, epoch, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome of the training under way.
+    fn outcome(&mut self, m: usize, wait: bool) -> Option<TaskOutcome> {
+        let executor = self.executors.get_mut(&m)?;
+        if !wait {
+            return executor.finished().pop();
+        }
+        let began = Instant::now();
+        loop {
+            let outcome = executor.wait(LOOK).pop();
+            if outcome.is_some() || self.stop.load(Ordering::Relaxed) {
+                self.stopped |= outcome.is_none();
+                self.results.waited += began.elapsed();
+                return outcome;
+            }
+        }
+    }
+
+    /// A training has ended: its model waits at the gate, or takes over if there is none before it.
+    fn take_up(
+        &mut self,
+        m: usize,
+        outcome: TaskOutcome,
+        epoch: u64,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
+        let Some(running) = batch.running.take() else { return Ok(()) };
+        self.results.trainings[running.training].seconds = outcome.seconds;
+        let loaded = outcome.result.and_then(|artifact| {
+            let predictor = self.models[m].load(&artifact.kind, &artifact.bytes)?;
+            Ok((artifact, predictor))
+        });
+        let (artifact, predictor) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return self.failed(m, running, error, epoch, now),
+        };
+        let hash = self.ledger.store(&self.models[m].name, &artifact.bytes)?;
+        let Artifact { kind, rows, metrics, .. } = artifact;
+        self.ledger.note(Record::Outcome {
+            task: running.task.id.clone(),
+            epoch,
+            outcome: Outcome::Trained {
+                artifact: hash.clone(),
+                kind: kind.clone(),
+                rows,
+                metrics: metrics.clone(),
+            },
+        })?;
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
+        batch.versions += 1;
+        let number = batch.versions;
+        let retraining = &mut self.results.trainings[running.training];
+        retraining.version = Some(number);
+        (retraining.rows, retraining.metrics) = (rows, metrics.clone());
+        let task = running.task;
+        let manifest = ModelVersion {
+            model: self.models[m].name.to_string(),
+            version: number,
+            kind,
+            artifact: hash,
+            since: now,
+            lineage: Lineage {
+                tidemill: env!("CARGO_PKG_VERSION").to_string(),
+                schema: task.schema,
+                task: task.id,
+                trigger: task.triggered.1.clone(),
+                rows,
+                labels: task.labels,
+                offsets: Vec::new(),
+                seed: task.seed,
+            },
+            metrics,
+        };
+        self.ledger.register(&manifest)?;
+        let version = Version {
+            number,
+            predictor,
+            cut: task.labels.1,
+            since: now,
+            training: running.training,
+            reference: running.reference,
+            manifest: Arc::new(manifest),
+        };
+        self.moment(now, m, Some(number), Step::Trained, &task.triggered.1);
+        self.at_the_gate(m, version, epoch, now)
+    }
+
+    fn at_the_gate(
+        &mut self,
+        m: usize,
+        version: Version,
+        epoch: u64,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let keep = self.compiled.plan.score.as_ref().and_then(|s| s.freeze) == Some(m);
+        let Model { plan, state, .. } = &mut self.models[m];
+        let (Some(retrain), State::Batch(batch)) = (&plan.retrain, state) else { return Ok(()) };
+        if keep && batch.frozen.is_none() {
+            batch.frozen = Some(version.clone());
+        }
+        if batch.live.is_none() {
+            return self.promote(m, version, "there was none before", epoch, now);
+        }
+        if retrain.promote.when == Promotion::Always {
+            return self.promote(m, version, "promote = always", epoch, now);
+        }
+        let gate = Model::gate(&retrain.promote);
+        let why = format!("version {} came before it was decided", version.number);
+        let overtaken = batch.challenger.replace((version, gate));
+        match overtaken {
+            Some((old, _)) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the gates look at the challengers.
+    pub(super) fn ask_gates(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
+        for m in 0..self.models.len() {
+            let State::Batch(batch) = &mut self.models[m].state else { continue };
+            let champion = batch.live.as_ref().map_or(0, |live| live.number);
+            let Some((version, gate)) = &mut batch.challenger else { continue };
+            let (comparison, decision) = match gate.decide(now) {
+                gate::Decision::Wait(_) => continue,
+                gate::Decision::Promote(c) => (c, Decision::Promote),
+                gate::Decision::Refuse(c) => (c, Decision::Refuse),
+            };
+            let version = version.clone();
+            batch.challenger = None;
+            self.ledger.note(Record::Gate(Gate {
+                model: self.models[m].name.to_string(),
+                challenger: version.number,
+                champion,
+                mean: comparison.mean,
+                standard_error: comparison.standard_error,
+                rows: comparison.rows,
+                decision,
+            }))?;
+            let (mean, error) = (comparison.mean, comparison.standard_error);
+            let rows = comparison.rows;
+            let why = format!("log loss {mean:+.5} (standard error {error:.5}) over {rows} rows");
+            match decision {
+                Decision::Promote => self.promote(m, version, &why, epoch, now)?,
+                _ => self.refuse(m, &version, why, Fate::Refused, epoch, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn promote(
+        &mut self,
+        m: usize,
+        version: Version,
+        why: &str,
+        epoch: u64,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
+        let (to, from) = (version.number, batch.live.as_ref().map_or(0, |live| live.number));
+        let (manifest, training) = (Arc::clone(&version.manifest), version.training);
+        let reference: Arc<Reference> = Arc::clone(&version.reference);
+        batch.live = Some(version);
+        let model = self.models[m].name.to_string();
+        let why = why.to_string();
+        self.moment(now, m, Some(to), Step::Promoted, &why);
+        self.ledger.note(Record::Promoted(Switch {
+            model,
+            from,
+            to,
+            epoch,
+            event_time: now,
+            why,
+        }))?;
+        self.results.promotions += 1;
+        self.results.trainings[training].fate = Fate::Promoted;
+        for watch in self.watches.iter_mut().filter(|w| w.plan.model == Some(m)) {
+            watch.refer_to(&reference);
+        }
+        self.emit.model(&manifest, now)
+    }
+
+    fn refuse(
+        &mut self,
+        m: usize,
+        version: &Version,
+        why: String,
+        fate: Fate,
+        epoch: u64,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let State::Batch(batch) = &self.models[m].state else { return Ok(()) };
+        let from = batch.live.as_ref().map_or(0, |live| live.number);
+        self.moment(now, m, Some(version.number), Step::Refused, &why);
+        let model = self.models[m].name.to_string();
+        let to = version.number;
+        self.ledger.note(Record::Refused(Switch {
+            model,
+            from,
+            to,
+            epoch,
+            event_time: now,
+            why,
+        }))?;
+        self.results.refusals += 1;
+        self.results.trainings[version.training].fate = fate;
+        Ok(())
+    }
+
+    fn failed(
+        &mut self,
+        m: usize,
+        running: Running,
+        error: String,
+        epoch: u64,
+        now: Micros,
+    ) -> Result<(), Error> {
+        tracing::error!(model = %self.models[m].name, error, "a training failed");
+        self.moment(now, m, None, Step::Failed, &error);
+        self.results.trainings[running.training].fate = Fate::Failed;
+        let outcome = Outcome::Failed { error };
+        self.ledger.note(Record::Outcome { task: running.task.id, epoch, outcome })
+    }
+
+    /// Makes versions of what the online models have learnt.
+    pub(super) fn publish(&mut self, epoch: u64, before: Micros, now: Micros) -> Result<(), Error> {
+        for m in 0..self.models.len() {
+            let due = self.models[m].plan.publish.is_some_and(|period| passed(period, before, now));
+            let State::Online(online) = &mut self.models[m].state else { continue };
+            let rows = online.learner.learnt();
+            if !due || rows == 0 {
+                continue;
+            }
+            online.versions += 1;
+            let (number, bytes) = (online.versions, online.learner.save());
+            let model = self.models[m].name.to_string();
+            let manifest = ModelVersion {
+                version: number,
+                kind: self.models[m].plan.section.kind.value.clone(),
+                artifact: self.ledger.store(&model, &bytes)?,
+                since: now,
+                lineage: Lineage {
+                    tidemill: env!("CARGO_PKG_VERSION").to_string(),
+                    schema: self.compiled.program.feature_schema.fingerprint(),
+                    trigger: "publish".to_string(),
+                    rows,
+                    labels: (Micros::MIN, now),
+                    seed: self.compiled.plan.pipeline.seed,
+                    ..Lineage::default()
+                },
+                metrics: Vec::new(),
+                model,
+            };
+            self.ledger.register(&manifest)?;
+            if number == 1 {
+                self.moment(now, m, Some(number), Step::Promoted, "first published state");
+            }
+            self.emit.model(&manifest, now)?;
+            tracing::debug!(model = manifest.model, version = number, epoch, "published");
+        }
+        Ok(())
+    }
+
+    fn moment(&mut self, time: Micros, m: usize, version: Option<u64>, step: Step, why: &str) {
+        let (model, why) = (self.models[m].name.to_string(), why.to_string());
+        tracing::info!(model, ?version, ?step, why, "version");
+        self.results.moments.push(Moment { time, model, version, step, why });
+    }
+}

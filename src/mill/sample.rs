@@ -1,0 +1,143 @@
+//! A sample of the training set that depends on nothing but the rows themselves: those whose ids
+//! have the smallest hashes (bottom-k, Cohen and Kaplan 2007).
+//!
+//! Rows leave the training set at its old end, so candidates are kept beyond the k that are needed:
+//! all rows whose hash is below a threshold, which is halved whenever there are more than 4 k of
+//! them. A sample is exactly the bottom k while rows arrive about as fast as they leave; after a
+//! sharp fall of the rate it may have fewer rows, never others.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidemill_types::{Id, Micros};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::join::Scored;
+use super::watch::Reference;
+
+/// Candidates for a sample of k rows.
+pub struct Sample {
+    k: usize,
+    below: u64,
+    rows: VecDeque<Candidate>,
+    /// Rows seen so far.
+    seen: u64,
+}
+
+struct Candidate {
+    time: Micros,
+    number: u64,
+    hash: u64,
+    numbers: Box<[f64]>,
+    categories: Box<[u64]>,
+    score: f64,
+}
+
+impl Sample {
+    /// A sample of `k` rows.
+    pub fn new(k: u64) -> Sample {
+        Sample { k: k as usize, below: u64::MAX, rows: VecDeque::new(), seen: 0 }
+    }
+
+    /// Offers a labelled row. Rows come by label time.
+    pub fn offer(&mut self, row: &Arc<Scored>, time: Micros) {
+        self.seen += 1;
+        let hash = hash(&row.id);
+        if hash > self.below {
+            return;
+        }
+        self.rows.push_back(Candidate {
+            time,
+            number: self.seen,
+            hash,
+            numbers: row.numbers.clone(),
+            categories: row.categories.clone(),
+            score: row.served,
+        });
+        if self.rows.len() > 4 * self.k {
+            self.below /= 2;
+            let below = self.below;
+            self.rows.retain(|c| c.hash <= below);
+        }
+    }
+
+    /// The sample of the rows labelled from `oldest` on, at most the newest `max_rows`; older ones
+    /// are forgotten.
+    pub fn take(&mut self, oldest: Micros, max_rows: u64) -> Reference {
+        let first = self.seen.saturating_sub(max_rows);
+        while self.rows.front().is_some_and(|c| c.time < oldest || c.number <= first) {
+            self.rows.pop_front();
+        }
+        let mut order: Vec<&Candidate> = self.rows.iter().collect();
+        order.sort_by_key(|c| (c.hash, c.number));
+        order.truncate(self.k);
+        let width = order.first().map_or(0, |c| c.numbers.len());
+        let depth = order.first().map_or(0, |c| c.categories.len());
+        Reference {
+            numbers: (0..width).map(|i| order.iter().map(|c| c.numbers[i]).collect()).collect(),
+            categories: (0..depth)
+                .map(|i| order.iter().map(|c| c.categories[i]).collect())
+                .collect(),
+            scores: order.iter().map(|c| c.score).collect(),
+        }
+    }
+}
+
+fn hash(id: &Id) -> u64 {
+    match id {
+        Id::Int(i) => xxh3_64(&i.to_le_bytes()),
+        Id::Text(text) => xxh3_64(text.as_bytes()),
+        Id::Row(bytes) => xxh3_64(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatch;
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    fn row(id: i64) -> Arc<Scored> {
+        Arc::new(Scored {
+            time: 0,
+            id: Id::Int(id),
+            numbers: Box::new([id as f64]),
+            categories: Box::new([]),
+            margins: Box::new([]),
+            served: 0.5,
+            base_rate: 0.5,
+            columns: Arc::new(RecordBatch::new_empty(Arc::new(Schema::empty()))),
+            row: 0,
+        })
+    }
+
+    #[test]
+    fn a_sample_is_the_bottom_k_of_what_is_in_the_window() {
+        let mut sample = Sample::new(50);
+        for id in 0..5_000 {
+            sample.offer(&row(id), id);
+            if id % 500 == 499 && id >= 2_000 {
+                let oldest = id - 1_999;
+                let mut wanted: Vec<(u64, i64)> =
+                    (oldest..=id).map(|i| (hash(&Id::Int(i)), i)).collect();
+                wanted.sort_unstable();
+                wanted.truncate(50);
+                let found = sample.take(oldest, 1_000_000);
+                let wanted: Vec<f64> = wanted.iter().map(|(_, i)| *i as f64).collect();
+                assert_eq!(found.numbers[0], wanted);
+            }
+        }
+        assert!(sample.rows.len() <= 200);
+    }
+
+    #[test]
+    fn the_newest_rows_are_what_counts() {
+        let mut sample = Sample::new(10);
+        (0..100).for_each(|id| sample.offer(&row(id), id));
+        let found = sample.take(i64::MIN, 5);
+        let mut ids = found.numbers[0].clone();
+        ids.sort_by(f64::total_cmp);
+        assert_eq!(ids, [95.0, 96.0, 97.0, 98.0, 99.0]);
+    }
+}

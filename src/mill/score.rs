@@ -1,0 +1,192 @@
+//! Rows get their scores.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tidemill_config::plan::Fallback;
+use tidemill_operators::dataflow::Features;
+use tidemill_operators::predictor::probability;
+use tidemill_types::{DeadLetter, Error, Id, Provenance};
+
+use super::emit::Served;
+use super::join::Scored;
+use super::matrix::Matrix;
+use super::models::Model;
+use super::{Landed, Mill};
+use crate::engine::outputs::row_as_json;
+
+/// `at_once`: what the watermark has not passed.
+#[derive(Default)]
+pub struct Open {
+    /// Rows as they were scored.
+    rows: HashMap<Id, Arc<Scored>>,
+    /// Labels that landed for them.
+    labels: BTreeMap<Id, Vec<Landed>>,
+}
+
+impl Mill {
+    /// Scores the rows of a tick.
+    pub(super) fn score_tick(&mut self, tick: i64) -> Result<(), Error> {
+        while let Some(time) = self.bundle.times.get(self.next_row).copied() {
+            if self.tick_of(time) != tick {
+                break;
+            }
+            let row = self.next_row;
+            self.next_row += 1;
+            if let Some(scored) = self.score(row)? {
+                self.joins.iter_mut().for_each(|join| join.wait_for(Arc::clone(&scored)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores a row of the bundle and sends the score; nothing for one whose id was scored already.
+    fn score(&mut self, row: usize) -> Result<Option<Arc<Scored>>, Error> {
+        let (time, id) = (self.bundle.times[row], self.bundle.ids[row].clone());
+        if self.joins.iter().any(|join| join.holds(&id)) || self.open.rows.contains_key(&id) {
+            self.refuse_duplicate(row, &id);
+            return Ok(None);
+        }
+        let mut margins = Vec::with_capacity(self.models.len());
+        for model in &mut self.models {
+            let margin = model.margin(&self.bundle, row, &margins);
+            margins.push(margin);
+        }
+        let served = self.served(&margins);
+        let score = served.as_ref().map_or(f64::NAN, |s| s.score);
+        if let Some(served) = served {
+            self.results.scores += 1;
+            self.emit.score(&id, time, served)?;
+        }
+        for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
+            watch.row(time, self.bundle.numbers(row), self.bundle.categories(row), score);
+        }
+        let (sum, n) = self.base;
+        let times = self.results.event_times.get_or_insert((time, time));
+        *times = (times.0.min(time), times.1.max(time));
+        Ok(Some(Arc::new(Scored {
+            time,
+            id,
+            numbers: self.bundle.numbers(row).into(),
+            categories: self.bundle.categories(row).into(),
+            margins: margins.into(),
+            served: score,
+            base_rate: if n == 0 { f64::NAN } else { sum / n as f64 },
+            columns: Arc::clone(&self.bundle.columns),
+            row: row as u32,
+        })))
+    }
+
+    /// What is served for these margins: the champion's score, or the first fallback that has one.
+    fn served(&self, margins: &[f64]) -> Option<Served> {
+        let score = self.compiled.plan.score.as_ref()?;
+        let of = |m: usize, degraded: Option<Arc<str>>| {
+            let model = &self.models[m];
+            (model.version() > 0 && !margins[m].is_nan()).then(|| Served {
+                model: Arc::clone(&model.name),
+                version: model.version(),
+                score: probability(margins[m]),
+                degraded,
+            })
+        };
+        of(score.champion, None).or_else(|| {
+            let why: Option<Arc<str>> = Some(Arc::clone(&self.warming_up));
+            score.fallback.iter().find_map(|fallback| match fallback {
+                Fallback::Model(m) => of(*m, why.clone()),
+                Fallback::Constant(p) => Some(Served {
+                    model: Arc::clone(&self.constant),
+                    version: 0,
+                    score: *p,
+                    degraded: why.clone(),
+                }),
+            })
+        })
+    }
+
+    fn refuse_duplicate(&self, row: usize, id: &Id) {
+        let spine = &self.compiled.plan.sources[self.compiled.program.spine];
+        let source = spine.name.value.clone();
+        self.emit.outputs().dead_letter(DeadLetter {
+            provenance: Provenance { origin: source.clone(), partition: 0, offset: 0 },
+            source,
+            reason: "duplicate_id".to_string(),
+            detail: format!(
+                "a row with the id {id} was scored already; its features are kept here"
+            ),
+            raw: row_as_json(&self.bundle.columns, row).into_bytes(),
+        });
+    }
+
+    /// `at_once`: scores rows as they come.
+    pub(super) fn score_open(&mut self, rows: Vec<Features>) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.bundle = Matrix::merged(rows);
+        self.next_row = self.bundle.times.len();
+        self.models.iter_mut().for_each(Model::new_bundle);
+        let rows = &self.bundle;
+        self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)?;
+        for row in 0..self.bundle.times.len() {
+            if let Some(scored) = self.score(row)? {
+                self.open.rows.insert(scored.id.clone(), scored);
+            }
+        }
+        Ok(())
+    }
+
+    /// `at_once`: rows that the watermark has passed. Their features are what is learnt from; where
+    /// they differ from those that were scored, the sink of features is told.
+    pub(super) fn settle(&mut self, rows: Vec<Features>) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let last = Matrix::merged(rows);
+        for row in 0..last.times.len() {
+            let id = &last.ids[row];
+            let Some(first) = self.open.rows.remove(id) else { continue };
+            let same =
+                |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+            let changed = !same(&first.numbers, last.numbers(row))
+                || *first.categories != *last.categories(row);
+            if changed {
+                self.results.corrected += 1;
+                let (ids, times) = ([id.clone()], [last.times[row]]);
+                let old = first.columns.slice(first.row as usize, 1);
+                self.emit.features(&ids, &times, &old, -1)?;
+                self.emit.features(&ids, &times, &last.columns.slice(row, 1), 1)?;
+            }
+            let settled = Arc::new(Scored {
+                numbers: last.numbers(row).into(),
+                categories: last.categories(row).into(),
+                columns: Arc::clone(&last.columns),
+                row: row as u32,
+                ..Scored::clone(&first)
+            });
+            self.joins.iter_mut().for_each(|join| join.wait_for(Arc::clone(&settled)));
+            for landed in self.open.labels.remove(id).unwrap_or_default() {
+                self.learn_label(landed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `at_once`: labels that landed in the epochs before. Those of rows that may still be corrected
+    /// wait.
+    pub(super) fn land_open(&mut self, mut landed: Vec<Landed>) -> Result<(), Error> {
+        landed.sort_by(|a, b| (a.time, &a.id, a.label).cmp(&(b.time, &b.id, b.label)));
+        for label in landed {
+            if self.open.rows.contains_key(&label.id) {
+                self.open.labels.entry(label.id.clone()).or_default().push(label);
+            } else {
+                self.learn_label(label)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `at_once`: rows that are not settled yet.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.open.rows.len() as u64
+    }
+}

@@ -1,0 +1,159 @@
+//! What others see of the mill: how far it is while it runs, and what came of it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tidemill_types::{Error, Micros};
+
+use super::join::JoinCounts;
+use super::models::State;
+use super::{Mill, join};
+use crate::journal::record::Record;
+use crate::observe::summary::{Contender, Retraining, Span};
+use crate::report::{Calibration, Importances, Moment, Weekly};
+
+/// How far the mill is. Written at the end of each bundle or epoch.
+#[derive(Default)]
+pub struct Status {
+    now: Mutex<Now>,
+    results: Mutex<Option<Results>>,
+}
+
+/// A look at the mill.
+#[derive(Clone, Debug, Default)]
+pub struct Now {
+    /// Everything before this event time is done.
+    pub watermark: Option<Micros>,
+    /// Rows scored.
+    pub scores: u64,
+    /// Rows whose label is awaited.
+    pub pending: u64,
+    /// Log loss of what was served, over the rows labelled last.
+    pub log_loss: Option<f64>,
+    /// The version in charge of each model.
+    pub versions: Vec<(String, u64)>,
+}
+
+impl Status {
+    /// How far it is.
+    pub fn now(&self) -> Now {
+        self.now.lock().map(|now| now.clone()).unwrap_or_default()
+    }
+
+    /// What came of it, once it is over; given once.
+    pub fn results(&self) -> Option<Results> {
+        self.results.lock().ok()?.take()
+    }
+}
+
+/// What came of a run.
+#[derive(Default)]
+pub struct Results {
+    /// The largest event time of all sources.
+    pub latest: Micros,
+    /// First and last event time of the spine.
+    pub event_times: Option<(Micros, Micros)>,
+    /// Rows scored.
+    pub scores: u64,
+    /// `at_once`: rows whose features were corrected.
+    pub corrected: u64,
+    /// What became of the waits for the champion's label.
+    pub join: JoinCounts,
+    /// Rows that still wait.
+    pub pending: u64,
+    /// Trainings in the order of their triggers.
+    pub trainings: Vec<Retraining>,
+    /// Versions that took over.
+    pub promotions: u64,
+    /// Versions that were turned away.
+    pub refusals: u64,
+    /// Wall time for which the dataflow stood still and waited for a training.
+    pub waited: Duration,
+    /// What happened to versions.
+    pub moments: Vec<Moment>,
+    /// The largest reading by detector, feature and week.
+    pub drift: BTreeMap<&'static str, BTreeMap<String, BTreeMap<Micros, f64>>>,
+    /// Spans that contenders are judged by.
+    pub spans: Vec<Span>,
+    /// How good everybody was.
+    pub contenders: Vec<Contender>,
+    /// The same by week.
+    pub weekly: Weekly,
+    /// Predicted against observed.
+    pub calibrations: Vec<Calibration>,
+    /// What the latest trees use.
+    pub importances: Option<Importances>,
+}
+
+impl Mill {
+    /// The label that the champion is judged by.
+    pub(super) fn champions_label(&self) -> Option<usize> {
+        let champion = self.compiled.plan.score.as_ref()?.champion;
+        Some(self.models[champion].plan.label)
+    }
+
+    /// Lets others see how far it is.
+    pub(super) fn show(&self) {
+        let pending = self.champions_label().map_or(0, |l| self.joins[l].pending());
+        let now = Now {
+            watermark: self.clock,
+            scores: self.results.scores,
+            pending: pending + self.unsettled(),
+            log_loss: self.judge.recent_log_loss(),
+            versions: self.models.iter().map(|m| (m.name.to_string(), m.version())).collect(),
+        };
+        if let Ok(mut shown) = self.status.now.lock() {
+            *shown = now;
+        }
+    }
+
+    /// The run was asked to stop: nothing more is walked.
+    ///
+    /// # Errors
+    /// A journal that cannot be written.
+    pub fn interrupt(&mut self) -> Result<(), Error> {
+        self.stopped = true;
+        self.close()
+    }
+
+    /// The run is over: what came of it.
+    ///
+    /// # Errors
+    /// A journal that cannot be written.
+    pub fn close(&mut self) -> Result<(), Error> {
+        self.emit.flush()?;
+        self.show();
+        let mut results = std::mem::take(&mut self.results);
+        let join = self.champions_label().map(|l| &self.joins[l]);
+        results.join = join.map(|join: &join::LabelJoin| join.counts).unwrap_or_default();
+        results.pending = self.status.now().pending;
+        results.spans = self.judge.spans();
+        results.contenders = self.judge.contenders();
+        results.weekly = self.judge.weekly();
+        results.calibrations = self.judge.calibrations();
+        results.importances = self.models.iter().rev().find_map(|model| match &model.state {
+            State::Batch(batch) => batch.live.as_ref().map(|live| Importances {
+                model: model.name.to_string(),
+                version: live.number,
+                shares: live.predictor.importance(),
+            }),
+            State::Online(_) => None,
+        });
+        if !self.stopped {
+            let count = |name: &str, n: u64| (name.to_string(), n);
+            let join = &results.join;
+            let counts = vec![
+                count("labelled", join.labelled),
+                count("pending", results.pending),
+                count("scores", results.scores),
+                count("timed_out", join.timed_out),
+            ];
+            self.ledger.note(Record::Finished { counts })?;
+        }
+        if let Ok(mut shown) = self.status.results.lock() {
+            *shown = Some(results);
+        }
+        Ok(())
+    }
+}

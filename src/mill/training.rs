@@ -1,0 +1,281 @@
+//! The training set: labelled rows as Parquet parts, written as labels land and read by the
+//! training tasks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{Field, Float64Type, Schema as ArrowSchema, TimestampMicrosecondType};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use tidemill_operators::predictor::Inputs;
+use tidemill_operators::trainer::{TRAINERS, TrainingSet};
+use tidemill_types::key::category;
+use tidemill_types::task::{Artifact, Train, TrainingTask};
+use tidemill_types::{DataType, Error, Micros, Schema};
+
+use super::join::Scored;
+use super::matrix;
+
+/// Rows to a part.
+const PART: usize = 8_192;
+
+/// When the label became known.
+pub const LABEL_TIME: &str = "__label_time";
+/// The label.
+pub const LABEL: &str = "__label";
+
+/// Collects the labelled rows of one label section.
+pub struct TrainingParts {
+    /// The run's folder, and ours in it.
+    folder: (PathBuf, PathBuf),
+    fingerprint: String,
+    models: Vec<String>,
+    rows: Vec<(Arc<Scored>, Micros, f64)>,
+    parts: VecDeque<Part>,
+    written: u64,
+}
+
+struct Part {
+    path: PathBuf,
+    rows: u64,
+    last: Micros,
+}
+
+impl TrainingParts {
+    /// Parts go to `run`/`path`; `models` name the margins that rows carry.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn new(
+        run: &Path,
+        path: PathBuf,
+        features: &Schema,
+        models: Vec<String>,
+    ) -> Result<Self, Error> {
+        let full = run.join(&path);
+        std::fs::create_dir_all(&full)
+            .map_err(|e| Error::external(format!("cannot make {}: {e}", full.display())))?;
+        let folder = (run.to_path_buf(), path);
+        let fingerprint = features.fingerprint();
+        let (rows, parts) = (Vec::with_capacity(PART), VecDeque::new());
+        Ok(TrainingParts { folder, fingerprint, models, rows, parts, written: 0 })
+    }
+
+    /// Takes a labelled row. Rows come by label time.
+    ///
+    /// # Errors
+    /// A part that cannot be written.
+    pub fn add(&mut self, row: Arc<Scored>, time: Micros, label: f64) -> Result<(), Error> {
+        self.rows.push((row, time, label));
+        if self.rows.len() == PART { self.flush() } else { Ok(()) }
+    }
+
+    /// The files that hold every row taken so far, oldest first, by their paths in the run's folder.
+    ///
+    /// # Errors
+    /// A part that cannot be written.
+    pub fn files(&mut self) -> Result<Vec<PathBuf>, Error> {
+        self.flush()?;
+        Ok(self.parts.iter().map(|p| p.path.clone()).collect())
+    }
+
+    /// Rows that are held.
+    pub fn rows(&self) -> u64 {
+        self.parts.iter().map(|p| p.rows).sum::<u64>() + self.rows.len() as u64
+    }
+
+    /// Removes parts that no training will read: all their labels are before `oldest`, or there are
+    /// `max_rows` newer ones.
+    pub fn forget(&mut self, oldest: Micros, max_rows: u64) {
+        let mut newer: u64 = self.parts.iter().map(|p| p.rows).sum();
+        while let Some(first) = self.parts.front() {
+            newer -= first.rows;
+            if first.last >= oldest && newer < max_rows {
+                break;
+            }
+            if let Err(error) = std::fs::remove_file(self.folder.0.join(&first.path)) {
+                tracing::warn!(file = %first.path.display(), %error, "an old part stays");
+            }
+            self.parts.pop_front();
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (self.rows.first(), self.rows.last()) else {
+            return Ok(());
+        };
+        let (from, to) = (first.1, last.1);
+        let batch = self.batch()?;
+        self.written += 1;
+        let path = self.folder.1.join(format!("part-{:06}.parquet", self.written));
+        let pair = |key: &str, value: String| KeyValue::new(key.to_string(), value);
+        let metadata = vec![
+            pair("tidemill.schema", self.fingerprint.clone()),
+            pair("tidemill.labels_from", tidemill_types::time::to_rfc3339(from)),
+            pair("tidemill.labels_to", tidemill_types::time::to_rfc3339(to)),
+        ];
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_created_by("tidemill".to_string())
+            .set_key_value_metadata(Some(metadata))
+            .build();
+        write(&self.folder.0.join(&path), &batch, properties)
+            .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())))?;
+        self.parts.push_back(Part { path, rows: batch.num_rows() as u64, last: to });
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn batch(&self) -> Result<RecordBatch, Error> {
+        let mut batches: Vec<&Arc<RecordBatch>> = Vec::new();
+        let mut places: BTreeMap<*const RecordBatch, usize> = BTreeMap::new();
+        let mut picks = Vec::with_capacity(self.rows.len());
+        for (row, _, _) in &self.rows {
+            let place = *places.entry(Arc::as_ptr(&row.columns)).or_insert_with(|| {
+                batches.push(&row.columns);
+                batches.len() - 1
+            });
+            picks.push((place, row.row as usize));
+        }
+        let batches: Vec<&RecordBatch> = batches.into_iter().map(AsRef::as_ref).collect();
+        let features = interleave_record_batch(&batches, &picks).map_err(internal)?;
+        let time = |of: &dyn Fn(&(Arc<Scored>, Micros, f64)) -> Micros| -> ArrayRef {
+            let times = TimestampMicrosecondArray::from_iter_values(self.rows.iter().map(of));
+            Arc::new(times.with_timezone("UTC"))
+        };
+        let number = |of: &dyn Fn(&(Arc<Scored>, Micros, f64)) -> f64| -> ArrayRef {
+            Arc::new(Float64Array::from_iter_values(self.rows.iter().map(of)))
+        };
+        let ids = self.rows.iter().map(|(row, _, _)| row.id.to_string());
+        let mut columns: Vec<(String, ArrayRef)> = vec![
+            ("__id".into(), Arc::new(StringArray::from_iter_values(ids))),
+            ("__event_time".into(), time(&|r| r.0.time)),
+            (LABEL_TIME.into(), time(&|r| r.1)),
+            (LABEL.into(), number(&|r| r.2)),
+            ("__served".into(), number(&|r| r.0.served)),
+        ];
+        for (m, model) in self.models.iter().enumerate() {
+            columns.push((format!("{model}.margin"), number(&|r| r.0.margins[m])));
+        }
+        let schema = features.schema();
+        for (field, column) in schema.fields().iter().zip(features.columns()) {
+            columns.push((field.name().clone(), Arc::clone(column)));
+        }
+        let fields: Vec<Field> =
+            columns.iter().map(|(n, c)| Field::new(n, c.data_type().clone(), true)).collect();
+        let columns = columns.into_iter().map(|(_, c)| c).collect();
+        RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).map_err(internal)
+    }
+}
+
+fn internal(error: arrow::error::ArrowError) -> Error {
+    Error::internal(format!("training rows do not fit together: {error}"))
+}
+
+/// Whole or not at all.
+fn write(
+    path: &Path,
+    batch: &RecordBatch,
+    properties: WriterProperties,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let part = path.with_extension("part");
+    let mut writer = ArrowWriter::try_new(File::create(&part)?, batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.close()?;
+    std::fs::rename(part, path)?;
+    Ok(())
+}
+
+/// How tasks of a run in this folder are carried out in this process; `inputs` by model name.
+pub fn train(inputs: BTreeMap<String, Inputs>, run: PathBuf) -> Train {
+    Arc::new(move |task: &TrainingTask, threads: usize| {
+        let inputs = inputs.get(&task.model);
+        let inputs = inputs.ok_or_else(|| Error::internal(format!("no model {}", task.model)))?;
+        let entry = TRAINERS.iter().find(|t| t.name == task.trainer);
+        let entry = entry.ok_or_else(|| Error::internal(format!("no trainer {}", task.trainer)))?;
+        let set = load(task, inputs, &run)?;
+        let rows = set.labels.len() as u64;
+        let trained = (entry.train)(&set, &task.parameters, task.seed, threads);
+        let trained = trained.map_err(Error::external)?;
+        let (bytes, metrics) = (trained.bytes, trained.metrics);
+        Ok(Artifact { kind: task.trainer.clone(), bytes, rows, metrics })
+    })
+}
+
+/// Reads a task's rows: label times in its range, the newest `max_rows` of them.
+///
+/// # Errors
+/// A part that cannot be read or has other columns.
+pub fn load(task: &TrainingTask, inputs: &Inputs, run: &Path) -> Result<TrainingSet, Error> {
+    let mut set = TrainingSet {
+        inputs: inputs.clone(),
+        numbers: vec![Vec::new(); inputs.numbers.len()],
+        categories: vec![Vec::new(); inputs.categories.len()],
+        labels: Vec::new(),
+    };
+    for path in task.data.iter().map(|path| run.join(path)) {
+        let failed = |e: &dyn std::fmt::Display| {
+            Error::external(format!("cannot read {}: {e}", path.display()))
+                .help("the parts of the training set belong to the run: do not remove them")
+        };
+        let file = File::open(&path).map_err(|e| failed(&e))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(&e))?;
+        let wanted = [LABEL_TIME, LABEL].into_iter();
+        let wanted = wanted.chain(inputs.numbers.iter().map(String::as_str));
+        let wanted = wanted.chain(inputs.categories.iter().map(String::as_str));
+        let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
+        let reader = builder.with_projection(mask).with_batch_size(PART).build();
+        for batch in reader.map_err(|e| failed(&e))? {
+            append(&mut set, &batch.map_err(|e| failed(&e))?, task, inputs)?;
+        }
+    }
+    let surplus = set.labels.len().saturating_sub(task.max_rows as usize);
+    set.labels.drain(..surplus);
+    set.numbers.iter_mut().for_each(|c| drop(c.drain(..surplus)));
+    set.categories.iter_mut().for_each(|c| drop(c.drain(..surplus)));
+    Ok(set)
+}
+
+fn append(
+    set: &mut TrainingSet,
+    batch: &RecordBatch,
+    task: &TrainingTask,
+    inputs: &Inputs,
+) -> Result<(), Error> {
+    let column = |name: &str| {
+        batch.column_by_name(name).ok_or_else(|| {
+            Error::external(format!("the training set has no column `{name}`"))
+                .help("give the run a folder of its own with --folder")
+        })
+    };
+    let times = column(LABEL_TIME)?.as_primitive::<TimestampMicrosecondType>().values();
+    let rows: Vec<usize> = (0..batch.num_rows())
+        .filter(|row| (task.labels.0..task.labels.1).contains(&times[*row]))
+        .collect();
+    let labels = column(LABEL)?.as_primitive::<Float64Type>().values();
+    set.labels.extend(rows.iter().map(|row| labels[*row]));
+    for (name, into) in inputs.numbers.iter().zip(&mut set.numbers) {
+        let column = column(name)?;
+        let mut all = vec![f64::NAN; batch.num_rows()];
+        matrix::fill(column, DataType::from_arrow(column.data_type()), &mut all, 0, 1);
+        into.extend(rows.iter().map(|row| all[*row]));
+    }
+    for (name, into) in inputs.categories.iter().zip(&mut set.categories) {
+        let column = column(name)?.as_string::<i32>();
+        let hash = |row: &usize| {
+            if column.is_valid(*row) { category(column.value(*row)) } else { 0 }
+        };
+        into.extend(rows.iter().map(hash));
+    }
+    Ok(())
+}
