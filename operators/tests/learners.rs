@@ -233,6 +233,26 @@ fn a_margin_is_corrected_where_it_is_wrong() {
 }
 
 #[test]
+fn what_corrects_a_margin_is_not_what_stands_in_for_it() {
+    let mut learner = logistic("learning_rate = 0.05", &inputs(&["x", "trees.margin"], &["c"]));
+    fn row(numbers: &[f64; 2]) -> Row<'_> {
+        Row { numbers, categories: &[7] }
+    }
+    for i in 0..2_000 {
+        let x = f64::from(i % 2);
+        learner.learn(row(&[x, f64::NAN]), x);
+    }
+    assert!(learner.margin(row(&[1.0, f64::NAN])) > 0.5, "it learnt without the margin");
+    let beside = learner.margin(row(&[1.0, 0.75]));
+    assert_eq!(beside, 0.75, "it starts as the model that it reads");
+    let alone = learner.margin(row(&[0.0, f64::NAN]));
+    learner.learn(row(&[0.0, 0.75]), 0.0);
+    assert!(learner.margin(row(&[1.0, 0.75])) < beside, "it learnt to correct");
+    let after = learner.margin(row(&[0.0, f64::NAN]));
+    assert!((after - alone).abs() < 1e-2, "only mean and deviation are shared");
+}
+
+#[test]
 fn a_category_is_known_by_its_column() {
     let mut learner = logistic("learning_rate = 1.0", &inputs(&[], &["from", "to"]));
     learner.learn(Row { numbers: &[], categories: &[7, 8] }, 1.0);
@@ -246,7 +266,7 @@ fn a_state_is_small_when_little_was_learnt() {
     let mut learner = logistic("", &usual());
     teach(&mut *learner, 1, 1_000);
     // Two numbers, 3 + 50 categories; not 2^18 weights.
-    assert!(learner.save().len() < 60 + 2 * 56 + 53 * 24, "{} bytes", learner.save().len());
+    assert!(learner.save().len() < 84 + 2 * 88 + 53 * 24, "{} bytes", learner.save().len());
 }
 
 #[test]

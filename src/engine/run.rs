@@ -75,7 +75,7 @@ pub fn run(
         outputs: outputs.clone(),
         ledger,
         folder: options.folder.clone(),
-        threads: 1,
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         live: plan.sources.iter().any(|source| !bounded_source(source)),
         status: Arc::clone(&status),
         stop,

@@ -11,8 +11,9 @@
 //! **Margins of other models.** An input whose name ends in `.margin` is not standardised: it starts with
 //! weight 1 and is kept within 35 on either side. With all other weights at 0 the model starts as
 //! the model it reads, and whatever it learns is a correction; so the learning rate is a tenth by
-//! default where there is such an input, and `l2` draws its weight to 1 instead of 0. Until that
-//! model has a version its margin is NaN, which is a NULL like any other.
+//! default where there is such an input, and `l2` draws its weight to 1 instead of 0. What corrects a
+//! margin is not what stands in for it: rows with a margin and rows without one (until that model has a
+//! version) have weights of their own, and share mean and deviation.
 //!
 //! Never NaN: infinite numbers are NULL, the others are cut at 1e100; errors are within 1 and
 //! inputs within their clip, so that no step is longer than the rate; squares are only added.
@@ -44,7 +45,10 @@ pub(super) const ENTRY: Entry = Entry {
     build,
 };
 
-const FORMAT: &[u8; 4] = b"LRG1";
+const FORMAT: &[u8; 4] = b"LRG2";
+
+/// Rows without and with the margin of another model.
+const SIDES: usize = 2;
 
 /// What keeps the first step finite.
 const EPSILON: f64 = 1e-8;
@@ -93,9 +97,9 @@ impl Weight {
 /// What is kept about a number.
 #[derive(Clone, Debug)]
 struct Number {
-    weight: Weight,
+    weight: [Weight; SIDES],
     /// In place of the weighted number where that is NULL.
-    missing: Weight,
+    missing: [Weight; SIDES],
     count: f64,
     mean: f64,
     /// Sum of squared distances from the mean.
@@ -114,8 +118,8 @@ impl Number {
         let margin = is_margin(name);
         let origin = if margin { 1.0 } else { 0.0 };
         Number {
-            weight: Weight { value: origin, squares: 0.0 },
-            missing: Weight::default(),
+            weight: [Weight { value: origin, squares: 0.0 }; SIDES],
+            missing: [Weight::default(); SIDES],
             count: 0.0,
             mean: 0.0,
             spread: 0.0,
@@ -159,11 +163,11 @@ struct LogisticRegression {
     bits: u32,
     /// Tells whether a saved state belongs to these inputs.
     fingerprint: u64,
-    bias: Weight,
+    bias: [Weight; SIDES],
     numbers: Vec<Number>,
     categories: usize,
-    /// 2^bits weights, or none where there are no categories.
-    table: Vec<Weight>,
+    /// 2^bits weights for each side that can occur, or none where there are no categories.
+    table: [Vec<Weight>; SIDES],
     learnt: u64,
     /// The standardised numbers of the row being learnt; NaN for NULL.
     standard: Vec<f64>,
@@ -172,16 +176,18 @@ struct LogisticRegression {
 impl LogisticRegression {
     fn new(inputs: &Inputs, rate: f64, l2: f64, bits: u32, clip: f64) -> LogisticRegression {
         let names = format!("{}\n\n{}", inputs.numbers.join("\n"), inputs.categories.join("\n"));
-        let cells = if inputs.categories.is_empty() { 0 } else { 1 << bits };
+        let numbers: Vec<Number> = inputs.numbers.iter().map(|n| Number::new(n, clip)).collect();
+        let corrects = numbers.iter().any(|number| number.margin);
+        let cells = |wanted: bool| if wanted && !inputs.categories.is_empty() { 1 << bits } else { 0 };
         LogisticRegression {
             rate,
             l2,
             bits,
             fingerprint: key::category(&names),
-            bias: Weight::default(),
-            numbers: inputs.numbers.iter().map(|name| Number::new(name, clip)).collect(),
+            bias: [Weight::default(); SIDES],
+            numbers,
             categories: inputs.categories.len(),
-            table: vec![Weight::default(); cells],
+            table: [true, corrects].map(|wanted| vec![Weight::default(); cells(wanted)]),
             learnt: 0,
             standard: vec![f64::NAN; inputs.numbers.len()],
         }
@@ -195,55 +201,64 @@ impl LogisticRegression {
         (h >> (64 - self.bits)) as usize
     }
 
-    fn of_categories(&self, categories: &[u64]) -> f64 {
-        let weight = |(column, &category)| self.table[self.cell(column, category)].value;
+    /// Which weights a row has to do with.
+    fn side(&self, row: &Row<'_>) -> usize {
+        let corrects = |(number, x): (&Number, &f64)| number.margin && x.is_finite();
+        usize::from(self.numbers.iter().zip(row.numbers).any(corrects))
+    }
+
+    fn of_categories(&self, side: usize, categories: &[u64]) -> f64 {
+        let weight = |(column, &category)| self.table[side][self.cell(column, category)].value;
         categories.iter().take(self.categories).enumerate().map(weight).sum()
     }
 }
 
 impl Learner for LogisticRegression {
     fn margin(&self, row: Row<'_>) -> f64 {
-        let mut margin = self.bias.value;
+        let side = self.side(&row);
+        let mut margin = self.bias[side].value;
         for (number, &x) in self.numbers.iter().zip(row.numbers) {
             margin += if x.is_finite() {
-                number.weight.value * number.standard(x)
+                number.weight[side].value * number.standard(x)
             } else {
-                number.missing.value
+                number.missing[side].value
             };
         }
-        margin + self.of_categories(row.categories)
+        margin + self.of_categories(side, row.categories)
     }
 
     fn learn(&mut self, row: Row<'_>, label: f64) {
         if !label.is_finite() {
             return;
         }
-        let mut margin = self.bias.value;
+        let side = self.side(&row);
+        let mut margin = self.bias[side].value;
         for ((number, z), &x) in self.numbers.iter_mut().zip(&mut self.standard).zip(row.numbers) {
             if x.is_finite() {
                 number.observe(x);
                 *z = number.standard(x);
-                margin += number.weight.value * *z;
+                margin += number.weight[side].value * *z;
             } else {
                 *z = f64::NAN;
-                margin += number.missing.value;
+                margin += number.missing[side].value;
             }
         }
-        margin += self.of_categories(row.categories);
+        margin += self.of_categories(side, row.categories);
         let error = probability(margin) - label.clamp(0.0, 1.0);
 
-        self.bias.step(self.rate, error);
+        self.bias[side].step(self.rate, error);
         for (number, &z) in self.numbers.iter_mut().zip(&self.standard) {
             if z.is_nan() {
-                number.missing.step(self.rate, error + self.l2 * number.missing.value);
+                let missing = &mut number.missing[side];
+                missing.step(self.rate, error + self.l2 * missing.value);
             } else {
-                let pull = self.l2 * (number.weight.value - number.origin);
-                number.weight.step(self.rate, error * z + pull);
+                let pull = self.l2 * (number.weight[side].value - number.origin);
+                number.weight[side].step(self.rate, error * z + pull);
             }
         }
         for (column, &category) in row.categories.iter().take(self.categories).enumerate() {
             let cell = self.cell(column, category);
-            let weight = &mut self.table[cell];
+            let weight = &mut self.table[side][cell];
             weight.step(self.rate, error + self.l2 * weight.value);
         }
         self.learnt += 1;
@@ -258,24 +273,28 @@ impl Learner for LogisticRegression {
         out.whole(self.fingerprint);
         out.whole(u64::from(self.bits));
         out.whole(self.learnt);
-        out.float(self.bias.value);
-        out.float(self.bias.squares);
-        for number in &self.numbers {
-            for weight in [number.weight, number.missing] {
+        let put = |out: &mut Writer, weights: &[Weight]| {
+            for weight in weights {
                 out.float(weight.value);
                 out.float(weight.squares);
             }
+        };
+        put(&mut out, &self.bias);
+        for number in &self.numbers {
+            put(&mut out, &number.weight);
+            put(&mut out, &number.missing);
             out.float(number.count);
             out.float(number.mean);
             out.float(number.spread);
         }
         // Of the table only what was ever touched: most of it never is.
-        let used = || self.table.iter().enumerate().filter(|(_, weight)| !weight.is_new());
-        out.whole(used().count() as u64);
-        for (cell, weight) in used() {
-            out.whole(cell as u64);
-            out.float(weight.value);
-            out.float(weight.squares);
+        for table in &self.table {
+            let used = || table.iter().enumerate().filter(|(_, weight)| !weight.is_new());
+            out.whole(used().count() as u64);
+            for (cell, weight) in used() {
+                out.whole(cell as u64);
+                put(&mut out, &[*weight]);
+            }
         }
         out.finish()
     }
@@ -296,10 +315,11 @@ impl Learner for LogisticRegression {
             }
             Ok(Weight { value, squares })
         };
-        let bias = weight(&mut state)?;
+        let both = |state: &mut Reader<'_>| Ok::<_, String>([weight(state)?, weight(state)?]);
+        let bias = both(&mut state)?;
         let mut numbers = self.numbers.clone();
         for number in &mut numbers {
-            (number.weight, number.missing) = (weight(&mut state)?, weight(&mut state)?);
+            (number.weight, number.missing) = (both(&mut state)?, both(&mut state)?);
             (number.count, number.mean) = (state.float()?, state.float()?);
             number.spread = state.float()?;
             if number.count < 0.0 || number.spread < 0.0 {
@@ -307,14 +327,16 @@ impl Learner for LogisticRegression {
             }
             number.rescale();
         }
-        let mut table = vec![Weight::default(); self.table.len()];
-        for _ in 0..state.whole()? {
-            let cell = usize::try_from(state.whole()?).map_err(|e| e.to_string())?;
-            let cell = table.get_mut(cell).ok_or("a weight stands outside of the table")?;
-            *cell = weight(&mut state)?;
+        let mut tables = self.table.each_ref().map(|table| vec![Weight::default(); table.len()]);
+        for table in &mut tables {
+            for _ in 0..state.whole()? {
+                let cell = usize::try_from(state.whole()?).map_err(|e| e.to_string())?;
+                let cell = table.get_mut(cell).ok_or("a weight stands outside of the table")?;
+                *cell = weight(&mut state)?;
+            }
         }
         state.finish()?;
-        (self.learnt, self.bias, self.numbers, self.table) = (learnt, bias, numbers, table);
+        (self.learnt, self.bias, self.numbers, self.table) = (learnt, bias, numbers, tables);
         Ok(())
     }
 }
