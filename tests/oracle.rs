@@ -24,7 +24,8 @@ fn features_are_what_duckdb_computes() {
     ));
     assert!(told["scores"].as_u64() > Some(50_000), "{told}");
     let file = |name: &str| data.path(name).to_str().expect("UTF-8").to_string();
-    let sources = ["departures", "arrivals"].map(|s| format!("{s}={}", file("flights.csv")));
+    let sources =
+        ["departures", "takeoffs", "arrivals"].map(|s| format!("{s}={}", file("flights.csv")));
     let done = python::command("oracle", include_str!("oracle/requirements.txt"))
         .arg("tests/oracle/check.py")
         .args([PIPELINE, &file("out/features.parquet"), "2000"])

@@ -26,9 +26,9 @@ const FLIGHTS: &str = "config/pipelines/flight_delays.toml";
 fn a_sound_file_passes_the_check() {
     let output = tidemill(&["check", FLIGHTS]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("40 features"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("49 features"), "{}", text(&output.stdout));
     let output = tidemill(&["check", FLIGHTS, "--output", "json"]);
-    assert_eq!(json(&output)["counts"]["windows"], 14);
+    assert_eq!(json(&output)["counts"]["windows"], 25);
 }
 
 #[test]
@@ -137,7 +137,11 @@ fn a_wrong_expression_is_shown_where_it_stands() {
     let folder = tempfile::tempdir().expect("a folder");
     let good = std::fs::read_to_string(FLIGHTS).expect("the sample");
     for (from, to, part) in [
-        ("count(*) over queue_1h", "count(*) over queue_1", "did you mean `queue_1h`?"),
+        (
+            "count(*) over due_origin_1h",
+            "count(*) over due_origin_1",
+            "did you mean `due_origin_1h`?",
+        ),
         ("avg(arr_delay) over carrier_3h", "avg(arr_dely) over carrier_3h", "no column `arr_dely`"),
         ("avg(arr_delay) over carrier_3h", "avg(carrier) over carrier_3h", "string"),
         ("arr_delay > 15", "carrier", "neither a condition nor a number"),

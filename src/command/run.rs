@@ -1,8 +1,10 @@
 //! `tidemill run`: a pipeline, from its sources to its sinks.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use tidemill_config::document::load;
@@ -26,6 +28,13 @@ pub(super) struct Options {
     /// Replays at so many times the speed of the events, for example 3600x.
     #[arg(long, value_parser = speed)]
     speed: Option<f64>,
+    /// Serves scores (Open Inference Protocol), /metrics, /healthz and /readyz, for example on
+    /// 127.0.0.1:8080.
+    #[arg(long, value_name = "HOST:PORT")]
+    serve: Option<SocketAddr>,
+    /// Goes on serving after the end of the input, until the program is stopped.
+    #[arg(long, requires = "serve")]
+    linger: bool,
     /// Shows no progress, and of the log only errors.
     #[arg(long)]
     quiet: bool,
@@ -62,13 +71,23 @@ pub(super) fn run(
         folder: folder.clone(),
         workers: usize::from(options.workers),
         speed: options.speed,
+        serve: options.serve,
     };
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signal(&stop)?;
-    let report = run::run(compiled, &chosen, Arc::clone(&stop), bar)?;
+    let (report, server) = run::run(compiled, &chosen, Arc::clone(&stop), bar)?;
     let page = folder.join("report.html");
     report.write(&page)?;
     let stopped = stop.load(Ordering::Relaxed);
+    if let Some(server) = server {
+        if options.linger && !stopped {
+            tracing::info!(address = %server.address(), "the input has ended; HTTP is served on");
+        }
+        while options.linger && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server.stop();
+    }
     let mut text = report.summary.table();
     if stopped {
         text += "\nThe run was stopped before its input ended; running it again starts from the beginning.\n";

@@ -8,3 +8,4 @@ pub mod pace;
 pub mod reader;
 pub mod render;
 pub mod run;
+pub mod watch;

@@ -151,6 +151,12 @@ impl Outputs {
         Ok((Outputs { to, wanted: Arc::new(wanted), counts }, thread))
     }
 
+    /// The same counts without a way to the sinks, which may then end.
+    pub fn closed(&self) -> Outputs {
+        let (to, _) = bounded(0);
+        Outputs { to, wanted: Arc::default(), counts: Arc::clone(&self.counts) }
+    }
+
     /// What has been sent so far.
     pub fn counts(&self) -> &Counts {
         &self.counts

@@ -24,7 +24,7 @@ use timely::dataflow::{Scope, StreamVec};
 use timely::worker::Worker;
 
 use super::ingest::{Ingest, Shared, Step};
-use crate::mill::Mill;
+use crate::mill::SharedMill;
 
 /// How often a worker looks for new pieces when it had nothing to do.
 const LOOK: Duration = Duration::from_micros(500);
@@ -43,7 +43,7 @@ pub fn render(
     ingest: Ingest,
     program: &Arc<Program>,
     shared: &Arc<Shared>,
-    mill: Option<Mill>,
+    mill: Option<SharedMill>,
 ) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
@@ -119,7 +119,7 @@ fn enter<'scope>(
 /// Hosts the mill: it gets what belongs to a round when nothing more can come for it.
 fn decided<'scope>(
     decide: StreamVec<'scope, Round, Decide>,
-    mut mill: Option<Mill>,
+    mut mill: Option<SharedMill>,
     program: Arc<Program>,
     shared: Arc<Shared>,
 ) -> StreamVec<'scope, Round, ()> {
@@ -137,7 +137,9 @@ fn decided<'scope>(
             let open = frontier.frontier().first().copied();
             let later = open.map_or_else(BTreeMap::new, |open| waiting.split_off(&open));
             let ready = std::mem::replace(&mut waiting, later);
-            let Some(running) = mill.as_mut() else { return };
+            let Some(held) = mill.clone() else { return };
+            let Ok(mut held) = held.lock() else { return };
+            let Some(running) = held.as_mut() else { return };
             if shared.stop.load(Ordering::Relaxed) {
                 // What was read of the rounds under way is not all of them.
                 if let Err(error) = running.interrupt() {

@@ -1,5 +1,6 @@
 //! A run: sources, workers and sinks are opened, started, watched and ended here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,12 @@ use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::Reader;
 use super::render::render;
-use crate::mill::{Ledger, Mill, Results, Setup, Status};
+use super::watch::Watcher;
+use crate::mill::{Desk, Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::summary::DeadLetters;
-use crate::observe::{Progress, ProgressBar, Summary, peak_resident_bytes};
+use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
 use crate::report::{Drift, FeatureDrift, Report};
+use crate::serve::{self, Server};
 
 /// Pieces of one source that wait for a worker at most.
 const PIECES: usize = 8;
@@ -38,6 +41,8 @@ pub struct Options {
     pub workers: usize,
     /// Microseconds of event time to a microsecond; full speed without.
     pub speed: Option<f64>,
+    /// Where HTTP is served.
+    pub serve: Option<SocketAddr>,
 }
 
 /// One worker's sources, opened before anything runs.
@@ -46,20 +51,20 @@ type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
 /// What workers take with them when they start.
 struct Seat {
     ingest: Ingest,
-    setup: Option<Setup>,
+    setup: Option<(Setup, SharedMill)>,
 }
 
 /// Runs a pipeline to its end, or until `stop` is set.
 ///
 /// # Errors
 /// What ends a run: a source or a sink that fails for good, a folder that cannot be written, a
-/// journal of another pipeline.
+/// journal of another pipeline. The server, where one was asked for, still answers.
 pub fn run(
     compiled: Compiled,
     options: &Options,
     stop: Arc<AtomicBool>,
     mut bar: ProgressBar,
-) -> Result<Report, Error> {
+) -> Result<(Report, Option<Server>), Error> {
     let began = Instant::now();
     let compiled = Arc::new(compiled);
     let plan = &compiled.plan;
@@ -70,17 +75,28 @@ pub fn run(
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
     let status = Arc::new(Status::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
+    let live = plan.sources.iter().any(|source| !bounded_source(source));
     let setup = Setup {
         compiled: Arc::clone(&compiled),
         outputs: outputs.clone(),
         ledger,
         folder: options.folder.clone(),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        live: plan.sources.iter().any(|source| !bounded_source(source)),
+        live,
         status: Arc::clone(&status),
         stop,
     };
-    let mut setup = Some(setup);
+    let mut watcher = Watcher::new(&compiled, &status, &outputs, &rows, live)?;
+    let mill = SharedMill::default();
+    let server = match options.serve {
+        Some(address) => {
+            let desk = Desk::new(Arc::clone(&mill), Arc::clone(&compiled));
+            let at = serve::Options { address, ..serve::Options::default() };
+            Some(Server::start(at, Arc::new(desk), Arc::clone(&watcher.metrics))?)
+        }
+        None => None,
+    };
+    let mut setup = Some((setup, mill));
     let mut readers = Vec::new();
     let mut seats = Vec::new();
     for (worker, share) in shares.into_iter().enumerate() {
@@ -98,15 +114,14 @@ pub fn run(
     let guards = work(seats, &compiled, &shared, &alive)?;
     while alive.load(Ordering::SeqCst) > 0 {
         std::thread::park_timeout(LOOK);
-        bar.update(&progress(&rows, &status, began));
+        bar.update(&watcher.look());
     }
-    bar.finish(&progress(&rows, &status, began));
+    bar.finish(&watcher.look());
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
     readers.into_iter().for_each(|reader: JoinHandle<()>| drop(reader.join()));
-    let counts = outputs.clone();
-    drop(outputs);
-    let counted = counted(&counts);
-    drop(counts);
+    let counted = counted(&outputs);
+    let events = watcher.rows();
+    drop((outputs, watcher));
     let written =
         sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
     if let Some(error) = shared.failed.lock().ok().and_then(|mut failed| failed.take()) {
@@ -117,8 +132,7 @@ pub fn run(
     }
     written?;
     let results = status.results().ok_or_else(|| Error::internal("the run left no results"))?;
-    let events = rows.iter().map(|r| r.load(Ordering::Relaxed)).sum();
-    Ok(report(&compiled, results, events, counted, began.elapsed()))
+    Ok((report(&compiled, results, events, counted, began.elapsed()), server))
 }
 
 /// Dead letters, late rows and alerts.
@@ -255,7 +269,7 @@ fn work(
         let _leaving = Leaving { alive: Arc::clone(&alive), shared: Arc::clone(&shared) };
         let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
         let Some(Seat { ingest, setup }) = seat else { return };
-        let mill = match setup.map(Mill::new).transpose() {
+        let mill = match setup.map(|(setup, at)| seated(setup, at)).transpose() {
             Ok(mill) => mill,
             Err(error) => return shared.fail(error),
         };
@@ -271,20 +285,13 @@ fn work(
     started.map_err(|e| Error::internal(format!("the dataflow did not start: {e}")))
 }
 
-fn progress(rows: &[Arc<AtomicU64>], status: &Status, began: Instant) -> Progress {
-    let rows = rows.iter().map(|r| r.load(Ordering::Relaxed)).sum();
-    let now = status.now();
-    Progress {
-        rows,
-        rows_per_second: rows as f64 / began.elapsed().as_secs_f64().max(1e-9),
-        start: None,
-        watermark: now.watermark,
-        end: None,
-        lag: None,
-        versions: now.versions,
-        scores: now.scores,
-        log_loss: now.log_loss,
+/// Makes the mill where others can ask it.
+fn seated(setup: Setup, at: SharedMill) -> Result<SharedMill, Error> {
+    let mill = Mill::new(setup)?;
+    if let Ok(mut seat) = at.lock() {
+        *seat = Some(mill);
     }
+    Ok(at)
 }
 
 fn report(

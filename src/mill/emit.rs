@@ -52,9 +52,19 @@ impl Emitter {
         Emitter { outputs, ids, features, scores: Scores::default() }
     }
 
+    /// Whether ids are whole numbers.
+    pub fn has_whole_ids(&self) -> bool {
+        self.ids == DataType::Int64
+    }
+
     /// The way to the sinks.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
+    }
+
+    /// Nothing more will be sent: the sinks may end.
+    pub fn close(&mut self) {
+        self.outputs = self.outputs.closed();
     }
 
     /// A row was scored.

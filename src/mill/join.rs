@@ -52,7 +52,8 @@ pub struct JoinCounts {
 
 enum Place {
     Waiting(Arc<Scored>),
-    Labelled,
+    /// Kept until its time is over: for further labels, and for whoever asks for it.
+    Labelled(Arc<Scored>),
 }
 
 /// Rows of one label section.
@@ -89,6 +90,12 @@ impl LabelJoin {
         self.rows.contains_key(id)
     }
 
+    /// A row whose time is not over.
+    pub fn row(&self, id: &Id) -> Option<Arc<Scored>> {
+        let (Place::Waiting(row) | Place::Labelled(row)) = self.rows.get(id)?;
+        Some(Arc::clone(row))
+    }
+
     /// Lets a scored row wait. Rows come in event-time order.
     pub fn wait_for(&mut self, row: Arc<Scored>) {
         self.deadlines.push_back((row.time.saturating_add(self.wait), row.id.clone()));
@@ -100,14 +107,14 @@ impl LabelJoin {
     pub fn label(&mut self, id: &Id, time: Micros, value: f64) -> Option<Joined> {
         match self.rows.get_mut(id) {
             Some(place @ Place::Waiting(_)) => {
-                let Place::Waiting(row) = std::mem::replace(place, Place::Labelled) else {
-                    return None;
-                };
+                let Place::Waiting(row) = place else { return None };
+                let row = Arc::clone(row);
+                *place = Place::Labelled(Arc::clone(&row));
                 self.waiting -= 1;
                 self.counts.labelled += 1;
                 Some(Joined::Labelled(row, time, value))
             }
-            Some(Place::Labelled) => {
+            Some(Place::Labelled(_)) => {
                 self.counts.corrections += 1;
                 None
             }

@@ -35,6 +35,19 @@ impl Matrix {
         Matrix { times, ids, width: 0, numbers, depth: 0, categories, columns }
     }
 
+    /// One row, without its typed columns.
+    pub fn of_row(numbers: &[f64], categories: &[u64]) -> Matrix {
+        Matrix {
+            times: vec![0],
+            ids: vec![Id::Int(0)],
+            width: numbers.len(),
+            numbers: numbers.to_vec(),
+            depth: categories.len(),
+            categories: categories.to_vec(),
+            ..Matrix::empty()
+        }
+    }
+
     /// The rows of several workers, by (event time, id).
     pub fn merged(mut parts: Vec<Features>) -> Matrix {
         if parts.len() == 1 {

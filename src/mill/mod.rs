@@ -8,6 +8,7 @@
 //! triggered, and only then are the rows of the tick scored. Ticks at which nothing can happen are
 //! passed over, so a tick costs nothing by itself and the length of a bundle never shows.
 
+mod ask;
 mod drifts;
 mod emit;
 mod judge;
@@ -34,6 +35,7 @@ use tidemill_connectors::executor::{EXECUTORS, Executor};
 use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{DataType, Error, Id, Micros};
 
+pub use ask::{Desk, SharedMill};
 pub use ledger::Ledger;
 pub use status::{Results, Status};
 

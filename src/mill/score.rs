@@ -24,6 +24,13 @@ pub struct Open {
     labels: BTreeMap<Id, Vec<Landed>>,
 }
 
+impl Open {
+    /// A row that may still be corrected.
+    pub fn row(&self, id: &Id) -> Option<Arc<Scored>> {
+        self.rows.get(id).cloned()
+    }
+}
+
 impl Mill {
     /// Scores the rows of a tick.
     pub(super) fn score_tick(&mut self, tick: i64) -> Result<(), Error> {
@@ -56,6 +63,7 @@ impl Mill {
         let score = served.as_ref().map_or(f64::NAN, |s| s.score);
         if let Some(served) = served {
             self.results.scores += 1;
+            self.results.degraded += u64::from(served.degraded.is_some());
             self.emit.score(&id, time, served)?;
         }
         for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
@@ -78,7 +86,7 @@ impl Mill {
     }
 
     /// What is served for these margins: the champion's score, or the first fallback that has one.
-    fn served(&self, margins: &[f64]) -> Option<Served> {
+    pub(super) fn served(&self, margins: &[f64]) -> Option<Served> {
         let score = self.compiled.plan.score.as_ref()?;
         let of = |m: usize, degraded: Option<Arc<str>>| {
             let model = &self.models[m];

@@ -27,6 +27,10 @@ pub struct Now {
     pub watermark: Option<Micros>,
     /// Rows scored.
     pub scores: u64,
+    /// Those of them that a fallback scored.
+    pub degraded: u64,
+    /// What became of the waits for the champion's label.
+    pub join: JoinCounts,
     /// Rows whose label is awaited.
     pub pending: u64,
     /// Log loss of what was served, over the rows labelled last.
@@ -56,6 +60,8 @@ pub struct Results {
     pub event_times: Option<(Micros, Micros)>,
     /// Rows scored.
     pub scores: u64,
+    /// Those of them that a fallback scored.
+    pub degraded: u64,
     /// `at_once`: rows whose features were corrected.
     pub corrected: u64,
     /// What became of the waits for the champion's label.
@@ -99,6 +105,8 @@ impl Mill {
         let now = Now {
             watermark: self.clock,
             scores: self.results.scores,
+            degraded: self.results.degraded,
+            join: self.champions_label().map(|l| self.joins[l].counts).unwrap_or_default(),
             pending: pending + self.unsettled(),
             log_loss: self.judge.recent_log_loss(),
             versions: self.models.iter().map(|m| (m.name.to_string(), m.version())).collect(),
@@ -151,6 +159,7 @@ impl Mill {
             ];
             self.ledger.note(Record::Finished { counts })?;
         }
+        self.emit.close();
         if let Ok(mut shown) = self.status.results.lock() {
             *shown = Some(results);
         }

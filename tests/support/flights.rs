@@ -1,4 +1,5 @@
 //! The main job in small: the first weeks of the year.
+#![allow(dead_code)]
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,8 +20,8 @@ impl Data {
         for (name, time) in [("flights", 17), ("weather", 14)] {
             let text = unpacked(name);
             let mut lines = text.lines();
-            let mut out = std::fs::File::create(folder.path().join(format!("{name}.csv")))
-                .expect("a file");
+            let mut out =
+                std::fs::File::create(folder.path().join(format!("{name}.csv"))).expect("a file");
             writeln!(out, "{}", lines.next().expect("a header")).expect("written");
             for line in lines {
                 let day = line.split(',').nth(time).map(day_of_year).expect("a time");
@@ -39,13 +40,19 @@ impl Data {
 
     /// Runs the pipeline over these days into `folder`, with small trees that are trained early.
     pub fn run(&self, folder: &str, more: &[&str]) -> Output {
+        self.command(folder, more).arg("--quiet").output().expect("the program starts")
+    }
+
+    /// The same, to be started.
+    pub fn command(&self, folder: &str, more: &[&str]) -> Command {
         let flights = self.path("flights.csv");
         let weather = self.path("weather.csv");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", PIPELINE, "--quiet"]);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", PIPELINE]);
         command.args(["--output", "json"]).arg("--folder").arg(self.path(folder));
         for (key, value) in [
             ("source.departures.path", flights.to_str().expect("UTF-8")),
+            ("source.takeoffs.path", flights.to_str().expect("UTF-8")),
             ("source.arrivals.path", flights.to_str().expect("UTF-8")),
             ("source.weather.path", weather.to_str().expect("UTF-8")),
             ("model.trees.trees", "20"),
@@ -54,7 +61,8 @@ impl Data {
         ] {
             command.arg("--set").arg(format!("{key}={value}"));
         }
-        command.args(more).output().expect("the program starts")
+        command.args(more);
+        command
     }
 }
 
@@ -77,7 +85,8 @@ fn unpacked(name: &str) -> String {
 
 /// Days since the first of January of `2013-..`; beyond the year for what is after it.
 fn day_of_year(time: &str) -> u32 {
-    let number = |range| -> u32 { time.get(range).and_then(|t: &str| t.parse().ok()).expect("a date") };
+    let number =
+        |range| -> u32 { time.get(range).and_then(|t: &str| t.parse().ok()).expect("a date") };
     let before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     (number(0..4) - 2013) * 365 + before[number(5..7) as usize - 1] + number(8..10) - 1
 }

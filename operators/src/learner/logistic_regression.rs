@@ -178,7 +178,8 @@ impl LogisticRegression {
         let names = format!("{}\n\n{}", inputs.numbers.join("\n"), inputs.categories.join("\n"));
         let numbers: Vec<Number> = inputs.numbers.iter().map(|n| Number::new(n, clip)).collect();
         let corrects = numbers.iter().any(|number| number.margin);
-        let cells = |wanted: bool| if wanted && !inputs.categories.is_empty() { 1 << bits } else { 0 };
+        let cells =
+            |wanted: bool| if wanted && !inputs.categories.is_empty() { 1 << bits } else { 0 };
         LogisticRegression {
             rate,
             l2,

@@ -1,0 +1,150 @@
+//! A run as others see it while it runs: the progress bar and the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tidemill_types::{Error, Micros};
+
+use super::check::Compiled;
+use super::outputs::Outputs;
+use crate::mill::Status;
+use crate::mill::status::Now;
+use crate::observe::metrics::LabelOutcome;
+use crate::observe::{Metrics, Progress};
+
+/// What is counted outside the dataflow, and what was told of it last.
+pub struct Watcher {
+    /// The metrics, for the server.
+    pub metrics: Arc<Metrics>,
+    compiled: Arc<Compiled>,
+    status: Arc<Status>,
+    outputs: Outputs,
+    rows: Vec<Arc<AtomicU64>>,
+    began: Instant,
+    live: bool,
+    told: Told,
+}
+
+#[derive(Default)]
+struct Told {
+    rows: Vec<u64>,
+    dead: BTreeMap<(String, String), u64>,
+    late: BTreeMap<String, u64>,
+    now: Now,
+    first: Option<Micros>,
+}
+
+impl Watcher {
+    /// Over a run that begins now; `rows` are the counters of its readers.
+    ///
+    /// # Errors
+    /// Only a defect.
+    pub fn new(
+        compiled: &Arc<Compiled>,
+        status: &Arc<Status>,
+        outputs: &Outputs,
+        rows: &[Arc<AtomicU64>],
+        live: bool,
+    ) -> Result<Watcher, Error> {
+        Ok(Watcher {
+            metrics: Arc::new(Metrics::new(&compiled.plan.pipeline.name.value)?),
+            compiled: Arc::clone(compiled),
+            status: Arc::clone(status),
+            outputs: outputs.clone(),
+            told: Told { rows: vec![0; rows.len()], ..Told::default() },
+            rows: rows.to_vec(),
+            began: Instant::now(),
+            live,
+        })
+    }
+
+    /// Looks at the run: brings the metrics up to date and says how far it is.
+    pub fn look(&mut self) -> Progress {
+        let now = self.status.now();
+        let sources = &self.compiled.plan.sources;
+        for (s, rows) in self.rows.iter().enumerate() {
+            let rows = rows.load(Ordering::Relaxed);
+            self.metrics.source_rows(&sources[s].name.value, rows - self.told.rows[s]);
+            self.told.rows[s] = rows;
+        }
+        let counts = self.outputs.counts();
+        if let Ok(dead) = counts.dead_letters.lock() {
+            for ((source, reason), rows) in dead.iter() {
+                let told = self.told.dead.insert((source.clone(), reason.clone()), *rows);
+                self.metrics.dead_letters(source, reason, rows - told.unwrap_or(0));
+            }
+        }
+        if let Ok(late) = counts.late.lock() {
+            for (source, rows) in late.iter() {
+                let told = self.told.late.insert(source.clone(), *rows).unwrap_or(0);
+                self.metrics.late_rows(source, rows - told);
+            }
+        }
+        self.tell_of_the_mill(&now);
+        let rows: u64 = self.told.rows.iter().sum();
+        self.told.first = self.told.first.or(now.watermark);
+        let progress = Progress {
+            rows,
+            rows_per_second: rows as f64 / self.began.elapsed().as_secs_f64().max(1e-9),
+            start: self.told.first,
+            watermark: now.watermark,
+            end: None,
+            lag: now.watermark.filter(|_| self.live).map(behind),
+            versions: now.versions.clone(),
+            scores: now.scores,
+            log_loss: now.log_loss,
+        };
+        self.told.now = now;
+        progress
+    }
+
+    /// Rows read from all sources so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.load(Ordering::Relaxed)).sum()
+    }
+
+    fn tell_of_the_mill(&self, now: &Now) {
+        let plan = &self.compiled.plan;
+        let before = &self.told.now;
+        let spine = &plan.sources[self.compiled.program.spine].name.value;
+        if let Some(watermark) = now.watermark {
+            self.metrics.watermark(spine, watermark);
+            if self.live {
+                self.metrics.watermark_lag(spine, behind(watermark));
+            }
+        }
+        let name = &plan.pipeline.name.value;
+        let degraded = now.degraded - before.degraded;
+        self.metrics.scores(name, None, (now.scores - before.scores) - degraded);
+        self.metrics.scores(name, Some("warming_up"), degraded);
+        if let Some(loss) = now.log_loss {
+            self.metrics.log_loss("served", loss);
+        }
+        self.metrics.labels_pending(now.pending);
+        if let Some(label) = plan.score.as_ref().map(|s| plan.models[s.champion].label) {
+            let label = &plan.labels[label].name.value;
+            let (new, old) = (&now.join, &before.join);
+            let outcomes = [
+                (LabelOutcome::Joined, new.labelled - old.labelled),
+                (LabelOutcome::TimedOut, new.timed_out - old.timed_out),
+                (LabelOutcome::Unmatched, new.unmatched - old.unmatched),
+            ];
+            outcomes.into_iter().for_each(|(o, rows)| self.metrics.labels(label, o, rows));
+        }
+        for (model, version) in now.versions.iter().filter(|(_, version)| *version > 0) {
+            let known =
+                before.versions.iter().any(|known| known.0 == *model && known.1 == *version);
+            if !known {
+                self.metrics.promotion(model, *version);
+            }
+        }
+    }
+}
+
+/// Seconds by which an event time is behind the wall clock.
+fn behind(time: Micros) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_secs_f64() - time as f64 / 1e6).max(0.0)
+}
