@@ -132,7 +132,7 @@ fn convert(value: &Spanned<DeValue<'_>>, errors: &mut Vec<Diagnostic>) -> Node {
 }
 
 /// Puts an override `a.b.c = value` into a tree, making the tables on the way. The value is TOML
-/// where it can be read as such, else a string.
+/// where it can be read as such, else a string; an empty one takes the key away.
 pub fn set(root: &mut Node, path: &str, value: &str) -> Result<(), Diagnostic> {
     let refuse = |reason: &str| {
         Diagnostic::new(
@@ -167,6 +167,10 @@ pub fn set(root: &mut Node, path: &str, value: &str) -> Result<(), Diagnostic> {
         return Err(refuse("the last part but one is no table"));
     };
     let key = parts[parts.len() - 1];
+    if value.is_empty() {
+        entries.retain(|(k, _)| k.value != key);
+        return Ok(());
+    }
     let node = nowhere(item);
     match entries.iter_mut().find(|(k, _)| k.value == key) {
         Some((k, old)) => {

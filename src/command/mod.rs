@@ -17,6 +17,7 @@ mod check;
 mod graph;
 mod journal;
 mod models;
+mod produce;
 mod reference;
 mod run;
 
@@ -65,6 +66,20 @@ SIGINT or SIGTERM stops the run: what is done is written and summed up.")]
         #[command(flatten)]
         options: run::Options,
     },
+    /// Loads a pipeline's files into Kafka topics.
+    #[command(after_help = "Examples:
+  tidemill produce pipeline.toml --brokers localhost:9092
+  tidemill produce pipeline.toml --brokers kafka:9093 --source orders --prefix trial- \\
+    --property security.protocol=SASL_SSL --property sasl.mechanisms=PLAIN \\
+    --property sasl.username=me --property sasl.password=secret
+
+Each source gets a topic of its own, with JSON values of the declared columns.")]
+    Produce {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        #[command(flatten)]
+        options: produce::Options,
+    },
     /// Checks a pipeline file: names, limits, units, variables.
     #[command(after_help = "Example:
   tidemill check pipeline.toml --set source.orders.path=orders.csv
@@ -108,7 +123,7 @@ Exit code 78 if anything is wrong; every error names file, line, reason and cure
 struct Pipeline {
     /// The pipeline file.
     file: PathBuf,
-    /// Sets a key, as table.name.key=value; may be given often.
+    /// Sets a key, as table.name.key=value; without a value the key is taken away. May be given often.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
 }
@@ -150,6 +165,9 @@ struct Said {
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
+        Command::Produce { pipeline, options } => {
+            produce::run(&pipeline.file, &pipeline.set, &options)
+        }
         Command::Check(pipeline) => check::run(&pipeline.file, &pipeline.set),
         Command::Graph { pipeline, format } => graph::run(&pipeline.file, &pipeline.set, format),
         Command::Journal(command) => journal::run(command),

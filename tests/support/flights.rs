@@ -45,16 +45,10 @@ impl Data {
 
     /// The same, to be started.
     pub fn command(&self, folder: &str, more: &[&str]) -> Command {
-        let flights = self.path("flights.csv");
-        let weather = self.path("weather.csv");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", PIPELINE]);
-        command.args(["--output", "json"]).arg("--folder").arg(self.path(folder));
+        command.args(["run", PIPELINE, "--output", "json"]).arg("--folder").arg(self.path(folder));
+        self.with_data(&mut command);
         for (key, value) in [
-            ("source.departures.path", flights.to_str().expect("UTF-8")),
-            ("source.takeoffs.path", flights.to_str().expect("UTF-8")),
-            ("source.arrivals.path", flights.to_str().expect("UTF-8")),
-            ("source.weather.path", weather.to_str().expect("UTF-8")),
             ("model.trees.trees", "20"),
             ("model.trees.training.min_rows", "5000"),
             ("model.trees.promote.min_rows", "500"),
@@ -62,6 +56,19 @@ impl Data {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.args(more);
+        command
+    }
+}
+
+impl Data {
+    /// Sets the paths of the sources.
+    pub fn with_data<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        for source in ["departures", "takeoffs", "arrivals", "weather"] {
+            let name = if source == "weather" { "weather.csv" } else { "flights.csv" };
+            let path = self.path(name);
+            command.arg("--set").arg(format!("source.{source}.path={}", path.display()));
+        }
         command
     }
 }
