@@ -2,6 +2,7 @@
 //! read its keys, and gives the program that `operators` carry out.
 
 pub mod check;
+pub mod hand_over;
 pub mod ingest;
 pub mod outputs;
 pub mod pace;

@@ -7,10 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidemill_config::plan::Mode;
 use tidemill_operators::dataflow::{
     Decide, Kind, Program, Requests, Round, Rows, gather, labels, scatter, windows,
 };
@@ -23,8 +21,8 @@ use timely::dataflow::operators::{Capability, Concat, Probe};
 use timely::dataflow::{Scope, StreamVec};
 use timely::worker::Worker;
 
-use super::ingest::{Ingest, Shared, Step};
-use crate::mill::SharedMill;
+use super::hand_over::HandOver;
+use super::ingest::{Ingest, Step};
 
 /// How often a worker looks for new pieces when it had nothing to do.
 const LOOK: Duration = Duration::from_micros(500);
@@ -38,13 +36,7 @@ enum Entering {
 }
 
 /// Builds the dataflow of one worker. `mill` is there on the first worker only.
-pub fn render(
-    worker: &mut Worker,
-    ingest: Ingest,
-    program: &Arc<Program>,
-    shared: &Arc<Shared>,
-    mill: Option<SharedMill>,
-) {
+pub fn render(worker: &mut Worker, ingest: Ingest, program: &Arc<Program>, mill: Option<HandOver>) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
         let probe = Handle::new();
@@ -66,7 +58,7 @@ pub fn render(
         let found = labels(rows.clone(), Arc::clone(program));
         let features = gather(rows, answers, Arc::clone(program));
         let decide = features.concat(found).concat(ends);
-        decided(decide, mill, Arc::clone(program), Arc::clone(shared)).probe_with(&probe);
+        decided(scope, decide, mill).probe_with(&probe);
     });
 }
 
@@ -116,17 +108,20 @@ fn enter<'scope>(
     })
 }
 
-/// Hosts the mill: it gets what belongs to a round when nothing more can come for it.
+/// Hands finished rounds to the mill and holds their capabilities until it is done with them, so
+/// that sources see how far it is.
 fn decided<'scope>(
+    scope: Scope<'scope, Round>,
     decide: StreamVec<'scope, Round, Decide>,
-    mut mill: Option<SharedMill>,
-    program: Arc<Program>,
-    shared: Arc<Shared>,
+    mill: Option<HandOver>,
 ) -> StreamVec<'scope, Round, ()> {
     let first = Exchange::new(|_: &Decide| 0);
     let mut waiting: BTreeMap<Round, (Capability<Round>, Vec<Decide>)> = BTreeMap::new();
+    let mut held: BTreeMap<Round, Capability<Round>> = BTreeMap::new();
     let mut at: Round = 0;
-    decide.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(first, "mill", |_, _| {
+    let mut ended = false;
+    decide.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(first, "mill", |_, info| {
+        let activator = scope.activator_for(info.address);
         move |(input, frontier), _output| {
             input.for_each(|capability, batches| {
                 if let Some(kept) = capability.retain_least(0) {
@@ -134,44 +129,29 @@ fn decided<'scope>(
                     entry.or_insert_with(|| (kept, Vec::new())).1.append(batches);
                 }
             });
+            let Some(mill) = &mill else { return waiting.clear() };
             let open = frontier.frontier().first().copied();
             let later = open.map_or_else(BTreeMap::new, |open| waiting.split_off(&open));
             let ready = std::mem::replace(&mut waiting, later);
-            let Some(held) = mill.clone() else { return };
-            let Ok(mut held) = held.lock() else { return };
-            let Some(running) = held.as_mut() else { return };
-            if shared.stop.load(Ordering::Relaxed) {
-                // What was read of the rounds under way is not all of them.
-                if let Err(error) = running.interrupt() {
-                    shared.fail(error);
+            let next = open.unwrap_or(Round::MAX);
+            if next > at && !ended {
+                at = next;
+                let mut rounds = Vec::with_capacity(ready.len());
+                for (round, (capability, messages)) in ready {
+                    rounds.push((round, messages));
+                    held.insert(round, capability);
                 }
-                mill = None;
-                return;
-            }
-            let result = match program.mode {
-                Mode::Final => {
-                    let ready: Vec<_> = ready.into_values().collect();
-                    let (_kept, messages): (Vec<_>, Vec<_>) = ready.into_iter().unzip();
-                    messages.into_iter().flatten().for_each(|m| running.absorb(m));
-                    match open {
-                        Some(open) if open > at => {
-                            at = open;
-                            running.advance(program.start_of(open))
-                        }
-                        _ => Ok(()),
+                match open {
+                    Some(open) => mill.rounds(rounds, open),
+                    None => {
+                        ended = true;
+                        mill.end(rounds);
                     }
                 }
-                Mode::AtOnce => ready
-                    .into_iter()
-                    .try_for_each(|(epoch, (_, messages))| running.epoch(epoch, messages)),
-            };
-            let ended = open.is_none();
-            let result = if ended { result.and_then(|()| running.finish()) } else { result };
-            if ended || result.is_err() {
-                mill = None;
             }
-            if let Err(error) = result {
-                shared.fail(error);
+            held = held.split_off(&mill.done());
+            if !held.is_empty() {
+                activator.activate_after(LOOK);
             }
         }
     })

@@ -14,6 +14,7 @@ use tidemill_types::{DataType, Error, Micros};
 use timely::communication::Config as Workers;
 
 use super::check::Compiled;
+use super::hand_over::HandOver;
 use super::ingest::{EpochNote, Feed, Ingest, Shared};
 use super::outputs::Outputs;
 use super::pace::Pace;
@@ -269,11 +270,15 @@ fn work(
         let _leaving = Leaving { alive: Arc::clone(&alive), shared: Arc::clone(&shared) };
         let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
         let Some(Seat { ingest, setup }) = seat else { return };
-        let mill = match setup.map(|(setup, at)| seated(setup, at)).transpose() {
-            Ok(mill) => mill,
+        let program = &compiled.program;
+        let started = setup.map(|(setup, at)| {
+            HandOver::start(seated(setup, at)?, Arc::clone(program), Arc::clone(&shared))
+        });
+        let (mill, thread) = match started.transpose() {
+            Ok(started) => started.unzip(),
             Err(error) => return shared.fail(error),
         };
-        render(worker, ingest, &compiled.program, &shared, mill);
+        render(worker, ingest, program, mill);
         while worker.has_dataflows() {
             let failed = shared.failed.lock().is_ok_and(|failed| failed.is_some());
             if failed {
@@ -281,6 +286,8 @@ fn work(
             }
             worker.step_or_park(Some(LOOK));
         }
+        // A mill that panicked left no results: the run says so.
+        thread.map(JoinHandle::join);
     });
     started.map_err(|e| Error::internal(format!("the dataflow did not start: {e}")))
 }

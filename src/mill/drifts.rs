@@ -3,7 +3,7 @@
 use tidemill_types::drift::Level;
 use tidemill_types::{Error, Micros};
 
-use super::judge::week_of;
+use super::judge::{MONDAY, WEEK, week_of};
 use super::watch::Said;
 use super::{Mill, passed};
 
@@ -16,7 +16,9 @@ impl Mill {
                 continue;
             }
             let said = self.watches[w].read(now);
-            self.remember(&said, now);
+            if passed(WEEK, before.saturating_sub(MONDAY), now.saturating_sub(MONDAY)) {
+                self.remember(w, before);
+            }
             self.heed(w, said, now)?;
         }
         Ok(())
@@ -61,13 +63,13 @@ impl Mill {
         Ok(())
     }
 
-    /// Keeps the largest reading of each week for the report.
-    fn remember(&mut self, said: &[Said], now: Micros) {
-        let week = week_of(now.saturating_sub(1));
-        for said in said {
-            let of = self.results.drift.entry(said.detector).or_default();
-            let largest = of.entry(said.of.clone()).or_default().entry(week).or_insert(f64::MIN);
-            *largest = largest.max(said.reading.statistic);
+    /// Keeps the largest readings of the week that ended, for the report.
+    pub(super) fn remember(&mut self, w: usize, before: Micros) {
+        let week = week_of(before);
+        for (detector, of, statistic) in self.watches[w].take_largest() {
+            let weeks = self.results.drift.entry(detector).or_default();
+            let largest = weeks.entry(of.to_string()).or_default().entry(week).or_insert(f64::MIN);
+            *largest = largest.max(statistic);
         }
     }
 }

@@ -14,11 +14,15 @@ pub struct Scored {
     /// Id.
     pub id: Id,
     /// Numeric features.
-    pub numbers: Box<[f64]>,
+    pub numbers: Arc<[f64]>,
     /// Hashed text features.
-    pub categories: Box<[u64]>,
+    pub categories: Arc<[u64]>,
     /// The margin of every model as live when the row was scored; NaN where it had no version.
     pub margins: Box<[f64]>,
+    /// The versions that gave them.
+    pub versions: Box<[u64]>,
+    /// The margin of the first version that the pipeline keeps for comparison; NaN without one.
+    pub frozen: f64,
     /// The probability that was served.
     pub served: f64,
     /// The mean of the labels known when it was scored; NaN before the first.
@@ -155,9 +159,11 @@ mod tests {
         Arc::new(Scored {
             time,
             id: Id::Int(id),
-            numbers: Box::new([]),
-            categories: Box::new([]),
+            numbers: [].into(),
+            categories: [].into(),
             margins: Box::new([]),
+            versions: Box::new([]),
+            frozen: f64::NAN,
             served: 0.5,
             base_rate: 0.5,
             columns: Arc::new(RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()))),

@@ -12,9 +12,10 @@ use crate::observe::summary::{Contender, Quality, Span};
 use crate::report::{Bin, Calibration, Weekly, WeeklyQuality};
 
 const DAY: Micros = 86_400_000_000;
-const WEEK: Micros = 7 * DAY;
+/// A week.
+pub const WEEK: Micros = 7 * DAY;
 /// 1970-01-01 was a Thursday: weeks begin on Mondays.
-const MONDAY: Micros = 4 * DAY;
+pub const MONDAY: Micros = 4 * DAY;
 
 /// Rows whose losses make up the recent log loss.
 const RECENT: usize = 5_000;

@@ -86,10 +86,7 @@ impl Mill {
         scores.push(row.served);
         let of = |margin: &f64| if margin.is_nan() { f64::NAN } else { probability(*margin) };
         scores.extend(row.margins.iter().map(of));
-        if let Some(m) = score.freeze {
-            let frozen = self.models[m].frozen().filter(|version| version.since <= row.time);
-            scores.push(frozen.map_or(f64::NAN, |v| probability(self.models[m].margin_of(v, row))));
-        }
+        scores.extend(score.freeze.map(|_| of(&row.frozen)));
         scores.push(row.base_rate);
         self.judge.add(row.time, happened, &scores);
         self.base.0 += f64::from(u8::from(happened));
@@ -103,7 +100,7 @@ impl Mill {
             sample.offer(row, time);
         }
         let model = &mut self.models[m];
-        if let Some((challenger, champion)) = model.contest(row, time) {
+        if let Some((challenger, champion)) = model.contest(m, row, time) {
             let happened = value > 0.5;
             if let State::Batch(batch) = &mut model.state {
                 if let Some((_, gate)) = &mut batch.challenger {

@@ -1,5 +1,5 @@
 //! Where labels meet scores: the one operator in which models learn, score, drift, are retrained and
-//! take over. It stands on the first worker, because a gate and a drift of the score need every
+//! take over. There is one, beside the first worker, because a gate and a drift of the score need every
 //! score of a tick before the next tick begins.
 //!
 //! The mill walks event time tick by tick; each tick goes through the same steps, in the order of

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use tidemill_config::plan::{ModelPlan, PromotePlan};
 use tidemill_operators::evaluate::gate::Gate;
 use tidemill_operators::learner::{LEARNERS, Learner};
@@ -25,8 +26,6 @@ pub struct Version {
     pub predictor: Arc<dyn Predictor>,
     /// Labels before this time were learnt.
     pub cut: Micros,
-    /// From when on it could be used.
-    pub since: Micros,
     /// The training that made it, among the run's trainings.
     pub training: usize,
     /// A sample of what it was trained on.
@@ -65,6 +64,8 @@ pub struct Batch {
     pub parameters: serde_json::Value,
     /// Margins of the rows of the current bundle, by the version that made them.
     cache: Cache,
+    /// The same of the first version.
+    frozen_cache: Cache,
 }
 
 /// A model that learns from every label.
@@ -122,6 +123,7 @@ impl Model {
                 versions: 0,
                 parameters: (entry.parameters)(&plan.section).map_err(checked)?,
                 cache: Cache::default(),
+                frozen_cache: Cache::default(),
             }))
         } else {
             let entry = LEARNERS.iter().find(|l| l.name == kind);
@@ -148,7 +150,7 @@ impl Model {
     /// Forgets the margins of the last bundle.
     pub fn new_bundle(&mut self) {
         if let State::Batch(batch) = &mut self.state {
-            batch.cache = Cache::default();
+            (batch.cache, batch.frozen_cache) = <_>::default();
         }
     }
 
@@ -182,6 +184,23 @@ impl Model {
         version.predictor.margin(Row { numbers: &numbers, categories: &categories })
     }
 
+    /// The margin that the first version gives to a row of a bundle, where the pipeline keeps it; NaN
+    /// before it is there.
+    pub fn frozen_margin(&mut self, rows: &Matrix, row: usize, margins: &[f64]) -> f64 {
+        let Model { inputs, state: State::Batch(batch), .. } = self else { return f64::NAN };
+        match &batch.frozen {
+            None => f64::NAN,
+            Some(frozen) if inputs.is_everything(rows.width, rows.depth) => {
+                batch.frozen_cache.margin(frozen, rows, row)
+            }
+            Some(frozen) => {
+                let (numbers, categories) =
+                    inputs.of(rows.numbers(row), rows.categories(row), margins);
+                frozen.predictor.margin(Row { numbers: &numbers, categories: &categories })
+            }
+        }
+    }
+
     /// When a training was triggered last.
     pub fn triggered(&self) -> Option<Micros> {
         match &self.state {
@@ -190,21 +209,19 @@ impl Model {
         }
     }
 
-    /// The first version, where the pipeline keeps it.
-    pub fn frozen(&self) -> Option<&Version> {
-        match &self.state {
-            State::Batch(batch) => batch.frozen.as_ref(),
-            State::Online(_) => None,
-        }
-    }
-
     /// The margins of challenger and champion for a row that neither was trained on.
-    pub fn contest(&self, row: &Scored, labelled: Micros) -> Option<(f64, f64)> {
+    /// `m` is this model's place among the models.
+    pub fn contest(&self, m: usize, row: &Scored, labelled: Micros) -> Option<(f64, f64)> {
         let State::Batch(batch) = &self.state else { return None };
         let (challenger, _) = batch.challenger.as_ref()?;
         let champion = batch.live.as_ref()?;
         let fresh = labelled >= challenger.cut && labelled >= champion.cut;
-        fresh.then(|| (self.margin_of(challenger, row), self.margin_of(champion, row)))
+        let scored_by = row.versions.get(m).copied().unwrap_or(0);
+        let champions = || match scored_by == champion.number {
+            true => row.margins[m],
+            false => self.margin_of(champion, row),
+        };
+        fresh.then(|| (self.margin_of(challenger, row), champions()))
     }
 
     /// Lets an online model learn a row.
@@ -232,18 +249,33 @@ impl Model {
     }
 }
 
+/// Rows whose margins are computed on one core before another may help.
+const CHUNK: usize = 256;
+
 impl Cache {
     /// Walks the trees for the rest of the bundle at once when the version has changed.
     fn margin(&mut self, live: &Version, rows: &Matrix, row: usize) -> f64 {
         if self.version != live.number || row < self.from {
-            self.margins.clear();
+            let numbers = rows.numbers[row * rows.width..].par_chunks(CHUNK * rows.width.max(1));
+            let categories =
+                rows.categories[row * rows.depth..].par_chunks(CHUNK * rows.depth.max(1));
             let rest = rows.times.len() - row;
-            live.predictor.margins(
-                rest,
-                &rows.numbers[row * rows.width..],
-                &rows.categories[row * rows.depth..],
-                &mut self.margins,
-            );
+            let margins = |chunk: usize, numbers: &[f64], categories: &[u64]| {
+                let mut margins = Vec::with_capacity(CHUNK);
+                let n = CHUNK.min(rest - chunk * CHUNK);
+                live.predictor.margins(n, numbers, categories, &mut margins);
+                margins
+            };
+            let chunks: Vec<Vec<f64>> = match (rows.width, rows.depth) {
+                (0, _) => categories.enumerate().map(|(i, c)| margins(i, &[], c)).collect(),
+                (_, 0) => numbers.enumerate().map(|(i, n)| margins(i, n, &[])).collect(),
+                _ => numbers
+                    .zip(categories)
+                    .enumerate()
+                    .map(|(i, (n, c))| margins(i, n, c))
+                    .collect(),
+            };
+            self.margins = chunks.concat();
             (self.version, self.from) = (live.number, row);
         }
         self.margins[row - self.from]

@@ -202,7 +202,6 @@ impl Mill {
             number,
             predictor,
             cut: task.labels.1,
-            since: now,
             training: running.training,
             reference: running.reference,
             manifest: Arc::new(manifest),

@@ -28,8 +28,8 @@ struct Candidate {
     time: Micros,
     number: u64,
     hash: u64,
-    numbers: Box<[f64]>,
-    categories: Box<[u64]>,
+    numbers: Arc<[f64]>,
+    categories: Arc<[u64]>,
     score: f64,
 }
 
@@ -102,9 +102,11 @@ mod tests {
         Arc::new(Scored {
             time: 0,
             id: Id::Int(id),
-            numbers: Box::new([id as f64]),
-            categories: Box::new([]),
+            numbers: [id as f64].into(),
+            categories: [].into(),
             margins: Box::new([]),
+            versions: Box::new([]),
+            frozen: f64::NAN,
             served: 0.5,
             base_rate: 0.5,
             columns: Arc::new(RecordBatch::new_empty(Arc::new(Schema::empty()))),

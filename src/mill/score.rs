@@ -59,6 +59,9 @@ impl Mill {
             let margin = model.margin(&self.bundle, row, &margins);
             margins.push(margin);
         }
+        let kept = self.compiled.plan.score.as_ref().and_then(|score| score.freeze);
+        let frozen =
+            kept.map_or(f64::NAN, |m| self.models[m].frozen_margin(&self.bundle, row, &margins));
         let served = self.served(&margins);
         let score = served.as_ref().map_or(f64::NAN, |s| s.score);
         if let Some(served) = served {
@@ -66,23 +69,26 @@ impl Mill {
             self.results.degraded += u64::from(served.degraded.is_some());
             self.emit.score(&id, time, served)?;
         }
-        for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
-            watch.row(time, self.bundle.numbers(row), self.bundle.categories(row), score);
-        }
         let (sum, n) = self.base;
         let times = self.results.event_times.get_or_insert((time, time));
         *times = (times.0.min(time), times.1.max(time));
-        Ok(Some(Arc::new(Scored {
+        let scored = Arc::new(Scored {
             time,
             id,
             numbers: self.bundle.numbers(row).into(),
             categories: self.bundle.categories(row).into(),
             margins: margins.into(),
+            frozen,
+            versions: self.models.iter().map(Model::version).collect(),
             served: score,
             base_rate: if n == 0 { f64::NAN } else { sum / n as f64 },
             columns: Arc::clone(&self.bundle.columns),
             row: row as u32,
-        })))
+        });
+        for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
+            watch.row(&scored);
+        }
+        Ok(Some(scored))
     }
 
     /// What is served for these margins: the champion's score, or the first fallback that has one.
@@ -169,6 +175,8 @@ impl Mill {
                 categories: last.categories(row).into(),
                 columns: Arc::clone(&last.columns),
                 row: row as u32,
+                // Margins of other features are no margins of these.
+                versions: if changed { [].into() } else { first.versions.clone() },
                 ..Scored::clone(&first)
             });
             self.joins.iter_mut().for_each(|join| join.wait_for(Arc::clone(&settled)));

@@ -132,6 +132,7 @@ impl Mill {
     pub fn close(&mut self) -> Result<(), Error> {
         self.emit.flush()?;
         self.show();
+        (0..self.watches.len()).for_each(|w| self.remember(w, self.clock.unwrap_or(0)));
         let mut results = std::mem::take(&mut self.results);
         let join = self.champions_label().map(|l| &self.joins[l]);
         results.join = join.map(|join: &join::LabelJoin| join.counts).unwrap_or_default();

@@ -11,6 +11,7 @@ use arrow::array::{
 };
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Field, Float64Type, Schema as ArrowSchema, TimestampMicrosecondType};
+use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -43,6 +44,32 @@ pub struct TrainingParts {
     rows: Vec<(Arc<Scored>, Micros, f64)>,
     parts: VecDeque<Part>,
     written: u64,
+    writer: Sender<Job>,
+}
+
+/// What the thread that writes parts is asked to do.
+enum Job {
+    Write(PathBuf, RecordBatch, Box<WriterProperties>),
+    /// To say when everything before is written, or what failed.
+    Tell(Sender<Result<(), Error>>),
+}
+
+/// Parts that wait for the disk at most.
+const WAITING: usize = 4;
+
+/// Writes parts until nobody asks for more.
+fn write_parts(jobs: &Receiver<Job>) {
+    let mut failed = Ok(());
+    for job in jobs {
+        match job {
+            Job::Write(path, batch, properties) if failed.is_ok() => {
+                failed = write(&path, &batch, *properties)
+                    .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())));
+            }
+            Job::Write(..) => {}
+            Job::Tell(to) => drop(to.send(failed.clone())),
+        }
+    }
 }
 
 struct Part {
@@ -68,13 +95,18 @@ impl TrainingParts {
         let folder = (run.to_path_buf(), path);
         let fingerprint = features.fingerprint();
         let (rows, parts) = (Vec::with_capacity(PART), VecDeque::new());
-        Ok(TrainingParts { folder, fingerprint, models, rows, parts, written: 0 })
+        let (writer, jobs) = bounded(WAITING);
+        std::thread::Builder::new()
+            .name("training set".to_string())
+            .spawn(move || write_parts(&jobs))
+            .map_err(|e| Error::external(format!("no thread for the training set: {e}")))?;
+        Ok(TrainingParts { folder, fingerprint, models, rows, parts, written: 0, writer })
     }
 
     /// Takes a labelled row. Rows come by label time.
     ///
     /// # Errors
-    /// A part that cannot be written.
+    /// Only a defect; a part that cannot be written fails in [`TrainingParts::files`].
     pub fn add(&mut self, row: Arc<Scored>, time: Micros, label: f64) -> Result<(), Error> {
         self.rows.push((row, time, label));
         if self.rows.len() == PART { self.flush() } else { Ok(()) }
@@ -86,6 +118,10 @@ impl TrainingParts {
     /// A part that cannot be written.
     pub fn files(&mut self) -> Result<Vec<PathBuf>, Error> {
         self.flush()?;
+        let gone = |_| Error::internal("the thread of the training set is gone");
+        let (to, told) = bounded(1);
+        self.writer.send(Job::Tell(to)).map_err(|_| gone(RecvError))?;
+        told.recv().map_err(gone)??;
         Ok(self.parts.iter().map(|p| p.path.clone()).collect())
     }
 
@@ -126,12 +162,15 @@ impl TrainingParts {
         ];
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
+            .set_dictionary_enabled(false)
             .set_created_by("tidemill".to_string())
             .set_key_value_metadata(Some(metadata))
             .build();
-        write(&self.folder.0.join(&path), &batch, properties)
-            .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())))?;
-        self.parts.push_back(Part { path, rows: batch.num_rows() as u64, last: to });
+        let rows = batch.num_rows() as u64;
+        let job = Job::Write(self.folder.0.join(&path), batch, Box::new(properties));
+        // A writer that is gone is found out when somebody asks for the files.
+        let _ = self.writer.send(job);
+        self.parts.push_back(Part { path, rows, last: to });
         self.rows.clear();
         Ok(())
     }

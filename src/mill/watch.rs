@@ -1,7 +1,9 @@
 //! Drift: the rows of the last days against the training set of the live model, and the loss.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use tidemill_config::plan::{DriftOf, DriftPlan};
 use tidemill_operators::drift::{
     Build, CategoryStatistic, DETECTORS, Monitor, Statistic, StatisticFactory,
@@ -9,6 +11,7 @@ use tidemill_operators::drift::{
 use tidemill_types::drift::{Level, Reading};
 use tidemill_types::{Error, Micros, Schema};
 
+use super::join::Scored;
 use super::matrix;
 
 /// The rows that a live model was trained on, thinned out: what drift is measured against.
@@ -22,13 +25,13 @@ pub struct Reference {
     pub scores: Vec<f64>,
 }
 
-/// Something a detector said.
+/// Something a detector said that matters: it got worse, or it says drift.
 #[derive(Clone, Debug)]
 pub struct Said {
     /// The detector.
     pub detector: &'static str,
     /// The feature, `score` or `loss`.
-    pub of: String,
+    pub of: Arc<str>,
     /// What it said.
     pub reading: Reading,
     /// Whether this is worse than what it said before.
@@ -59,31 +62,44 @@ enum Counter {
     Category(Box<dyn CategoryStatistic>),
 }
 
+/// A statistic of one feature, and where each row of the window was counted.
+struct Detector {
+    name: &'static str,
+    counter: Counter,
+    places: VecDeque<u32>,
+    before: Level,
+    /// The largest reading since it was last asked for.
+    largest: Option<f64>,
+}
+
 struct Watched {
-    of: String,
+    of: Arc<str>,
     column: Column,
-    detectors: Vec<(&'static str, Counter, Level)>,
+    detectors: Vec<Detector>,
 }
 
 /// One `[drift.*]` section.
+///
+/// Rows are counted when statistics are read, feature by feature: then one reference at a time is in
+/// the cache, and features are shared out among the machine's cores.
 pub struct Watch {
     /// As planned.
     pub plan: DriftPlan,
     factories: Vec<(&'static str, Box<dyn StatisticFactory>)>,
     monitors: Vec<(&'static str, Box<dyn Monitor>, Level)>,
-    columns: Vec<(String, Column)>,
+    columns: Vec<(Arc<str>, Column)>,
     watched: Vec<Watched>,
-    /// The rows in the window: time, numbers, categories and score, to be counted again when the
-    /// reference changes, and where each was counted.
     rows: VecDeque<Seen>,
+    /// How many of the rows are not counted yet: the newest.
+    fresh: usize,
 }
 
+/// A row in the window.
 struct Seen {
     time: Micros,
-    numbers: Box<[f64]>,
-    categories: Box<[u64]>,
+    numbers: Arc<[f64]>,
+    categories: Arc<[u64]>,
     score: f64,
-    at: Vec<u32>,
 }
 
 impl Watch {
@@ -116,10 +132,10 @@ impl Watch {
                     Some(number) => Column::Number(number),
                     None => Column::Category(texts.iter().position(|n| n == name).unwrap_or(0)),
                 };
-                columns.push((name.clone(), column));
+                columns.push((Arc::from(name.as_str()), column));
             }
             if *score {
-                columns.push(("score".to_string(), Column::Score));
+                columns.push((Arc::from("score"), Column::Score));
             }
         }
         Ok(Watch {
@@ -129,35 +145,33 @@ impl Watch {
             columns,
             watched: Vec::new(),
             rows: VecDeque::new(),
+            fresh: 0,
         })
     }
 
-    /// Takes a new reference; the rows in the window are counted against it.
+    /// Takes a new reference; the rows in the window will be counted against it.
     pub fn refer_to(&mut self, reference: &Reference) {
-        self.watched = self
-            .columns
-            .iter()
-            .map(|(of, column)| {
-                let counter = |factory: &dyn StatisticFactory| match column {
-                    Column::Number(i) => {
-                        factory.numbers(&reference.numbers[*i]).map(Counter::Number)
-                    }
-                    Column::Score => factory.numbers(&reference.scores).map(Counter::Number),
-                    Column::Category(i) => {
-                        factory.categories(&reference.categories[*i]).map(Counter::Category)
-                    }
-                };
-                let made = self.factories.iter().filter_map(|(name, factory)| {
-                    Some((*name, counter(factory.as_ref())?, Level::Stable))
-                });
-                Watched { of: of.clone(), column: *column, detectors: made.collect() }
-            })
-            .collect();
-        let mut rows = std::mem::take(&mut self.rows);
-        for row in &mut rows {
-            row.at = count(&mut self.watched, &row.numbers, &row.categories, row.score);
-        }
-        self.rows = rows;
+        let made = self.columns.par_iter().map(|(of, column)| {
+            let counter = |factory: &dyn StatisticFactory| match column {
+                Column::Number(i) => factory.numbers(&reference.numbers[*i]).map(Counter::Number),
+                Column::Score => factory.numbers(&reference.scores).map(Counter::Number),
+                Column::Category(i) => {
+                    factory.categories(&reference.categories[*i]).map(Counter::Category)
+                }
+            };
+            let detectors = self.factories.iter().filter_map(|(name, factory)| {
+                Some(Detector {
+                    name,
+                    counter: counter(factory.as_ref())?,
+                    places: VecDeque::new(),
+                    before: Level::Stable,
+                    largest: None,
+                })
+            });
+            Watched { of: Arc::clone(of), column: *column, detectors: detectors.collect() }
+        });
+        self.watched = made.collect();
+        self.fresh = self.rows.len();
     }
 
     /// Whether rows are watched at all.
@@ -165,34 +179,40 @@ impl Watch {
         !self.columns.is_empty() && !self.factories.is_empty()
     }
 
-    /// Counts a scored row.
-    pub fn row(&mut self, time: Micros, numbers: &[f64], categories: &[u64], score: f64) {
-        let at = count(&mut self.watched, numbers, categories, score);
-        let (numbers, categories) = (numbers.into(), categories.into());
-        self.rows.push_back(Seen { time, numbers, categories, score, at });
+    /// Takes a scored row.
+    pub fn row(&mut self, row: &Scored) {
+        self.rows.push_back(Seen {
+            time: row.time,
+            numbers: Arc::clone(&row.numbers),
+            categories: Arc::clone(&row.categories),
+            score: row.served,
+        });
+        self.fresh += 1;
     }
 
-    /// Reads every statistic as of a time.
+    /// Reads every statistic as of a time; what matters of it.
     pub fn read(&mut self, now: Micros) -> Vec<Said> {
         let oldest = now.saturating_sub(self.plan.window);
-        while self.rows.front().is_some_and(|row| row.time < oldest) {
-            let Some(row) = self.rows.pop_front() else { break };
-            evict(&mut self.watched, &row.at);
-        }
-        let mut said = Vec::new();
+        let old = self.rows.iter().take_while(|row| row.time < oldest).count();
+        let (rows, fresh) = (&self.rows, self.fresh);
+        let said: Vec<Vec<Said>> =
+            self.watched.par_iter_mut().map(|watched| watched.read(rows, fresh, old)).collect();
+        self.rows.drain(..old);
+        self.fresh = 0;
+        said.into_iter().flatten().collect()
+    }
+
+    /// Detector, feature and largest reading since the last call, of all statistics.
+    pub fn take_largest(&mut self) -> Vec<(&'static str, Arc<str>, f64)> {
+        let mut found = Vec::new();
         for watched in &mut self.watched {
-            for (detector, counter, before) in &mut watched.detectors {
-                let reading = match counter {
-                    Counter::Number(statistic) => statistic.read(),
-                    Counter::Category(statistic) => statistic.read(),
-                };
-                let Some(reading) = reading else { continue };
-                let raised = reading.level > *before;
-                *before = reading.level;
-                said.push(Said { detector, of: watched.of.clone(), reading, raised });
+            for detector in &mut watched.detectors {
+                if let Some(largest) = detector.largest.take() {
+                    found.push((detector.name, Arc::clone(&watched.of), largest));
+                }
             }
         }
-        said
+        found
     }
 
     /// Takes the loss of a served score, in the order in which labels are learnt.
@@ -207,50 +227,67 @@ impl Watch {
             *before = level;
             if raised {
                 let reading = Reading { statistic: monitor.estimate(), p_value: None, level };
-                said.push(Said { detector, of: "loss".to_string(), reading, raised });
+                said.push(Said { detector, of: Arc::from("loss"), reading, raised });
             }
         }
         said
     }
 }
 
-/// Counts a row in every statistic; where it was counted, in order.
-fn count(watched: &mut [Watched], numbers: &[f64], categories: &[u64], score: f64) -> Vec<u32> {
-    let mut places = Vec::with_capacity(watched.len() * 2);
-    for watched in watched {
-        for (_, counter, _) in &mut watched.detectors {
-            let at = match (counter, watched.column) {
-                (Counter::Number(statistic), column) => {
-                    let value = match column {
-                        Column::Number(i) => numbers[i],
-                        _ => score,
-                    };
-                    let at = statistic.locate(value);
-                    statistic.insert(at);
-                    at
-                }
-                (Counter::Category(statistic), Column::Category(i)) => {
-                    let at = statistic.locate(categories[i]);
-                    statistic.insert(at);
-                    at
-                }
-                (Counter::Category(_), _) => 0,
-            };
-            places.push(at);
+impl Watched {
+    /// Counts the newest `fresh` rows, takes the `old` ones out, and reads.
+    fn read(&mut self, rows: &VecDeque<Seen>, fresh: usize, old: usize) -> Vec<Said> {
+        let Watched { of, column, detectors } = self;
+        let mut said = Vec::new();
+        for detector in detectors {
+            let new = rows.range(rows.len() - fresh..);
+            detector.places.extend(new.map(|row| detector.counter.count(*column, row)));
+            for place in detector.places.drain(..old) {
+                detector.counter.evict(place);
+            }
+            let Some(reading) = detector.counter.read() else { continue };
+            let raised = reading.level > detector.before;
+            detector.before = reading.level;
+            let statistic = reading.statistic;
+            detector.largest = Some(detector.largest.map_or(statistic, |l| l.max(statistic)));
+            if raised || reading.level == Level::Drift {
+                said.push(Said { detector: detector.name, of: Arc::clone(of), reading, raised });
+            }
         }
+        said
     }
-    places
 }
 
-fn evict(watched: &mut [Watched], places: &[u32]) {
-    let mut places = places.iter();
-    for watched in watched {
-        for (_, counter, _) in &mut watched.detectors {
-            let Some(at) = places.next() else { return };
-            match counter {
-                Counter::Number(statistic) => statistic.evict(*at),
-                Counter::Category(statistic) => statistic.evict(*at),
+impl Counter {
+    /// Counts a row; where.
+    fn count(&mut self, column: Column, row: &Seen) -> u32 {
+        match (self, column) {
+            (Counter::Number(statistic), column) => {
+                let value = if let Column::Number(i) = column { row.numbers[i] } else { row.score };
+                let at = statistic.locate(value);
+                statistic.insert(at);
+                at
             }
+            (Counter::Category(statistic), Column::Category(i)) => {
+                let at = statistic.locate(row.categories[i]);
+                statistic.insert(at);
+                at
+            }
+            (Counter::Category(_), _) => 0,
+        }
+    }
+
+    fn evict(&mut self, at: u32) {
+        match self {
+            Counter::Number(statistic) => statistic.evict(at),
+            Counter::Category(statistic) => statistic.evict(at),
+        }
+    }
+
+    fn read(&self) -> Option<Reading> {
+        match self {
+            Counter::Number(statistic) => statistic.read(),
+            Counter::Category(statistic) => statistic.read(),
         }
     }
 }

@@ -1,0 +1,113 @@
+//! The mill on a thread of its own: while it walks a bundle, the worker makes the features of the
+//! next one. Order is kept, so nothing of this shows in a result.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tidemill_config::plan::Mode;
+use tidemill_operators::dataflow::{Decide, Program, Round};
+use tidemill_types::Error;
+
+use super::ingest::Shared;
+use crate::mill::SharedMill;
+
+/// What the worker hands over. How much may wait is bounded by how far sources may run ahead.
+enum Parcel {
+    /// Everything of these rounds, in their order; no round before the last one can come again.
+    Rounds(Vec<(Round, Vec<Decide>)>, Round),
+    /// The last rounds: there is nothing more.
+    End(Vec<(Round, Vec<Decide>)>),
+}
+
+/// The worker's end.
+pub struct HandOver {
+    to: Sender<Parcel>,
+    done: Arc<AtomicU64>,
+}
+
+impl HandOver {
+    /// Starts the mill's thread.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub fn start(
+        mill: SharedMill,
+        program: Arc<Program>,
+        shared: Arc<Shared>,
+    ) -> Result<(HandOver, JoinHandle<()>), Error> {
+        let (to, from) = unbounded();
+        let done = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&done);
+        let thread = std::thread::Builder::new()
+            .name("mill".to_string())
+            .spawn(move || {
+                // However it ends, the worker waits for it no longer.
+                let _over = Over(Arc::clone(&told));
+                if let Err(error) = walk(&from, &mill, &program, &shared, &told) {
+                    shared.fail(error);
+                }
+            })
+            .map_err(|e| Error::external(format!("no thread for the mill: {e}")))?;
+        Ok((HandOver { to, done }, thread))
+    }
+
+    /// Hands over the rounds that are finished; `open` is the first that is not.
+    pub fn rounds(&self, rounds: Vec<(Round, Vec<Decide>)>, open: Round) {
+        let _ = self.to.send(Parcel::Rounds(rounds, open));
+    }
+
+    /// Hands over the last rounds.
+    pub fn end(&self, rounds: Vec<(Round, Vec<Decide>)>) {
+        let _ = self.to.send(Parcel::End(rounds));
+    }
+
+    /// The first round that the mill has not finished; the last possible one when it is over.
+    pub fn done(&self) -> Round {
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+struct Over(Arc<AtomicU64>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(Round::MAX, Ordering::Release);
+    }
+}
+
+fn walk(
+    from: &Receiver<Parcel>,
+    mill: &SharedMill,
+    program: &Program,
+    shared: &Shared,
+    done: &AtomicU64,
+) -> Result<(), Error> {
+    for parcel in from {
+        let Ok(mut held) = mill.lock() else {
+            return Err(Error::internal("the mill panicked"));
+        };
+        let Some(mill) = held.as_mut() else { return Ok(()) };
+        if shared.stop.load(Ordering::Relaxed) {
+            // What was read of the rounds under way is not all of them.
+            return mill.interrupt();
+        }
+        let (rounds, open) = match parcel {
+            Parcel::Rounds(rounds, open) => (rounds, Some(open)),
+            Parcel::End(rounds) => (rounds, None),
+        };
+        for (round, messages) in rounds {
+            match program.mode {
+                Mode::Final => messages.into_iter().for_each(|message| mill.absorb(message)),
+                Mode::AtOnce => mill.epoch(round, messages)?,
+            }
+        }
+        let Some(open) = open else { return mill.finish() };
+        if program.mode == Mode::Final {
+            mill.advance(program.start_of(open))?;
+        }
+        done.store(open, Ordering::Release);
+    }
+    Ok(())
+}
