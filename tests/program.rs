@@ -146,7 +146,7 @@ fn a_wrong_expression_is_shown_where_it_stands() {
         ("avg(arr_delay) over carrier_3h", "avg(carrier) over carrier_3h", "string"),
         ("arr_delay > 15", "carrier", "neither a condition nor a number"),
         ("detect = [\"adwin\"]", "detect = [\"adwim\"]", "did you mean `adwin`?"),
-        ("feature_fraction = 0.5", "feature_fraction = 1.5", "feature_fraction"),
+        ("feature_fraction = 0.3", "feature_fraction = 1.5", "feature_fraction"),
         ("event_time = \"landed_at\"", "event_time = \"dep_delay\"", "is no time"),
     ] {
         assert!(good.contains(from), "the sample has no `{from}`");

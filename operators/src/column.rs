@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder,
+    StringArray, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
-use tidemill_types::{DataType, Value};
+use tidemill_types::{DataType, Key, Value, key};
 
 /// A column of a type; what is missing or of another type is NULL.
 pub fn array<'a>(
@@ -76,5 +76,85 @@ pub fn values(array: &ArrayRef) -> Vec<Value> {
                 .collect()
         }
         None => rows.map(|_| Value::Null).collect(),
+    }
+}
+
+/// The key of each row over these columns; none where one of them is NULL.
+pub fn keys(columns: &[ArrayRef], rows: usize) -> Vec<Option<Key>> {
+    let columns: Vec<Typed<'_>> = columns.iter().map(Typed::of).collect();
+    let mut bytes = Vec::new();
+    let key = |row| {
+        bytes.clear();
+        columns.iter().all(|column| column.put(row, &mut bytes)).then(|| Key::of_bytes(&bytes))
+    };
+    (0..rows).map(key).collect()
+}
+
+/// A column whose type is known.
+enum Typed<'a> {
+    Bool(&'a BooleanArray),
+    Int(&'a [i64], &'a dyn Array),
+    Float(&'a [f64], &'a dyn Array),
+    Text(&'a StringArray),
+    /// A type that no column has is NULL everywhere.
+    Null,
+}
+
+impl<'a> Typed<'a> {
+    fn of(array: &'a ArrayRef) -> Typed<'a> {
+        match DataType::from_arrow(array.data_type()) {
+            Some(DataType::Bool) => Typed::Bool(array.as_boolean()),
+            Some(DataType::Int64) => Typed::Int(array.as_primitive::<Int64Type>().values(), array),
+            Some(DataType::Timestamp) => {
+                Typed::Int(array.as_primitive::<TimestampMicrosecondType>().values(), array)
+            }
+            Some(DataType::Float64) => {
+                Typed::Float(array.as_primitive::<Float64Type>().values(), array)
+            }
+            Some(DataType::String) => Typed::Text(array.as_string::<i32>()),
+            None => Typed::Null,
+        }
+    }
+
+    /// Appends the canonical bytes of a row's value; false if that is NULL.
+    fn put(&self, row: usize, out: &mut Vec<u8>) -> bool {
+        match self {
+            Typed::Bool(a) if a.is_valid(row) => key::canonical_bool(a.value(row), out),
+            Typed::Int(values, a) if a.is_valid(row) => key::canonical_int(values[row], out),
+            Typed::Float(values, a) if a.is_valid(row) => key::canonical_float(values[row], out),
+            Typed::Text(a) if a.is_valid(row) => key::canonical_text(a.value(row), out),
+            _ => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    #[test]
+    fn keys_of_columns_are_keys_of_values() {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)])),
+            Arc::new(Int64Array::from(vec![Some(1), Some(-1), Some(0), None])),
+            Arc::new(Float64Array::from(vec![Some(-0.0), Some(f64::NAN), Some(1.5), Some(0.0)])),
+            Arc::new(StringArray::from(vec![Some("a"), Some(""), Some("b"), Some("a")])),
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![Some(5), Some(-5), Some(0), Some(1)])
+                    .with_timezone("UTC"),
+            ),
+        ];
+        for n in 0..=columns.len() {
+            let columns = &columns[..n];
+            let values: Vec<Vec<Value>> = columns.iter().map(values).collect();
+            let wanted: Vec<Option<Key>> =
+                (0..4).map(|row| Key::of(values.iter().map(|c| &c[row]))).collect();
+            assert_eq!(keys(columns, 4), wanted, "{n} columns");
+        }
     }
 }

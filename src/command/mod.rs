@@ -17,6 +17,7 @@ mod check;
 mod graph;
 mod journal;
 mod models;
+mod new;
 mod produce;
 mod reference;
 mod run;
@@ -65,6 +66,16 @@ SIGINT or SIGTERM stops the run: what is done is written and summed up.")]
         pipeline: Pipeline,
         #[command(flatten)]
         options: run::Options,
+    },
+    /// Makes a starter pipeline with data of its own.
+    #[command(after_help = "Example:
+  tidemill new fraud && tidemill run fraud/fraud.toml")]
+    New {
+        /// The pipeline's name: letters, digits, `_` and `-`.
+        name: String,
+        /// Where to put it; a folder of its name if it is not given.
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
     },
     /// Loads a pipeline's files into Kafka topics.
     #[command(after_help = "Examples:
@@ -165,6 +176,7 @@ struct Said {
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
+        Command::New { name, folder } => new::run(&name, folder.as_deref()),
         Command::Produce { pipeline, options } => {
             produce::run(&pipeline.file, &pipeline.set, &options)
         }

@@ -28,7 +28,12 @@ impl Key {
             }
             canonical(value, &mut bytes);
         }
-        Some(if bytes.is_empty() { Key::GLOBAL } else { Key(xxh3_128(&bytes)) })
+        Some(Key::of_bytes(&bytes))
+    }
+
+    /// The key of the canonical bytes of values, none of which is NULL.
+    pub fn of_bytes(bytes: &[u8]) -> Key {
+        if bytes.is_empty() { Key::GLOBAL } else { Key(xxh3_128(bytes)) }
     }
 
     /// The key group, 0 to 4,095.
@@ -47,29 +52,40 @@ impl Key {
 pub fn canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.push(0),
-        Value::Bool(b) => out.extend([1, u8::from(*b)]),
-        Value::Int(i) => {
-            out.push(2);
-            out.extend(i.to_le_bytes());
-        }
-        Value::Float(f) => {
-            // One zero and one NaN, as the order of values has it.
-            let f = if *f == 0.0 {
-                0.0
-            } else if f.is_nan() {
-                f64::NAN
-            } else {
-                *f
-            };
-            out.push(3);
-            out.extend(f.to_bits().to_le_bytes());
-        }
-        Value::Text(text) => {
-            out.push(4);
-            out.extend((text.len() as u64).to_le_bytes());
-            out.extend(text.as_bytes());
-        }
+        Value::Bool(b) => canonical_bool(*b, out),
+        Value::Int(i) => canonical_int(*i, out),
+        Value::Float(f) => canonical_float(*f, out),
+        Value::Text(text) => canonical_text(text, out),
     }
+}
+
+/// See [`canonical`].
+pub fn canonical_bool(b: bool, out: &mut Vec<u8>) {
+    out.extend([1, u8::from(b)]);
+}
+
+/// See [`canonical`].
+pub fn canonical_int(i: i64, out: &mut Vec<u8>) {
+    out.push(2);
+    out.extend(i.to_le_bytes());
+}
+
+/// See [`canonical`]. One zero and one NaN, as the order of values has it.
+pub fn canonical_float(f: f64, out: &mut Vec<u8>) {
+    let f = match f {
+        0.0 => 0.0,
+        f if f.is_nan() => f64::NAN,
+        f => f,
+    };
+    out.push(3);
+    out.extend(f.to_bits().to_le_bytes());
+}
+
+/// See [`canonical`].
+pub fn canonical_text(text: &str, out: &mut Vec<u8>) {
+    out.push(4);
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
 }
 
 /// The 64-bit hash by which a category is known to models; never 0, which stands for NULL.

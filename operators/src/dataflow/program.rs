@@ -2,10 +2,9 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use tidemill_config::plan::Mode;
-use tidemill_types::{DataType, Key, Micros, Schema, Value};
+use tidemill_types::{DataType, Key, Micros, Schema};
 
 use super::message::Round;
-use crate::column::values;
 use crate::expression::Scalar;
 use crate::window::Group;
 
@@ -81,8 +80,8 @@ pub(super) fn keys(scalars: &[Scalar], batch: &RecordBatch) -> Vec<Option<Key>> 
     if scalars.is_empty() {
         return vec![Some(Key::GLOBAL); batch.num_rows()];
     }
-    let columns: Vec<Vec<Value>> = scalars.iter().map(|s| values(&column(s, batch))).collect();
-    (0..batch.num_rows()).map(|row| Key::of(columns.iter().map(|c| &c[row]))).collect()
+    let columns: Vec<ArrayRef> = scalars.iter().map(|s| column(s, batch)).collect();
+    crate::column::keys(&columns, batch.num_rows())
 }
 
 /// A scalar over a batch; rows on which it fails are NULL.
