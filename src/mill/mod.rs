@@ -306,7 +306,9 @@ impl Mill {
     /// Everything that is due when the clock comes to `now`, at this epoch.
     fn keep_house(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
         let before = self.clock.replace(now).unwrap_or(now);
-        self.time_out(now)?;
+        // `at_once`: labels that came with this watermark are learnt in the next epoch.
+        let heard = if self.compiled.plan.pipeline.mode == Mode::Final { now } else { before };
+        self.time_out(heard)?;
         self.take_outcomes(epoch, now)?;
         if self.stopped {
             return Ok(());

@@ -1,12 +1,12 @@
 //! Rows get their scores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemill_config::plan::Fallback;
 use tidemill_operators::dataflow::Features;
 use tidemill_operators::predictor::probability;
-use tidemill_types::{DeadLetter, Error, Id, Provenance};
+use tidemill_types::{DeadLetter, Error, Id, Micros, Provenance};
 
 use super::emit::Served;
 use super::join::Scored;
@@ -20,8 +20,10 @@ use crate::engine::outputs::row_as_json;
 pub struct Open {
     /// Rows as they were scored.
     rows: HashMap<Id, Arc<Scored>>,
-    /// Labels that landed for them.
+    /// Labels that landed for them, and labels that landed before their rows.
     labels: BTreeMap<Id, Vec<Landed>>,
+    /// Until when labels wait for rows.
+    deadlines: BTreeSet<(Micros, Id)>,
 }
 
 impl Open {
@@ -187,14 +189,23 @@ impl Mill {
         Ok(())
     }
 
-    /// `at_once`: labels that landed in the epochs before. Those of rows that may still be corrected
-    /// wait.
+    /// `at_once`: labels that landed in the epochs before. Those of rows that may still be corrected,
+    /// or have not come yet, wait for as long as a row waits for its label.
     pub(super) fn land_open(&mut self, mut landed: Vec<Landed>) -> Result<(), Error> {
         landed.sort_by(|a, b| (a.time, &a.id, a.label).cmp(&(b.time, &b.id, b.label)));
         for label in landed {
-            if self.open.rows.contains_key(&label.id) {
-                self.open.labels.entry(label.id.clone()).or_default().push(label);
-            } else {
+            if self.joins[label.label].holds(&label.id) {
+                self.learn_label(label)?;
+                continue;
+            }
+            let wait = self.compiled.plan.labels[label.label].wait;
+            self.open.deadlines.insert((label.time.saturating_add(wait), label.id.clone()));
+            self.open.labels.entry(label.id.clone()).or_default().push(label);
+        }
+        let now = self.clock.unwrap_or(Micros::MIN);
+        while self.open.deadlines.first().is_some_and(|(deadline, _)| *deadline < now) {
+            let Some((_, id)) = self.open.deadlines.pop_first() else { break };
+            for label in self.open.labels.remove(&id).unwrap_or_default() {
                 self.learn_label(label)?;
             }
         }
