@@ -331,6 +331,7 @@ fn report(
         contenders: results.contenders,
         spans: results.spans,
     };
+    let bounds = results.bounds;
     let drifts = results.drift.into_iter().map(|(detector, features)| {
         let mut weeks: Vec<Micros> = features.values().flat_map(|f| f.keys().copied()).collect();
         weeks.sort_unstable();
@@ -342,7 +343,8 @@ fn report(
                 values: weeks.iter().map(|week| values.get(week).copied()).collect(),
             })
             .collect();
-        Drift { statistic: detector.to_string(), warning: 0.1, limit: 0.2, weeks, features }
+        let (warning, limit) = bounds.get(detector).copied().unwrap_or((f64::MAX, f64::MAX));
+        Drift { statistic: detector.to_string(), warning, limit, weeks, features }
     });
     Report {
         summary,

@@ -80,6 +80,8 @@ pub struct Results {
     pub moments: Vec<Moment>,
     /// The largest reading by detector, feature and week.
     pub drift: BTreeMap<&'static str, BTreeMap<String, BTreeMap<Micros, f64>>>,
+    /// From where on each detector warns, and says drift.
+    pub bounds: BTreeMap<&'static str, (f64, f64)>,
     /// Spans that contenders are judged by.
     pub spans: Vec<Span>,
     /// How good everybody was.
@@ -137,6 +139,7 @@ impl Mill {
         let join = self.champions_label().map(|l| &self.joins[l]);
         results.join = join.map(|join: &join::LabelJoin| join.counts).unwrap_or_default();
         results.pending = self.status.now().pending;
+        results.bounds = self.watches.iter().flat_map(super::watch::Watch::bounds).collect();
         results.spans = self.judge.spans();
         results.contenders = self.judge.contenders();
         results.weekly = self.judge.weekly();

@@ -202,6 +202,11 @@ impl Watch {
         said.into_iter().flatten().collect()
     }
 
+    /// The detectors over rows, each with its bounds of warning and drift.
+    pub fn bounds(&self) -> impl Iterator<Item = (&'static str, (f64, f64))> {
+        self.factories.iter().map(|(name, factory)| (*name, factory.bounds()))
+    }
+
     /// Detector, feature and largest reading since the last call, of all statistics.
     pub fn take_largest(&mut self) -> Vec<(&'static str, Arc<str>, f64)> {
         let mut found = Vec::new();

@@ -56,6 +56,10 @@ struct Factory {
 }
 
 impl StatisticFactory for Factory {
+    fn bounds(&self) -> (f64, f64) {
+        self.levels.bounds()
+    }
+
     fn numbers(&self, reference: &[f64]) -> Option<Box<dyn Statistic>> {
         Some(Box::new(Distance::new(reference, self.levels)))
     }

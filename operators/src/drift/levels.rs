@@ -21,6 +21,11 @@ impl Levels {
         Levels { threshold, warning, significance: keys.float("significance", 0.001, 0.0..=1.0) }
     }
 
+    /// Warning and drift.
+    pub(super) fn bounds(&self) -> (f64, f64) {
+        (self.warning, self.threshold)
+    }
+
     /// The reading of a statistic.
     pub(super) fn reading(&self, statistic: f64, p_value: f64) -> Reading {
         let level = if p_value > self.significance {

@@ -48,6 +48,9 @@ pub enum Build {
 
 /// A configured statistic, before it has a reference.
 pub trait StatisticFactory: Send + Sync {
+    /// From where on it warns, and from where on it says drift.
+    fn bounds(&self) -> (f64, f64);
+
     /// Over numbers; NaN stands for NULL. Nothing where the statistic has no meaning for them.
     fn numbers(&self, reference: &[f64]) -> Option<Box<dyn Statistic>>;
     /// Over categories (hashes; 0 for NULL). Nothing where the statistic has no meaning for them.

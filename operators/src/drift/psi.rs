@@ -56,6 +56,10 @@ struct Factory {
 }
 
 impl StatisticFactory for Factory {
+    fn bounds(&self) -> (f64, f64) {
+        self.levels.bounds()
+    }
+
     fn numbers(&self, reference: &[f64]) -> Option<Box<dyn Statistic>> {
         let bounds = bounds(reference, self.bins);
         let mut psi = Numbers { shares: Shares::new(bounds.len() + 2, self.levels), bounds };

@@ -1,0 +1,71 @@
+//! A run that is asked to stop says what was done; one that was killed is run again from the start
+//! and gives the same bytes.
+
+#[path = "support/flights.rs"]
+mod flights;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use flights::{Data, summary};
+use serde_json::Value;
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(sent.expect("kill").success());
+}
+
+/// Waits until the run has written scores.
+fn under_way(data: &Data, folder: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let files = fs::read_dir(data.path(folder)).into_iter().flatten().flatten();
+        let mut sizes = files
+            .filter(|f| f.file_name().to_string_lossy().contains("scores.jsonl"))
+            .filter_map(|f| f.metadata().ok().map(|m| m.len()));
+        if sizes.any(|size| size > 10_000) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no scores after a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_stopped_run_says_what_was_done_and_a_killed_one_repeats() {
+    let data = Data::of_days(30);
+    let wanted = summary(&data.run("whole", &[]));
+    let scores = fs::read(data.path("whole/scores.jsonl")).expect("scores");
+    // A day of events in a tenth of a second, so that there is time to stop it.
+    let slow = ["--speed", "864000x", "--quiet"];
+    for how in ["INT", "TERM"] {
+        let mut command = data.command(how, &slow);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        under_way(&data, how);
+        signal(&child, how);
+        let output = child.wait_with_output().expect("it ends");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("a summary");
+        assert!(output.status.success(), "SIG{how}: {}", output.status);
+        assert_eq!(told["stopped"], true);
+        let count = |name: &str| told[name].as_u64().expect(name);
+        assert!(
+            count("scores") > 0 && count("scores") < wanted["scores"].as_u64().expect("scores")
+        );
+        assert_eq!(count("labelled") + count("timed_out") + count("pending"), count("scores"));
+        let some = fs::read(data.path(how).join("scores.jsonl")).expect("scores");
+        assert!(scores.starts_with(&some) && !some.is_empty(), "SIG{how}: other scores");
+    }
+
+    let mut command = data.command("killed", &slow);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    under_way(&data, "killed");
+    signal(&child, "KILL");
+    child.wait().expect("it ends");
+    for folder in ["killed", "INT"] {
+        let told = summary(&data.run(folder, &[]));
+        assert_eq!(told["stopped"], false);
+        let again = fs::read(data.path(folder).join("scores.jsonl")).expect("scores");
+        assert!(again == scores, "{folder}: a run that was cut off gives other bytes again");
+    }
+}
