@@ -20,6 +20,10 @@ pub const MONDAY: Micros = 4 * DAY;
 /// Rows whose losses make up the recent log loss.
 const RECENT: usize = 5_000;
 
+/// Scores that each measure keeps exactly, 8 bytes each; beyond them the area under the curve is
+/// computed from bins.
+const EXACT: usize = 4_000_000;
+
 /// Measures of all contenders.
 pub struct Judge {
     contenders: Vec<String>,
@@ -35,10 +39,11 @@ impl Judge {
     /// For these contenders, what was served first.
     pub fn new(contenders: Vec<String>, spans: Vec<(String, Micros, Micros)>) -> Judge {
         let n = contenders.len();
+        let evaluation = || Evaluation::with_limit(n, EXACT);
         Judge {
-            by_week: Evaluation::new(n),
-            by_month: Evaluation::new(n),
-            by_span: spans.iter().map(|_| Evaluation::new(n)).collect(),
+            by_week: evaluation(),
+            by_month: evaluation(),
+            by_span: spans.iter().map(|_| evaluation()).collect(),
             recent: (VecDeque::new(), 0.0),
             contenders,
             spans,
