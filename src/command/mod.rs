@@ -17,6 +17,7 @@ mod check;
 mod graph;
 mod journal;
 mod models;
+mod new;
 mod produce;
 mod reference;
 mod run;
@@ -25,6 +26,7 @@ mod run;
 #[derive(Parser, Debug)]
 #[command(name = "tidemill", version, about, arg_required_else_help = true)]
 #[command(after_help = "Examples:
+  tidemill new shop
   tidemill run config/pipelines/flight_delays.toml
   tidemill check config/pipelines/flight_delays.toml
   tidemill graph config/pipelines/flight_delays.toml | dot -Tsvg > graph.svg
@@ -66,6 +68,13 @@ SIGINT or SIGTERM stops the run: what is done is written and summed up.")]
         #[command(flatten)]
         options: run::Options,
     },
+    /// Writes a starter pipeline with data of its own.
+    #[command(after_help = "Examples:
+  tidemill new shop && tidemill run shop/shop.toml
+  tidemill new shop --folder /tmp/trial --template kafka
+
+Nothing is overwritten: exit code 78 if one of the files is there already.")]
+    New(new::Options),
     /// Loads a pipeline's files into Kafka topics.
     #[command(after_help = "Examples:
   tidemill produce pipeline.toml --brokers localhost:9092
@@ -165,6 +174,7 @@ struct Said {
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
+        Command::New(options) => new::run(&options),
         Command::Produce { pipeline, options } => {
             produce::run(&pipeline.file, &pipeline.set, &options)
         }
