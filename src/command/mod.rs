@@ -78,11 +78,13 @@ Nothing is overwritten: exit code 78 if one of the files is there already.")]
     /// Loads a pipeline's files into Kafka topics.
     #[command(after_help = "Examples:
   tidemill produce pipeline.toml --brokers localhost:9092
-  tidemill produce pipeline.toml --brokers kafka:9093 --source orders --prefix trial- \\
+  tidemill produce pipeline.toml --brokers kafka:9093 --source orders --topic-prefix trial- \\
     --property security.protocol=SASL_SSL --property sasl.mechanisms=PLAIN \\
     --property sasl.username=me --property sasl.password=secret
 
-Each source gets a topic of its own, with JSON values of the declared columns.")]
+Each source gets a topic of its own, with JSON values of the declared columns; NULL is null, times are
+RFC 3339 in UTC. A topic that is there already gets the rows on top of what it holds. At the end come
+the keys with which the sources read their topics.")]
     Produce {
         #[command(flatten)]
         pipeline: Pipeline,
@@ -168,6 +170,15 @@ impl From<Report> for Failure {
 struct Said {
     text: String,
     json: Json,
+}
+
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// Runs one command.

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use tidemill_types::Error;
 
-use super::{Failure, Said};
+use super::{Failure, Said, word};
 
 const PIPELINE: &str = include_str!("new/pipeline.toml");
 const LOAD: &str = include_str!("new/load.toml");
@@ -139,29 +139,19 @@ fn said(folder: &Path, pipeline: &str, files: &[(String, String)], options: &Opt
         text += &format!("made {}\n", path(file).display());
     }
     let pipeline = path(pipeline);
-    let mut next = vec![format!("tidemill check {}", word(&pipeline))];
+    let mut next = vec![format!("tidemill check {}", word(&pipeline.display().to_string()))];
     if options.template == Template::Kafka {
         next.push(format!(
             "tidemill produce {} --brokers localhost:9092 --topic-prefix {}-",
-            word(&path("load.toml")),
+            word(&path("load.toml").display().to_string()),
             options.name
         ));
     }
-    next.push(format!("tidemill run {}", word(&pipeline)));
+    next.push(format!("tidemill run {}", word(&pipeline.display().to_string())));
     text += "\nNext:\n";
     for command in &next {
         text += &format!("  {command}\n");
     }
     let made: Vec<PathBuf> = files.iter().map(|(file, _)| path(file)).collect();
     Said { text, json: json!({ "pipeline": pipeline, "files": made, "next": next }) }
-}
-
-/// A path as one word of a shell.
-fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
-    match text.chars().all(plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
