@@ -256,7 +256,7 @@ fn what_is_refused_is_refused_before_anything_is_made() {
         (&["--property", "acks=0"], 78, "`acks` cannot be set"),
         (&["--property", "no.such.property=1"], 78, "no.such.property"),
         (&["--set", "source.events.type=kafka", "--source", "events"], 78, "source.events"),
-        (&["--set", lost], 69, "no_such_file.jsonl"),
+        (&["--set", lost], 78, "no_such_file.jsonl"),
         (&["--partitions", "0"], 2, "--partitions"),
     ];
     for (more, code, part) in cases {

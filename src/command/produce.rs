@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use tidemill_config::document::load;
 use tidemill_config::plan::{At, Plan, SinkPlan, SourcePlan, Stream};
