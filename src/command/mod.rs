@@ -26,6 +26,7 @@ mod run;
 #[derive(Parser, Debug)]
 #[command(name = "tidemill", version, about, arg_required_else_help = true)]
 #[command(after_help = "Examples:
+  tidemill new shop
   tidemill run config/pipelines/flight_delays.toml
   tidemill check config/pipelines/flight_delays.toml
   tidemill graph config/pipelines/flight_delays.toml | dot -Tsvg > graph.svg
@@ -67,24 +68,23 @@ SIGINT or SIGTERM stops the run: what is done is written and summed up.")]
         #[command(flatten)]
         options: run::Options,
     },
-    /// Makes a starter pipeline with data of its own.
-    #[command(after_help = "Example:
-  tidemill new fraud && tidemill run fraud/fraud.toml")]
-    New {
-        /// The pipeline's name: letters, digits, `_` and `-`.
-        name: String,
-        /// Where to put it; a folder of its name if it is not given.
-        #[arg(long, value_name = "FOLDER")]
-        folder: Option<PathBuf>,
-    },
+    /// Writes a starter pipeline with data of its own.
+    #[command(after_help = "Examples:
+  tidemill new shop && tidemill run shop/shop.toml
+  tidemill new shop --folder /tmp/trial --template kafka
+
+Nothing is overwritten: exit code 78 if one of the files is there already.")]
+    New(new::Options),
     /// Loads a pipeline's files into Kafka topics.
     #[command(after_help = "Examples:
   tidemill produce pipeline.toml --brokers localhost:9092
-  tidemill produce pipeline.toml --brokers kafka:9093 --source orders --prefix trial- \\
+  tidemill produce pipeline.toml --brokers kafka:9093 --source orders --topic-prefix trial- \\
     --property security.protocol=SASL_SSL --property sasl.mechanisms=PLAIN \\
     --property sasl.username=me --property sasl.password=secret
 
-Each source gets a topic of its own, with JSON values of the declared columns.")]
+Each source gets a topic of its own, with JSON values of the declared columns; NULL is null, times are
+RFC 3339 in UTC. A topic that is there already gets the rows on top of what it holds. At the end come
+the keys with which the sources read their topics.")]
     Produce {
         #[command(flatten)]
         pipeline: Pipeline,
@@ -172,11 +172,20 @@ struct Said {
     json: Json,
 }
 
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
 /// Runs one command.
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
-        Command::New { name, folder } => new::run(&name, folder.as_deref()),
+        Command::New(options) => new::run(&options),
         Command::Produce { pipeline, options } => {
             produce::run(&pipeline.file, &pipeline.set, &options)
         }

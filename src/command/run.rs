@@ -14,6 +14,7 @@ use super::{Failure, Said};
 use crate::engine::check::compile;
 use crate::engine::run;
 use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging};
+use crate::serve::signals;
 
 /// What a person may choose of a run.
 #[derive(clap::Args, Debug)]
@@ -74,7 +75,7 @@ pub(super) fn run(
         serve: options.serve,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signal(&stop)?;
+    signals::stop_on_signal(&stop)?;
     let (report, server) = run::run(compiled, &chosen, Arc::clone(&stop), bar)?;
     let page = folder.join("report.html");
     report.write(&page)?;
@@ -99,30 +100,4 @@ pub(super) fn run(
         object.insert("stopped".to_string(), json!(stopped));
     }
     Ok(Said { text, json })
-}
-
-/// The first SIGINT or SIGTERM asks the run to stop, the second one ends the program.
-fn stop_on_signal(stop: &Arc<AtomicBool>) -> Result<(), Error> {
-    let stop = Arc::clone(stop);
-    let failed = |e: std::io::Error| Error::internal(format!("no signals: {e}"));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let watch = move || {
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-            loop {
-                tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
-                    _ = terminate.recv() => {}
-                }
-                if stop.swap(true, Ordering::SeqCst) {
-                    std::process::exit(130);
-                }
-                tracing::warn!("stopping; once more ends the program at once");
-            }
-        });
-    };
-    std::thread::Builder::new().name("signals".to_string()).spawn(watch).map_err(failed)?;
-    Ok(())
 }

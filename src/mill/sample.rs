@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_newest_rows_are_what_counts() {
-        let mut sample = Sample::new(10);
+        let mut sample = Sample::new(100);
         (0..100).for_each(|id| sample.offer(&row(id), id));
         let found = sample.take(i64::MIN, 5);
         let mut ids = found.numbers[0].clone();

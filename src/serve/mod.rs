@@ -7,6 +7,7 @@ mod listener;
 pub mod protocol;
 mod routes;
 pub mod scorer;
+pub mod signals;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
