@@ -56,21 +56,8 @@ struct FeedState {
 
 struct PartitionPlace {
     watermark: Micros,
-    offset: u64,
     state: PartitionState,
     since: Instant,
-}
-
-/// What a worker tells the journal at an epoch of `at_once`, or of idleness.
-pub struct EpochNote {
-    /// The worker.
-    pub worker: usize,
-    /// The epoch.
-    pub epoch: Round,
-    /// Source, partition and the offset that comes next.
-    pub offsets: Vec<(String, u32, u64)>,
-    /// The worker's watermark.
-    pub watermark: Micros,
 }
 
 /// What all workers of a process share.
@@ -85,8 +72,6 @@ pub struct Shared {
     pub latest: Mutex<Micros>,
     /// The pace of a paced replay.
     pub pace: Option<Pace>,
-    /// Called with each epoch of `at_once`.
-    pub note: Box<dyn Fn(EpochNote) + Send + Sync>,
 }
 
 impl Shared {
@@ -112,7 +97,6 @@ pub enum Step {
 /// The state of one worker's ingest. Pure of timely: [`Ingest::step`] says what to send and how far
 /// the frontier may move.
 pub struct Ingest {
-    worker: usize,
     program: Arc<Program>,
     shared: Arc<Shared>,
     outputs: Outputs,
@@ -130,7 +114,6 @@ pub struct Ingest {
 impl Ingest {
     /// An ingest over these feeds.
     pub fn new(
-        worker: usize,
         program: Arc<Program>,
         shared: Arc<Shared>,
         outputs: Outputs,
@@ -146,7 +129,6 @@ impl Ingest {
                     .map(|p| {
                         let place = PartitionPlace {
                             watermark: Micros::MIN,
-                            offset: 0,
                             state: PartitionState::Reading,
                             since: now,
                         };
@@ -161,7 +143,6 @@ impl Ingest {
             })
             .collect();
         Ingest {
-            worker,
             program,
             shared,
             outputs,
@@ -276,12 +257,10 @@ impl Ingest {
         let source = self.feeds[feed].feed.source;
         let place = self.feeds[feed].partitions.entry(piece.partition).or_insert(PartitionPlace {
             watermark: Micros::MIN,
-            offset: 0,
             state: PartitionState::Reading,
             since: Instant::now(),
         });
         place.watermark = place.watermark.max(piece.watermark);
-        place.offset = place.offset.max(piece.offset);
         if place.state != PartitionState::Finished {
             if place.state != piece.state {
                 place.since = Instant::now();
@@ -385,19 +364,6 @@ impl Ingest {
 
     fn close_epoch(&mut self, epoch: Round, finished: bool, send: &mut dyn FnMut(Step)) {
         send(Step::Mark(self.at, if finished { Micros::MAX } else { self.watermark }));
-        (self.shared.note)(EpochNote {
-            worker: self.worker,
-            epoch: self.at,
-            offsets: self
-                .feeds
-                .iter()
-                .flat_map(|f| {
-                    let name = f.feed.name.clone();
-                    f.partitions.iter().map(move |(p, place)| (name.clone(), *p, place.offset))
-                })
-                .collect(),
-            watermark: self.watermark,
-        });
         self.at = epoch.max(self.at);
         self.epoch_began = Instant::now();
         self.rows_in_epoch = 0;

@@ -1,5 +1,6 @@
-//! From a plan to what runs. Today: the check, which types every expression and lets every component
-//! read its keys, and gives the program that `operators` carry out.
+//! From a plan to what runs, in the order of the river: the check gives the compiled program;
+//! readers parse on threads of their own; the ingest cuts rounds; the dataflow is rendered and handed
+//! over to the mill; results leave by the outputs; a run opens, watches and ends all of it.
 
 pub mod check;
 pub mod hand_over;

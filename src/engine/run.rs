@@ -15,7 +15,7 @@ use timely::communication::Config as Workers;
 
 use super::check::Compiled;
 use super::hand_over::HandOver;
-use super::ingest::{EpochNote, Feed, Ingest, Shared};
+use super::ingest::{Feed, Ingest, Shared};
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::Reader;
@@ -100,7 +100,7 @@ pub fn run(
     let mut setup = Some((setup, mill));
     let mut readers = Vec::new();
     let mut seats = Vec::new();
-    for (worker, share) in shares.into_iter().enumerate() {
+    for share in shares {
         let feeds = share
             .into_iter()
             .map(|(s, source)| {
@@ -108,7 +108,7 @@ pub fn run(
             })
             .collect::<Result<Vec<Feed>, Error>>()?;
         let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
-        let ingest = Ingest::new(worker, program, shared, outputs.clone(), feeds);
+        let ingest = Ingest::new(program, shared, outputs.clone(), feeds);
         seats.push(Mutex::new(Some(Seat { ingest, setup: setup.take() })));
     }
     let alive = Arc::new(AtomicUsize::new(options.workers));
@@ -193,7 +193,6 @@ fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shar
         failed: Mutex::new(None),
         latest: Mutex::new(Micros::MIN),
         pace,
-        note: Box::new(|_: EpochNote| ()),
     }
 }
 
