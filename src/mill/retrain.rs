@@ -11,6 +11,7 @@ use tidemill_operators::evaluate::gate;
 use tidemill_types::model::{Lineage, ModelVersion};
 use tidemill_types::schema::hex;
 use tidemill_types::task::{Artifact, TaskOutcome, TrainingTask};
+use tidemill_types::time::to_rfc3339;
 use tidemill_types::{Error, Micros};
 
 use super::models::{Model, Running, State, Version};
@@ -386,7 +387,14 @@ impl Mill {
 
     fn moment(&mut self, time: Micros, m: usize, version: Option<u64>, step: Step, why: &str) {
         let (model, why) = (self.models[m].name.to_string(), why.to_string());
-        tracing::info!(model, ?version, ?step, why, "version");
+        let (at, number) = (to_rfc3339(time), version.unwrap_or(0));
+        match step {
+            Step::Promoted => tracing::info!("{at} {model} v{number} takes over: {why}"),
+            Step::Refused => tracing::info!("{at} {model} v{number} is turned away: {why}"),
+            Step::Triggered => tracing::debug!("{at} {model} is to be trained: {why}"),
+            // A failure has been logged with its error.
+            Step::Trained | Step::Failed => tracing::debug!("{at} {model} v{number} {step:?}"),
+        }
         self.results.moments.push(Moment { time, model, version, step, why });
     }
 }
