@@ -158,3 +158,25 @@ fn a_wrong_expression_is_shown_where_it_stands() {
         assert!(said.contains(part) && said.contains("wrong.toml:"), "no `{part}` in\n{said}");
     }
 }
+
+/// A bounded input is taken in bundles of a day; a live one waits for no more than a tick.
+#[test]
+fn a_live_source_makes_short_bundles() {
+    use tidemill::engine::check::compile;
+    let round = |sets: &[(&str, &str)]| {
+        let sets: Vec<(String, String)> =
+            sets.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let loaded = tidemill_config::document::load(Path::new(FLIGHTS), &sets);
+        let compiled = loaded.and_then(compile).unwrap_or_else(|report| panic!("{report}"));
+        compiled.program.round
+    };
+    let live = [
+        ("source.weather.path", ""),
+        ("source.weather.type", "kafka"),
+        ("source.weather.topic", "weather"),
+        ("source.weather.brokers", "localhost:9092"),
+    ];
+    assert_eq!(round(&[]), 86_400_000_000);
+    assert_eq!(round(&live), 300_000_000);
+    assert_eq!(round(&[&live[..], &[("source.weather.until", "end")]].concat()), 86_400_000_000);
+}

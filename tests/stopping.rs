@@ -8,7 +8,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use flights::{Data, summary};
+use flights::{Data, PIPELINE, summary};
 use serde_json::Value;
 
 fn signal(child: &Child, name: &str) {
@@ -68,4 +68,23 @@ fn a_stopped_run_says_what_was_done_and_a_killed_one_repeats() {
         let again = fs::read(data.path(folder).join("scores.jsonl")).expect("scores");
         assert!(again == scores, "{folder}: a run that was cut off gives other bytes again");
     }
+}
+
+/// A sink that cannot write any more ends the run with its error, and not at the end of the input.
+#[test]
+fn a_sink_that_fails_ends_the_run() {
+    let data = Data::of_days(30);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.args(["run", PIPELINE, "--quiet", "--speed", "864000x", "--folder"]);
+    command.arg(data.path("full"));
+    data.with_data(&mut command);
+    command.args(["--set", "sink.copy.of=scores", "--set", "sink.copy.type=stdout"]);
+    let full = fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let output = command.stdout(full).output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("error: ") && said.contains("No space left"), "{said}");
+    let journal = fs::read_dir(data.path("full/journal")).expect("a journal").flatten();
+    let text: String = journal.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect();
+    assert!(text.contains("header") && !text.contains("finished"), "it went on to the end");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
-use tidemill_config::plan::{At, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan};
+use tidemill_config::plan::{At, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until};
 use tidemill_connectors::{executor, format, sink, source};
 use tidemill_operators::aggregate;
 use tidemill_operators::dataflow::{FeatureProgram, GroupProgram, LabelProgram, Program};
@@ -29,6 +29,17 @@ pub struct Compiled {
     pub sources: Vec<Arc<Derive>>,
     /// For each model, its inputs.
     pub inputs: Vec<ModelInputs>,
+}
+
+impl Compiled {
+    /// The type of ids in what a run writes.
+    pub fn id_type(&self) -> DataType {
+        let id = self.plan.sources[self.program.spine].id.as_ref();
+        match id.and_then(|id| self.program.spine_schema.type_of(&id.value)) {
+            Some(DataType::Int64) => DataType::Int64,
+            _ => DataType::String,
+        }
+    }
 }
 
 /// What is made of a source's declared columns.
@@ -277,7 +288,8 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
         })
         .collect();
     let tick = plan.pipeline.tick;
-    let bundle = plan.pipeline.bundle.unwrap_or_else(|| default_bundle(tick)) as i64;
+    let default = || if plan.sources.iter().all(bounded) { default_bundle(tick) } else { 1 };
+    let bundle = plan.pipeline.bundle.unwrap_or_else(default) as i64;
     Program {
         mode: plan.pipeline.mode,
         round: tick.saturating_mul(bundle),
@@ -290,7 +302,13 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
     }
 }
 
-/// A day's ticks: batches of about a thousand rows for streams of a thousand rows a day, and never
+/// Whether a source ends by itself.
+pub fn bounded(plan: &SourcePlan) -> bool {
+    let entry = source::SOURCES.iter().find(|e| e.name == plan.section.kind.value);
+    plan.until.or(entry.map(|e| e.until)) != Some(Until::Stopped)
+}
+
+/// For bounded input (a live one waits for no more than a tick) a day's ticks: batches of about a thousand rows for streams of a thousand rows a day, and never
 /// more than memory can hold of a fast one, for a bundle holds only what has been read.
 fn default_bundle(tick: i64) -> u64 {
     (tidemill_types::time::DAY / tick).clamp(1, 10_000) as u64

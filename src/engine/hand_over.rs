@@ -44,7 +44,7 @@ impl HandOver {
             .name("mill".to_string())
             .spawn(move || {
                 // However it ends, the worker waits for it no longer.
-                let _over = Over(Arc::clone(&told));
+                let _over = Over(Arc::clone(&told), Arc::clone(&shared));
                 if let Err(error) = walk(&from, &mill, &program, &shared, &told) {
                     shared.fail(error);
                 }
@@ -69,10 +69,13 @@ impl HandOver {
     }
 }
 
-struct Over(Arc<AtomicU64>);
+struct Over(Arc<AtomicU64>, Arc<Shared>);
 
 impl Drop for Over {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.1.fail(Error::internal("the mill panicked"));
+        }
         self.0.store(Round::MAX, Ordering::Release);
     }
 }

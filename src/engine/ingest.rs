@@ -68,8 +68,6 @@ pub struct Shared {
     pub stop: Arc<AtomicBool>,
     /// The first error of any reader or worker.
     pub failed: Mutex<Option<Error>>,
-    /// Largest event time over all sources, when they are finished.
-    pub latest: Mutex<Micros>,
     /// The pace of a paced replay.
     pub pace: Option<Pace>,
 }
@@ -162,11 +160,6 @@ impl Ingest {
         (!self.ended).then_some(self.at)
     }
 
-    /// The watermark of what has been handed over.
-    pub fn watermark(&self) -> Micros {
-        self.watermark
-    }
-
     /// Hands over what may go. `frontier` is the first round that the whole dataflow has not
     /// finished. True if it may go on at once.
     pub fn step(&mut self, frontier: Option<Round>, send: &mut dyn FnMut(Step)) -> bool {
@@ -219,7 +212,15 @@ impl Ingest {
                         return None;
                     }
                     Err(TryRecvError::Empty) => {}
-                    Err(TryRecvError::Disconnected) => feed.gone = true,
+                    Err(TryRecvError::Disconnected) => {
+                        feed.gone = true;
+                        if !feed.finished() && !self.shared.stop.load(Ordering::Relaxed) {
+                            let name = &feed.feed.name;
+                            let gone =
+                                format!("the reader of source `{name}` is gone before its end");
+                            self.shared.fail(Error::internal(gone));
+                        }
+                    }
                 }
             }
             let Some(piece) = &feed.next else { continue };
@@ -373,9 +374,6 @@ impl Ingest {
     }
 
     fn end(&mut self, send: &mut dyn FnMut(Step)) {
-        if let Ok(mut latest) = self.shared.latest.lock() {
-            *latest = (*latest).max(self.latest);
-        }
         send(Step::End(self.at, self.latest));
         self.ended = true;
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,6 +53,7 @@ pub struct Outputs {
     to: Sender<Emission>,
     wanted: Arc<Vec<Stream>>,
     counts: Arc<Counts>,
+    stop: Arc<AtomicBool>,
 }
 
 /// The columns of a stream.
@@ -117,6 +118,7 @@ pub fn schema_of(stream: Stream, ids: DataType, features: &TypedSchema) -> Schem
 
 impl Outputs {
     /// Opens the sinks and starts their thread, which ends when every clone of the answer is gone.
+    /// `stop` is set when a sink fails.
     ///
     /// # Errors
     /// A sink that cannot be opened.
@@ -125,6 +127,7 @@ impl Outputs {
         ids: DataType,
         features: &TypedSchema,
         folder: &Path,
+        stop: &Arc<AtomicBool>,
     ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
         let mut open: Vec<(Stream, Box<dyn Sink>)> = Vec::new();
         for plan in sinks {
@@ -148,13 +151,15 @@ impl Outputs {
             .spawn(move || drive(open, &from))
             .map_err(|e| Error::external(format!("no thread for the sinks: {e}")))?;
         let counts = Arc::new(Counts::default());
-        Ok((Outputs { to, wanted: Arc::new(wanted), counts }, thread))
+        let stop = Arc::clone(stop);
+        Ok((Outputs { to, wanted: Arc::new(wanted), counts, stop }, thread))
     }
 
     /// The same counts without a way to the sinks, which may then end.
     pub fn closed(&self) -> Outputs {
         let (to, _) = bounded(0);
-        Outputs { to, wanted: Arc::default(), counts: Arc::clone(&self.counts) }
+        let (counts, stop) = (Arc::clone(&self.counts), Arc::clone(&self.stop));
+        Outputs { to, wanted: Arc::default(), counts, stop }
     }
 
     /// What has been sent so far.
@@ -179,8 +184,10 @@ impl Outputs {
             _ => {}
         }
         if self.wants(stream) {
-            // The sinks' thread is gone only after an error, which the run reports itself.
-            let _ = self.to.send(Emission { stream, rows, times });
+            // The sinks' thread is gone only after an error, which the run reports when it has ended.
+            if self.to.send(Emission { stream, rows, times }).is_err() {
+                self.stop.store(true, Ordering::SeqCst);
+            }
         }
     }
 

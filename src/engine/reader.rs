@@ -27,8 +27,6 @@ pub struct Piece {
     pub rows: OrderedRows,
     /// The partition's watermark after these rows.
     pub watermark: Micros,
-    /// The offset after the last row read.
-    pub offset: u64,
     /// Where the partition stands.
     pub state: PartitionState,
 }
@@ -122,7 +120,6 @@ pub struct Reader {
 struct PartitionMemory {
     latest: Option<Micros>,
     waiting: Vec<OrderedRows>,
-    offset: u64,
 }
 
 impl Reader {
@@ -158,7 +155,7 @@ impl Reader {
                         _ => OrderedRows::empty(&self.derive),
                     };
                     let watermark = self.watermark(at);
-                    self.send(Piece { partition, rows, watermark, offset: at.offset, state });
+                    self.send(Piece { partition, rows, watermark, state });
                 }
                 Polled::Nothing => {}
             }
@@ -186,9 +183,6 @@ impl Reader {
         let partition = chunk.partition;
         let refused = chunk.rejects.len();
         self.read.fetch_add((chunk.rows.num_rows() + refused) as u64, Ordering::Relaxed);
-        if let Some(last) = chunk.offsets.last() {
-            at.offset = at.offset.max(last + 1);
-        }
         for reject in chunk.rejects {
             self.outputs.dead_letter(reject);
         }
@@ -201,13 +195,7 @@ impl Reader {
                 self.release(at, release)
             }
         };
-        Ok(Piece {
-            partition,
-            rows,
-            watermark: self.watermark(at),
-            offset: at.offset,
-            state: PartitionState::Reading,
-        })
+        Ok(Piece { partition, rows, watermark: self.watermark(at), state: PartitionState::Reading })
     }
 
     /// Takes the rows below a time out of the reorder buffer, in order.

@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::bounded;
-use tidemill_config::plan::{SourcePlan, Until};
+use tidemill_config::plan::SourcePlan;
 use tidemill_connectors::source::{SOURCES, Source};
-use tidemill_types::{DataType, Error, Micros};
+use tidemill_types::{Error, Micros};
 use timely::communication::Config as Workers;
 
-use super::check::Compiled;
+use super::check::{self, Compiled};
 use super::hand_over::HandOver;
 use super::ingest::{Feed, Ingest, Shared};
 use super::outputs::Outputs;
@@ -72,11 +72,12 @@ pub fn run(
     let shares = open_sources(&plan.sources, options.workers)?;
     let ledger = Ledger::open(&options.folder, &plan.pipeline.name.value, &compiled.fingerprint)?;
     let features = &compiled.program.feature_schema;
-    let (outputs, sinks) = Outputs::open(&plan.sinks, ids(&compiled), features, &options.folder)?;
+    let (outputs, sinks) =
+        Outputs::open(&plan.sinks, compiled.id_type(), features, &options.folder, &stop)?;
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
     let status = Arc::new(Status::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
-    let live = plan.sources.iter().any(|source| !bounded_source(source));
+    let live = plan.sources.iter().any(|source| !check::bounded(source));
     let setup = Setup {
         compiled: Arc::clone(&compiled),
         outputs: outputs.clone(),
@@ -154,21 +155,9 @@ fn counted(outputs: &Outputs) -> Counted {
     (dead.unwrap_or_default(), late.unwrap_or(0), counts.alerts.load(Ordering::Relaxed))
 }
 
-fn ids(compiled: &Compiled) -> DataType {
-    let spine = &compiled.plan.sources[compiled.program.spine];
-    let found = spine.id.as_ref().and_then(|id| compiled.program.spine_schema.type_of(&id.value));
-    if found == Some(DataType::Int64) { DataType::Int64 } else { DataType::String }
-}
-
 fn entry_of(source: &SourcePlan) -> Result<&'static tidemill_connectors::source::Entry, Error> {
     let found = SOURCES.iter().find(|e| e.name == source.section.kind.value);
     found.ok_or_else(|| Error::internal("a source passed the check and is not there"))
-}
-
-/// Whether a source ends by itself.
-fn bounded_source(source: &SourcePlan) -> bool {
-    let default = entry_of(source).map_or(Until::End, |entry| entry.until);
-    source.until.unwrap_or(default) == Until::End
 }
 
 /// Opens every worker's share of every source, so that nothing starts where one cannot be read.
@@ -187,13 +176,7 @@ fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error>
 
 fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
-    Shared {
-        epoch: AtomicU64::new(0),
-        stop,
-        failed: Mutex::new(None),
-        latest: Mutex::new(Micros::MIN),
-        pace,
-    }
+    Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace }
 }
 
 /// Starts the thread that reads a source for a worker.
@@ -218,7 +201,7 @@ fn start(
         hold: plan.hold.map(|hold| Duration::from_micros(hold.unsigned_abs())),
     };
     let reader = Reader {
-        bounded: bounded_source(&plan),
+        bounded: check::bounded(&plan),
         derive: Arc::clone(&compiled.sources[s]),
         latest_allowed: Box::new(move || wall_clock().saturating_add(max_ahead)),
         outputs: outputs.clone(),

@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 use tidemill_config::plan::Mode;
 use tidemill_connectors::executor::{EXECUTORS, Executor};
 use tidemill_operators::dataflow::{Decide, Features};
-use tidemill_types::{DataType, Error, Id, Micros};
+use tidemill_types::{Error, Id, Micros};
 
 pub use ask::{Desk, SharedMill};
 pub use ledger::Ledger;
@@ -152,9 +152,7 @@ impl Mill {
             wanted.map(|d| d.reference_rows).max().map(Sample::new)
         });
         let watches = plan.drifts.iter().map(|d| Watch::new(d, features));
-        let spine = &plan.sources[plan.pipeline.spine.value];
-        let id = spine.id.as_ref().and_then(|id| compiled.program.spine_schema.type_of(&id.value));
-        let ids = if id == Some(DataType::Int64) { DataType::Int64 } else { DataType::String };
+        let ids = compiled.id_type();
         let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
         Ok(Mill {
             executors,
