@@ -21,7 +21,7 @@ use super::cells::{self, Cell};
 use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
-use super::text::{TextReader, put, utf8};
+use super::text::{Lines, TextReader, put, utf8};
 use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
 
 /// What the list says.
@@ -294,24 +294,5 @@ fn writer(mut output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>,
     }
     header.push(b'\n');
     output.write_all(&header)?;
-    Ok(Box::new(CsvFile { encoder, output }))
-}
-
-struct CsvFile {
-    encoder: Box<dyn Encoder>,
-    output: Output,
-}
-
-impl FileWriter for CsvFile {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        let output = &mut self.output;
-        self.encoder.encode(rows, &mut |_, record| {
-            output.write_all(record)?;
-            Ok(output.write_all(b"\n")?)
-        })
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<(), Error> {
-        Ok(self.output.flush()?)
-    }
+    Ok(Box::new(Lines { encoder, output }))
 }

@@ -23,7 +23,7 @@ use super::cells::{self, Cell};
 use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
-use super::text::{TextReader, shown, time, utf8, whole, wrong};
+use super::text::{Lines, TextReader, shown, time, utf8, whole, wrong};
 use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
 
 /// What the list says.
@@ -388,24 +388,5 @@ fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
 }
 
 fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
-    Ok(Box::new(JsonLines { encoder: JsonEncoder::new(schema)?, output }))
-}
-
-struct JsonLines {
-    encoder: JsonEncoder,
-    output: Output,
-}
-
-impl FileWriter for JsonLines {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        let output = &mut self.output;
-        self.encoder.encode(rows, &mut |_, record| {
-            output.write_all(record)?;
-            Ok(output.write_all(b"\n")?)
-        })
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<(), Error> {
-        Ok(self.output.flush()?)
-    }
+    Ok(Box::new(Lines { encoder: Box::new(JsonEncoder::new(schema)?), output }))
 }

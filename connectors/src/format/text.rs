@@ -3,12 +3,13 @@
 
 use std::num::IntErrorKind;
 
+use arrow::array::RecordBatch;
 use tidemill_types::time::from_rfc3339;
 use tidemill_types::{DataType, Error, Field};
 
 use super::records::Records;
 use super::rows::Rows;
-use super::{Decoder, FileReader, Layout, Part, Refusal, Reject};
+use super::{Decoder, Encoder, FileReader, FileWriter, Layout, Output, Part, Refusal, Reject};
 
 /// A part ends after so many bytes of one text column, whatever the number of rows.
 pub(crate) const PART_BYTES: usize = 8 << 20;
@@ -158,5 +159,25 @@ fn float(field: &Field, text: &str) -> Result<f64, Refusal> {
         Ok(value) if value.is_finite() => Ok(value),
         Ok(_) => Err(wrong(field, shown(text), " (finite)")),
         Err(_) => Err(wrong(field, shown(text), "")),
+    }
+}
+
+/// A file of records, each ended by a line feed.
+pub(super) struct Lines {
+    pub(super) encoder: Box<dyn Encoder>,
+    pub(super) output: Output,
+}
+
+impl FileWriter for Lines {
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        let output = &mut self.output;
+        self.encoder.encode(rows, &mut |_, record| {
+            output.write_all(record)?;
+            Ok(output.write_all(b"\n")?)
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), Error> {
+        Ok(self.output.flush()?)
     }
 }
