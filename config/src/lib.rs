@@ -9,6 +9,8 @@ mod table;
 
 pub mod plan;
 
+pub mod schema;
+
 pub mod section;
 
 pub mod units;

@@ -71,7 +71,7 @@ impl Reader {
             "stopped" => Until::Stopped,
             _ => Until::End,
         });
-        let keys = p.rest();
+        let (keys, common) = (p.rest(), p.asked());
         let mut schema = Schema::default();
         for (name, text) in declared {
             match DataType::parse(&text.value) {
@@ -98,7 +98,7 @@ impl Reader {
         self.errors.extend(p.errors());
         SourcePlan {
             name: key.clone(),
-            section: Section { kind, path, span: key.span.clone(), keys, folder },
+            section: Section { kind, path, span: key.span.clone(), keys, common, folder },
             format,
             schema,
             null: null.map_or(vec![String::new()], |n| n.into_iter().map(|t| t.value).collect()),
@@ -250,6 +250,7 @@ impl Reader {
             path: path.clone(),
             span: key.span.clone(),
             keys: p.rest(),
+            common: p.asked(),
             folder: self.folder.clone(),
         };
         self.errors.extend(p.errors());
@@ -451,15 +452,16 @@ impl Reader {
                 Item::Text(kind) => {
                     let kind = At { value: kind.clone(), span: node.span.clone() };
                     let span = node.span.clone();
-                    sections.push(Section { kind, path, span, keys: Vec::new(), folder });
+                    let section = Section::bare(&kind.value);
+                    sections.push(Section { kind, path, span, folder, ..section });
                 }
                 Item::Table(entries) => {
                     let mut p = Params::new(&path, &node.span, entries, &folder);
                     let kind = p.text("type");
-                    let keys = p.rest();
+                    let (keys, common) = (p.rest(), p.asked());
                     self.errors.extend(p.errors());
                     let span = node.span.clone();
-                    sections.push(Section { kind, path, span, keys, folder });
+                    sections.push(Section { kind, path, span, keys, common, folder });
                 }
                 _ => self.errors.push(Diagnostic::new(
                     &node.span,
@@ -584,9 +586,9 @@ impl Reader {
         let kind = p.text("type");
         let of = p.optional_text("of").unwrap_or_else(|| key.clone());
         let format = p.optional_text("format");
-        let keys = p.rest();
+        let (keys, common) = (p.rest(), p.asked());
         self.errors.extend(p.errors());
-        let section = Section { kind, path, span: key.span.clone(), keys, folder };
+        let section = Section { kind, path, span: key.span.clone(), keys, common, folder };
         let names = Stream::ALL.map(|(_, name)| name);
         let stream = self.bind(&of, &names, "of", "stream")?;
         let stream = Stream::ALL[stream].0;

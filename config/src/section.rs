@@ -24,6 +24,8 @@ pub struct Section {
     pub span: Range<usize>,
     /// The component's own keys in the order of the file, values after `${ENV}` substitution.
     pub keys: Vec<(At<String>, Node)>,
+    /// Keys that every component of this table has; they were read already.
+    pub common: Vec<&'static str>,
     /// The folder that relative input paths start from: that of the pipeline file. A path given by
     /// `--set` starts at the working folder.
     pub folder: PathBuf,
@@ -37,6 +39,7 @@ impl Section {
             path: kind.to_string(),
             span: 0..0,
             keys: Vec::new(),
+            common: Vec::new(),
             folder: PathBuf::new(),
         }
     }
@@ -55,7 +58,10 @@ impl Section {
 
     /// Starts reading the keys.
     pub fn params(&self) -> Params<'_> {
-        Params::new(&self.path, &self.span, &self.keys, &self.folder)
+        let mut params = Params::new(&self.path, &self.span, &self.keys, &self.folder);
+        // Whoever misspells one of them shall be told so.
+        params.asked.clone_from(&self.common);
+        params
     }
 }
 
@@ -392,6 +398,11 @@ impl<'a> Params<'a> {
         let asked = &self.asked;
         let rest = self.keys.iter().filter(|(k, _)| !asked.contains(&k.value.as_str()));
         rest.cloned().collect()
+    }
+
+    /// The keys asked for so far.
+    pub fn asked(&self) -> Vec<&'static str> {
+        self.asked.clone()
     }
 
     /// Ends the reading where unknown keys belong to somebody else.

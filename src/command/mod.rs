@@ -21,6 +21,7 @@ mod new;
 mod produce;
 mod reference;
 mod run;
+mod schema;
 
 /// A streaming dataflow engine with incremental model updates.
 #[derive(Parser, Debug)]
@@ -120,6 +121,13 @@ Exit code 78 if anything is wrong; every error names file, line, reason and cure
         #[arg(value_enum)]
         kind: Option<reference::Kind>,
     },
+    /// Prints the JSON Schema of pipeline files, for editors.
+    #[command(after_help = "Example:
+  tidemill schema > pipeline.schema.json
+
+Editors with Taplo (Even Better TOML, Helix, Neovim) take it from the first line of a pipeline file:
+  #:schema pipeline.schema.json")]
+    Schema,
     /// Prints completions for a shell.
     #[command(after_help = "Example:
   tidemill completions bash > /etc/bash_completion.d/tidemill")]
@@ -194,6 +202,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Journal(command) => journal::run(command),
         Command::Models(command) => models::run(command),
         Command::Reference { kind } => Ok(reference::run(kind)),
+        Command::Schema => Ok(schema::run()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             let command = &mut Arguments::command();

@@ -2,8 +2,13 @@
 
 use clap::ValueEnum;
 use serde_json::{Value as Json, json};
+use tidemill_connectors::executor::EXECUTORS;
+use tidemill_connectors::format::FORMATS;
+use tidemill_connectors::sink::SINKS;
+use tidemill_connectors::source::SOURCES;
 use tidemill_operators::aggregate::AGGREGATES;
 use tidemill_operators::drift::DETECTORS;
+use tidemill_operators::learner::LEARNERS;
 use tidemill_operators::trainer::TRAINERS;
 
 use super::Said;
@@ -11,12 +16,22 @@ use super::Said;
 /// A kind of component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
+    /// Where events come from.
+    Sources,
+    /// How rows are written down.
+    Formats,
     /// What a window of rows becomes.
     Aggregates,
     /// What notices that the world has changed.
     Detectors,
+    /// What learns row by row.
+    Learners,
     /// What makes batch models.
     Trainers,
+    /// Where batch models are trained.
+    Executors,
+    /// Where rows go.
+    Sinks,
 }
 
 type Keys = &'static [(&'static str, &'static str, &'static str)];
@@ -27,12 +42,25 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
     let mut all = serde_json::Map::new();
     for of in Kind::value_variants().iter().filter(|k| kind.is_none_or(|wanted| wanted == **k)) {
         let (title, rows): (&str, Vec<(&str, &str, Keys)>) = match of {
+            Kind::Sources => {
+                ("sources", SOURCES.iter().map(|e| (e.name, e.summary, e.keys)).collect())
+            }
+            Kind::Formats => {
+                ("formats", FORMATS.iter().map(|e| (e.name, e.summary, &[][..])).collect())
+            }
             Kind::Aggregates => {
                 ("aggregates", AGGREGATES.iter().map(|e| (e.name, e.summary, &[][..])).collect())
             }
             Kind::Detectors => {
                 ("detectors", DETECTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
             }
+            Kind::Learners => {
+                ("learners", LEARNERS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
+            }
+            Kind::Executors => {
+                ("executors", EXECUTORS.iter().map(|e| (e.name, e.summary, &[][..])).collect())
+            }
+            Kind::Sinks => ("sinks", SINKS.iter().map(|e| (e.name, e.summary, e.keys)).collect()),
             Kind::Trainers => {
                 ("trainers", TRAINERS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
             }

@@ -72,14 +72,15 @@ impl Mill {
             triggered: (now, why.clone()),
         };
         task.id = hex(&Sha256::digest(json!(task).to_string()))[..32].to_string();
-        let taken = |sample: &mut super::sample::Sample| sample.take(oldest, retrain.max_rows);
-        let reference = Arc::new(self.samples[m].as_mut().map(taken).unwrap_or_default());
         self.ledger.note(Record::Task { task: task.clone(), evidence })?;
         if self.ledger.outcome(&task.id).is_none() {
             if let Some(executor) = self.executors.get_mut(&m) {
                 executor.submit(task.clone())?;
             }
         }
+        // Only now, beside the training: nobody needs it before the model takes over.
+        let taken = |sample: &mut super::sample::Sample| sample.take(oldest, retrain.max_rows);
+        let reference = Arc::new(self.samples[m].as_mut().map(taken).unwrap_or_default());
         self.moment(now, m, None, Step::Triggered, &why);
         self.results.trainings.push(Retraining {
             model: task.model.clone(),

@@ -14,7 +14,8 @@ use tidemill_types::{Error, Micros, Schema};
 use super::join::Scored;
 use super::matrix;
 
-/// The rows that a live model was trained on, thinned out: what drift is measured against.
+/// The rows that a live model was trained on, thinned out: what drift is measured against. Columns
+/// are sorted, each by itself.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
     /// One column a numeric feature; NaN stands for NULL.

@@ -36,7 +36,7 @@ pub const ENTRY: Entry = Entry {
     keys: &[
         ("topic", "text", "the topic"),
         ("brokers", "text or list of texts", "host:port of some brokers"),
-        ("start", "\"earliest\" (default) or \"latest\"", "where a partition is read from first"),
+        ("start", "\"earliest\" or \"latest\", earliest", "where a partition is read from first"),
         ("properties", "table, {}", "properties of librdkafka, for TLS and SASL say"),
         ("max_record", "bytes, 1048576", "a larger record goes to the dead letters"),
     ],

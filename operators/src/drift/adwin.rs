@@ -33,7 +33,11 @@ pub(super) const ENTRY: Entry = Entry {
         ("max_buckets", "integer, 5", "buckets of one size: more are finer cuts"),
         ("min_side", "integer, 5", "values on each side of a cut, at least"),
         ("grace", "integer, 10", "no cut while the window has no more values than this"),
-        ("direction", "\"both\"", "\"up\": only a rise of the mean is an alarm; a fall still cuts"),
+        (
+            "direction",
+            "\"up\" or \"down\" or \"both\", both",
+            "\"up\": only a rise of the mean is an alarm; a fall still cuts",
+        ),
     ],
     build: Build::Monitor(build),
 };

@@ -28,7 +28,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("threshold", "float, 50", "an alarm beyond this: larger is slower and surer"),
         ("alpha", "float, 0.9999", "what is kept of the sum at each value; 1 forgets nothing"),
         ("min_values", "integer, 30", "no alarm before so many values"),
-        ("direction", "\"up\"", "\"up\", \"down\" or \"both\""),
+        ("direction", "\"up\" or \"down\" or \"both\", up", "\"up\", \"down\" or \"both\""),
     ],
     build: Build::Monitor(build),
 };

@@ -67,21 +67,21 @@ impl Default for Parameters {
 
 /// `(key, type and default, meaning)`.
 pub const KEYS: &[(&str, &str, &str)] = &[
-    ("trees", "integer = 150", "the most trees"),
-    ("leaves", "integer = 31", "the most leaves of a tree"),
-    ("depth", "integer = 0", "the most questions from root to leaf; 0 for no limit"),
-    ("learning_rate", "float = 0.05", "what each tree's step is multiplied by"),
-    ("min_rows_per_leaf", "integer = 200", "the fewest rows of a leaf"),
-    ("min_hessian", "float = 0.001", "the smallest sum of second derivatives of a leaf"),
-    ("min_gain", "float = 0", "what a split must gain at least"),
-    ("l2", "float = 0", "added to a leaf's sum of second derivatives"),
-    ("feature_fraction", "float = 1", "the share of the inputs that a tree may use"),
-    ("bagging_fraction", "float = 1", "the share of the rows that a tree sees"),
-    ("max_bins", "integer = 255", "the most bins of an input, that of NULL included"),
-    ("category_smoothing", "float = 10", "pulls rare categories towards 0 when they are sorted"),
-    ("category_l2", "float = 10", "`l2` for splits of more than four categories, in addition"),
-    ("category_limit", "integer = 32", "the most categories on the smaller side of a split"),
-    ("category_min_rows", "integer = 100", "the fewest rows between two candidate splits"),
+    ("trees", "integer, 150", "the most trees"),
+    ("leaves", "integer, 31", "the most leaves of a tree"),
+    ("depth", "integer, 0", "the most questions from root to leaf; 0 for no limit"),
+    ("learning_rate", "float, 0.05", "what each tree's step is multiplied by"),
+    ("min_rows_per_leaf", "integer, 200", "the fewest rows of a leaf"),
+    ("min_hessian", "float, 0.001", "the smallest sum of second derivatives of a leaf"),
+    ("min_gain", "float, 0", "what a split must gain at least"),
+    ("l2", "float, 0", "added to a leaf's sum of second derivatives"),
+    ("feature_fraction", "float, 1", "the share of the inputs that a tree may use"),
+    ("bagging_fraction", "float, 1", "the share of the rows that a tree sees"),
+    ("max_bins", "integer, 255", "the most bins of an input, that of NULL included"),
+    ("category_smoothing", "float, 10", "pulls rare categories towards 0 when they are sorted"),
+    ("category_l2", "float, 10", "`l2` for splits of more than four categories, in addition"),
+    ("category_limit", "integer, 32", "the most categories on the smaller side of a split"),
+    ("category_min_rows", "integer, 100", "the fewest rows between two candidate splits"),
 ];
 
 /// A number's place and the values that are allowed.
