@@ -102,3 +102,76 @@ fn what_is_wrong_does_not_fit_the_schema() {
         assert!(!errors_of(&errors, file).is_empty(), "{wrong} fits");
     }
 }
+
+/// Sources, sinks, learners and detectors; a trainer reads its keys from the list itself.
+#[test]
+fn components_ask_for_the_keys_that_the_schema_gives_them() {
+    let schema: Value = serde_json::from_slice(&tidemill(here(), &["schema"])).expect("JSON");
+    let tables = &schema["properties"];
+    let of = |table: &str| tables[table]["additionalProperties"]["anyOf"].clone();
+    let detect = &tables["drift"]["additionalProperties"]["properties"]["detect"];
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("p.toml");
+    let mut seen = 0;
+    for (table, section, rest) in [
+        ("[source.x]", of("source"), "schema = { a = \"int64\" }\nevent_time = \"a\""),
+        ("[model.m]", of("model"), "label = \"l\""),
+        ("[sink.scores]", of("sink"), ""),
+        ("[drift.d]\nof = \"loss\"\n[[drift.d.detect]]", detect["anyOf"][0]["anyOf"].clone(), ""),
+    ] {
+        for component in section.as_array().expect("components") {
+            let Some(properties) = component["properties"].as_object() else { continue };
+            if properties.contains_key("retrain") {
+                continue;
+            }
+            let kind = &properties["type"]["const"];
+            fs::write(&file, format!("{BASE}{table}\ntype = {kind}\nnonsense = 1\n{rest}\n"))
+                .expect("written");
+            let mut wanted: Vec<&str> = properties.keys().map(String::as_str).collect();
+            if table == "[model.m]" {
+                // Read for every model; a learner that has them is refused for having them.
+                wanted.extend(["promote", "retrain", "training"]);
+            }
+            wanted.sort_unstable();
+            assert_eq!(
+                told(&file),
+                format!("the keys are {}", wanted.join(", ")),
+                "{table} {kind}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 12, "{seen} components were asked");
+}
+
+const BASE: &str = r#"
+[pipeline]
+name = "p"
+spine = "s"
+[source.s]
+type = "file"
+path = "s.csv"
+schema = { a = "int64", t = "timestamp" }
+event_time = "t"
+id = "a"
+[label.l]
+over = "s"
+value = "a > 1"
+wait = "1d"
+[features]
+f = "a + 1"
+"#;
+
+/// What the program says of the key that it does not know.
+fn told(file: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["check", "--output", "json"])
+        .arg(file)
+        .output()
+        .expect("the program starts");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    let errors = said["errors"].as_array().expect("errors");
+    let about = |e: &&Value| e["message"].as_str().is_some_and(|m| m.contains("`nonsense`"));
+    let error = errors.iter().find(about).unwrap_or_else(|| panic!("{said:#}"));
+    error["reason"].as_str().expect("a reason").to_string()
+}

@@ -452,8 +452,8 @@ impl Reader {
                 Item::Text(kind) => {
                     let kind = At { value: kind.clone(), span: node.span.clone() };
                     let span = node.span.clone();
-                    let section = Section::bare(&kind.value);
-                    sections.push(Section { kind, path, span, folder, ..section });
+                    let (keys, common) = (Vec::new(), Vec::new());
+                    sections.push(Section { kind, path, span, keys, common, folder });
                 }
                 Item::Table(entries) => {
                     let mut p = Params::new(&path, &node.span, entries, &folder);

@@ -18,8 +18,10 @@ pub type Component = (&'static str, &'static str, &'static [Key]);
 pub struct Components {
     /// Of `[source.*]`.
     pub sources: Vec<Component>,
-    /// Of `[model.*]`, learners and trainers.
-    pub models: Vec<Component>,
+    /// Of `[model.*]`: what learns row by row.
+    pub learners: Vec<Component>,
+    /// Of `[model.*]` with `retrain`.
+    pub trainers: Vec<Component>,
     /// Of `detect` in `[drift.*]`.
     pub detectors: Vec<Component>,
     /// Of `[sink.*]`.
@@ -40,7 +42,11 @@ const PIPELINE: &[Key] = &[
         "an epoch of event time: what is learnt in one counts from the next on",
     ),
     ("bundle", "1 to 1000000, none", "ticks that travel together; results do not depend on it"),
-    ("max_ahead", "duration, 1d", "a time further ahead of the others is a dead letter"),
+    (
+        "max_ahead",
+        "duration, 1d",
+        "a time further than this beyond the wall clock is a dead letter",
+    ),
     ("seed", "integer, 0", "of everything random"),
 ];
 
@@ -51,11 +57,11 @@ const SOURCE: &[Key] = &[
     ("timezone", "text, UTC", "of times without one"),
     ("where", "text, none", "rows that count, an expression"),
     ("columns", "table of texts, none", "further columns, name = expression"),
-    ("event_time", "text", "when it happened, an expression"),
-    ("id", "text, none", "what tells rows apart, an expression; orders rows of one time"),
-    ("lateness", "duration, 0s", "how much later than its successors a row may come"),
+    ("event_time", "text", "the column that says when it happened"),
+    ("id", "text, none", "the column that tells rows apart; it orders rows of one time"),
+    ("lateness", "duration, 0s", "how far the watermark stands behind the largest time"),
     ("sort", "duration, none", "a replayed file is sorted within this much event time"),
-    ("hold", "duration, none", "how long to wait for the other sources of `at_once`"),
+    ("hold", "duration, none", "how long a live source at its end may hold the others back"),
     ("idle_after", "duration, 10s", "a silent partition no longer holds the watermark back"),
     ("until", "\"end\" or \"stopped\", none", "when the source is done"),
 ];
@@ -83,7 +89,7 @@ const MODEL: &[Key] = &[
 
 const RETRAIN: &[Key] = &[
     ("on", "list of texts", "triggers: \"every 7d\", \"drift.NAME\""),
-    ("cooldown", "duration, 1d", "the least time between two trainings by drift"),
+    ("cooldown", "duration, 1d", "a drift triggers no sooner than this after the last trigger"),
     ("takes", "duration, 0s", "event time that a training is deemed to take in a replay"),
     ("executor", "text, in_process", "where it is trained"),
 ];
@@ -97,8 +103,8 @@ const TRAINING: &[Key] = &[
 const PROMOTE: &[Key] = &[
     ("when", "\"not_worse\" or \"always\", not_worse", "what the gate asks"),
     ("by", "\"log_loss\", log_loss", "what is compared"),
-    ("margin", "float, 0.002", "how much worse is not worse"),
-    ("last", "duration, 7d", "the flights, orders, payments that both are compared on"),
+    ("margin", "float, 0.002", "the mean difference of the log losses must be below it"),
+    ("last", "duration, 7d", "rows labelled this long ago or less are compared"),
     ("min_rows", "1 to 1000000000, 2000", "the gate waits for so many"),
 ];
 
@@ -142,9 +148,11 @@ pub fn schema(components: &Components) -> Json {
     let mut drift = object(&[DRIFT]);
     drift["properties"]["detect"] = detect;
     drift["required"] = json!(["detect"]);
-    let each = |all: &[Component], common: &[Key], more: &[(&str, Json)]| {
-        named(any_of(all.iter().map(|component| of_type(component, common, more))))
+    let each = |all: &[Component], common: &[Key]| {
+        named(any_of(all.iter().map(|component| of_type(component, common, &[]))))
     };
+    let learners = components.learners.iter().map(|learner| of_type(learner, MODEL, &[]));
+    let trainers = components.trainers.iter().map(|trainer| of_type(trainer, MODEL, &retrained));
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A pipeline of Tidemill",
@@ -153,17 +161,17 @@ pub fn schema(components: &Components) -> Json {
         "additionalProperties": false,
         "properties": {
             "pipeline": object(&[PIPELINE]),
-            "source": each(&components.sources, SOURCE, &[]),
+            "source": each(&components.sources, SOURCE),
             "windows": named(object(&[WINDOW])),
             "features": named(json!({
                 "type": "string",
                 "description": "an expression over the spine's row and aggregates `over` windows",
             })),
             "label": named(object(&[LABEL])),
-            "model": each(&components.models, MODEL, &retrained),
+            "model": named(any_of(learners.chain(trainers))),
             "drift": named(drift),
             "score": object(&[SCORE]),
-            "sink": each(&components.sinks, SINK, &[]),
+            "sink": each(&components.sinks, SINK),
         },
     })
 }
@@ -237,7 +245,9 @@ fn value(kind: &str) -> Option<Json> {
         "true or false" => json!({ "type": "boolean" }),
         "integer" => json!({ "type": "integer" }),
         "float" => json!({ "type": "number" }),
-        "bytes" => json!({ "type": "string", "pattern": "^([0-9]+([KMGT]iB)?|\\$\\{.*\\})$" }),
+        "bytes" => {
+            json!({ "type": "string", "pattern": "^([0-9]+( *(B|[KMG]iB|[kKMG]B))?|\\$\\{.*\\})$" })
+        }
         "duration" => {
             let pattern = "^(([0-9]+(us|ms|s|m|h|d))+|\\$\\{.*\\})$";
             json!({ "type": "string", "pattern": pattern })

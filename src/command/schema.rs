@@ -1,6 +1,6 @@
 //! `tidemill schema`: the JSON Schema of pipeline files, for editors.
 
-use tidemill_config::schema::{Component, Components, schema};
+use tidemill_config::schema::{Components, schema};
 use tidemill_connectors::sink::SINKS;
 use tidemill_connectors::source::SOURCES;
 use tidemill_operators::drift::DETECTORS;
@@ -11,12 +11,10 @@ use super::Said;
 
 /// The schema, from the lists of components.
 pub(super) fn run() -> Said {
-    let learners = LEARNERS.iter().map(|e| (e.name, e.summary, e.keys));
-    let trainers = TRAINERS.iter().map(|e| (e.name, e.summary, e.keys));
-    let models: Vec<Component> = learners.chain(trainers).collect();
     let json = schema(&Components {
         sources: SOURCES.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
-        models,
+        learners: LEARNERS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
+        trainers: TRAINERS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
         detectors: DETECTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
         sinks: SINKS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
     });
