@@ -14,12 +14,14 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value as Json, json};
-use tidemill_config::plan::{SinkPlan, Stream};
+use tidemill_config::plan::Stream;
 use tidemill_connectors::sink::{self, Delivery, Sink};
 use tidemill_operators::column::values;
 use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema, Value};
 
+use super::check::Compiled;
 use super::reader::OrderedRows;
+use crate::mill::Settled;
 
 /// Batches that wait for the sinks at most.
 const QUEUE: usize = 32;
@@ -118,19 +120,20 @@ pub fn schema_of(stream: Stream, ids: DataType, features: &TypedSchema) -> Schem
 
 impl Outputs {
     /// Opens the sinks and starts their thread, which ends when every clone of the answer is gone.
-    /// `stop` is set when a sink fails.
+    /// Rows go to a sink once all that was journaled before them is `settled`; `stop` is set when a
+    /// sink fails.
     ///
     /// # Errors
     /// A sink that cannot be opened.
     pub fn open(
-        sinks: &[SinkPlan],
-        ids: DataType,
-        features: &TypedSchema,
+        compiled: &Compiled,
         folder: &Path,
+        settled: Settled,
         stop: &Arc<AtomicBool>,
     ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
         let mut open: Vec<(Stream, Box<dyn Sink>)> = Vec::new();
-        for plan in sinks {
+        let (ids, features) = (compiled.id_type(), &compiled.program.feature_schema);
+        for plan in &compiled.plan.sinks {
             let entry = sink::SINKS
                 .iter()
                 .find(|e| e.name == plan.section.kind.value)
@@ -148,7 +151,7 @@ impl Outputs {
         let (to, from) = bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("sinks".to_string())
-            .spawn(move || drive(open, &from))
+            .spawn(move || drive(open, &from, &settled))
             .map_err(|e| Error::external(format!("no thread for the sinks: {e}")))?;
         let counts = Arc::new(Counts::default());
         let stop = Arc::clone(stop);
@@ -246,12 +249,17 @@ impl Outputs {
 }
 
 /// Writes what comes, makes it visible now and then, and closes the sinks when nobody sends.
-fn drive(mut sinks: Vec<(Stream, Box<dyn Sink>)>, from: &Receiver<Emission>) -> Result<(), Error> {
+fn drive(
+    mut sinks: Vec<(Stream, Box<dyn Sink>)>,
+    from: &Receiver<Emission>,
+    settled: &Settled,
+) -> Result<(), Error> {
     let mut committed = Instant::now();
     let mut dirty = false;
     loop {
         match from.recv_timeout(COMMIT_EVERY) {
             Ok(emission) => {
+                settled.wait()?;
                 for (stream, sink) in &mut sinks {
                     if *stream == emission.stream {
                         sink.write(&emission.rows, &emission.times)?;

@@ -71,9 +71,7 @@ pub fn run(
     let plan = &compiled.plan;
     let shares = open_sources(&plan.sources, options.workers)?;
     let ledger = Ledger::open(&options.folder, &plan.pipeline.name.value, &compiled.fingerprint)?;
-    let features = &compiled.program.feature_schema;
-    let (outputs, sinks) =
-        Outputs::open(&plan.sinks, compiled.id_type(), features, &options.folder, &stop)?;
+    let (outputs, sinks) = Outputs::open(&compiled, &options.folder, ledger.settled(), &stop)?;
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
     let status = Arc::new(Status::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();

@@ -1,24 +1,104 @@
 //! What a run writes down of its decisions: the journal, which a second run over the same log must
 //! repeat, and the registry of models.
+//!
+//! A thread of its own does the writing, so that the mill never waits for the disk: what has come
+//! since it last looked shares one `fsync`. Nothing leaves by a sink before all that was written down
+//! before it is durable: the sinks wait for [`Settled`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill_types::Error;
 use tidemill_types::model::ModelVersion;
 use tidemill_types::task::Artifact;
 
 use crate::journal::Journal;
 use crate::journal::record::{Header, Outcome, Record};
-use crate::models::registry::Registry;
+use crate::models::registry::{Registry, sha256};
+
+/// Entries that wait for the disk at most.
+const WAITING: usize = 256;
 
 /// Journal and registry of one run.
 pub struct Ledger {
-    journal: Journal,
     registry: Registry,
     /// What earlier runs wrote and this one has not come to yet.
     ahead: VecDeque<Record>,
     outcomes: BTreeMap<String, (u64, Outcome)>,
+    /// To the thread that writes; none once the ledger is closed.
+    to: Option<Sender<Entry>>,
+    writer: Option<JoinHandle<()>>,
+    settled: Settled,
+}
+
+/// What is to be written, in this order and no other: whoever reads a version in the journal finds
+/// its manifest, and whoever reads a manifest finds its artifact.
+enum Entry {
+    Artifact { model: String, bytes: Vec<u8> },
+    Manifest(ModelVersion),
+    Record(Record),
+}
+
+/// How much of what was written down is on the disk. Clones share it.
+#[derive(Clone, Default)]
+pub struct Settled(Arc<(Mutex<Progress>, Condvar)>);
+
+#[derive(Default)]
+struct Progress {
+    asked: u64,
+    done: u64,
+    failed: Option<Error>,
+}
+
+impl Settled {
+    /// Waits until everything is durable that was written down before this call.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn wait(&self) -> Result<(), Error> {
+        let (progress, moved) = &*self.0;
+        // Numbers that are right even if someone panicked while holding them.
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = progress.asked;
+        while progress.done < asked && progress.failed.is_none() {
+            progress = moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        progress.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Progress)) {
+        let (progress, moved) = &*self.0;
+        change(&mut progress.lock().unwrap_or_else(PoisonError::into_inner));
+        moved.notify_all();
+    }
+}
+
+/// Writes entries until nobody sends any more, or the disk refuses one.
+fn write(entries: &Receiver<Entry>, journal: &mut Journal, registry: &Registry, settled: &Settled) {
+    while let Ok(first) = entries.recv() {
+        let mut written = 0;
+        let mut result = Ok(());
+        for entry in std::iter::once(first).chain(entries.try_iter()) {
+            written += 1;
+            result = result.and_then(|()| match entry {
+                Entry::Artifact { model, bytes } => registry.put(&model, &bytes).map(drop),
+                Entry::Manifest(version) => registry.register(&version),
+                Entry::Record(record) => journal.append(&record),
+            });
+        }
+        let failed = result.and_then(|()| journal.sync()).err();
+        let over = failed.is_some();
+        settled.tell(|progress| {
+            progress.done += written;
+            progress.failed = failed;
+        });
+        if over {
+            return;
+        }
+    }
 }
 
 impl Ledger {
@@ -53,17 +133,38 @@ impl Ledger {
         journal.append(&Record::Header(Header::new(pipeline, plan)))?;
         journal.sync()?;
         let registry = Registry::open(folder.join("models"))?;
-        Ok(Ledger { journal, registry, ahead, outcomes })
+        let settled = Settled::default();
+        let (to, entries) = bounded(WAITING);
+        let (models, done) = (registry.clone(), settled.clone());
+        let writer = std::thread::Builder::new()
+            .name("journal".to_string())
+            .spawn(move || write(&entries, &mut journal, &models, &done))
+            .map_err(|e| Error::external(format!("no thread for the journal: {e}")))?;
+        let (to, writer) = (Some(to), Some(writer));
+        Ok(Ledger { registry, ahead, outcomes, to, writer, settled })
+    }
+
+    /// What tells how much of it is durable.
+    pub fn settled(&self) -> Settled {
+        self.settled.clone()
+    }
+
+    fn enter(&self, entry: Entry) -> Result<(), Error> {
+        self.settled.tell(|progress| progress.asked += 1);
+        match self.to.as_ref().map(|to| to.send(entry)) {
+            Some(Ok(())) => Ok(()),
+            // The writer went with an error, which is told here.
+            _ => self.settled.wait().and(Err(Error::internal("the journal's thread is gone"))),
+        }
     }
 
     /// Writes a decision down, or finds that an earlier run took the same one.
     ///
     /// # Errors
-    /// An earlier run decided otherwise: the log or the program has changed since.
+    /// The journal could not be written, now or before; an earlier run decided otherwise: the log or the program has changed since.
     pub fn note(&mut self, record: Record) -> Result<(), Error> {
         let Some(before) = self.ahead.pop_front() else {
-            self.journal.append(&record)?;
-            return self.journal.sync();
+            return self.enter(Entry::Record(record));
         };
         if before == record {
             return Ok(());
@@ -101,17 +202,37 @@ impl Ledger {
     /// Stores an artifact; its hash.
     ///
     /// # Errors
-    /// The folder cannot be written.
-    pub fn store(&self, model: &str, bytes: &[u8]) -> Result<String, Error> {
-        self.registry.put(model, bytes)
+    /// The folder could not be written, now or before.
+    pub fn store(&self, model: &str, bytes: Vec<u8>) -> Result<String, Error> {
+        let hash = sha256(&bytes);
+        self.enter(Entry::Artifact { model: model.to_string(), bytes })?;
+        Ok(hash)
     }
 
     /// Registers a version and writes it down.
     ///
     /// # Errors
-    /// The folder cannot be written, or holds another version of that number.
+    /// The folder could not be written, or holds another version of that number: now or before.
     pub fn register(&mut self, version: &ModelVersion) -> Result<(), Error> {
-        self.registry.register(version)?;
+        self.enter(Entry::Manifest(version.clone()))?;
         self.note(Record::Version { version: version.clone() })
+    }
+
+    /// Waits until all of it is durable.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn settle(&self) -> Result<(), Error> {
+        self.settled.wait()
+    }
+}
+
+impl Drop for Ledger {
+    /// The journal is unlocked when its thread has ended.
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
     }
 }

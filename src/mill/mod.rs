@@ -36,7 +36,7 @@ use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{Error, Id, Micros};
 
 pub use ask::{Desk, SharedMill};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Settled};
 pub use status::{Results, Status};
 
 use self::emit::Emitter;

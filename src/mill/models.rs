@@ -14,6 +14,8 @@ use tidemill_types::{Error, Micros};
 
 use super::join::Scored;
 use super::matrix::Matrix;
+use super::sample::Making;
+use super::training::Written;
 use super::watch::Reference;
 use crate::engine::check::{ModelInputs, NumberFrom};
 
@@ -42,8 +44,10 @@ pub struct Running {
     pub training: usize,
     /// When it is deemed to be done; not known of a live run until it is done.
     pub due: Option<Micros>,
+    /// Until it is handed over: tells when what it reads is on the disk.
+    pub written: Option<Written>,
     /// A sample of what it is trained on.
-    pub reference: Arc<Reference>,
+    pub reference: Option<Making>,
 }
 
 /// A model that is retrained by tasks.

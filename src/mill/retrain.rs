@@ -58,12 +58,13 @@ impl Mill {
         let oldest = retrain.last.map_or(Micros::MIN, |last| now.saturating_sub(last));
         training.forget(oldest, retrain.max_rows);
         let names = &model.inputs.names;
+        let (data, written) = training.files()?;
         let mut task = TrainingTask {
             id: String::new(),
             model: model.name.to_string(),
             trainer: model.plan.section.kind.value.clone(),
             parameters: batch.parameters.clone(),
-            data: training.files()?,
+            data,
             labels: (oldest, now),
             max_rows: retrain.max_rows,
             features: names.numbers.iter().chain(&names.categories).cloned().collect(),
@@ -73,14 +74,8 @@ impl Mill {
         };
         task.id = hex(&Sha256::digest(json!(task).to_string()))[..32].to_string();
         self.ledger.note(Record::Task { task: task.clone(), evidence })?;
-        if self.ledger.outcome(&task.id).is_none() {
-            if let Some(executor) = self.executors.get_mut(&m) {
-                executor.submit(task.clone())?;
-            }
-        }
-        // Only now, beside the training: nobody needs it before the model takes over.
-        let taken = |sample: &mut super::sample::Sample| sample.take(oldest, retrain.max_rows);
-        let reference = Arc::new(self.samples[m].as_mut().map(taken).unwrap_or_default());
+        let written = self.ledger.outcome(&task.id).is_none().then_some(written);
+        let reference = self.samples[m].as_mut().map(|s| s.take(oldest, retrain.max_rows));
         self.moment(now, m, None, Step::Triggered, &why);
         self.results.trainings.push(Retraining {
             model: task.model.clone(),
@@ -96,14 +91,15 @@ impl Mill {
         let training = self.results.trainings.len() - 1;
         if let State::Batch(batch) = &mut self.models[m].state {
             batch.triggered = Some(now);
-            batch.running = Some(Running { task, training, due, reference });
+            batch.running = Some(Running { task, written, training, due, reference });
         }
-        Ok(())
+        self.submit(m, now)
     }
 
     /// Takes up the trainings that are due; waits for one that is slower than it is deemed to be.
     pub(super) fn take_outcomes(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
         for m in 0..self.models.len() {
+            self.submit(m, now)?;
             let State::Batch(batch) = &self.models[m].state else { continue };
             let Some(running) = &batch.running else { continue };
             if running.due.is_some_and(|due| due > now) {
@@ -124,6 +120,24 @@ impl Mill {
             }
         }
         Ok(())
+    }
+
+    /// Hands the training over once its rows are on the disk. In a replay nobody waits for that before
+    /// the training is due.
+    fn submit(&mut self, m: usize, now: Micros) -> Result<(), Error> {
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
+        let Some(running) = &mut batch.running else { return Ok(()) };
+        let Some(written) = running.written.take() else { return Ok(()) };
+        let began = Instant::now();
+        if !written.look(running.due.is_none_or(|due| due <= now))? {
+            running.written = Some(written);
+            return Ok(());
+        }
+        self.results.waited += began.elapsed();
+        match self.executors.get_mut(&m) {
+            Some(executor) => executor.submit(running.task.clone()),
+            None => Ok(()),
+        }
     }
 
     /// The outcome of the training under way.
@@ -162,8 +176,8 @@ impl Mill {
             Ok(loaded) => loaded,
             Err(error) => return self.failed(m, running, error, epoch, now),
         };
-        let hash = self.ledger.store(&self.models[m].name, &artifact.bytes)?;
-        let Artifact { kind, rows, metrics, .. } = artifact;
+        let Artifact { kind, rows, metrics, bytes } = artifact;
+        let hash = self.ledger.store(&self.models[m].name, bytes)?;
         self.ledger.note(Record::Outcome {
             task: running.task.id.clone(),
             epoch,
@@ -205,7 +219,7 @@ impl Mill {
             predictor,
             cut: task.labels.1,
             training: running.training,
-            reference: running.reference,
+            reference: Arc::new(running.reference.map(|r| r.ready()).unwrap_or_default()),
             manifest: Arc::new(manifest),
         };
         self.moment(now, m, Some(number), Step::Trained, &task.triggered.1);
@@ -362,7 +376,7 @@ impl Mill {
             let manifest = ModelVersion {
                 version: number,
                 kind: self.models[m].plan.section.kind.value.clone(),
-                artifact: self.ledger.store(&model, &bytes)?,
+                artifact: self.ledger.store(&model, bytes)?,
                 since: now,
                 lineage: Lineage {
                     tidemill: env!("CARGO_PKG_VERSION").to_string(),

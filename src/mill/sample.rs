@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rayon::prelude::*;
+use crossbeam_channel::{Receiver, bounded};
 use tidemill_types::{Id, Micros};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,6 +32,17 @@ struct Candidate {
     numbers: Arc<[f64]>,
     categories: Arc<[u64]>,
     score: f64,
+}
+
+/// A reference that is being made ready on another core.
+pub struct Making(Receiver<Reference>);
+
+impl Making {
+    /// The reference; waits until it is ready.
+    pub fn ready(&self) -> Reference {
+        // Nothing is sent only if the sorting panicked, which ends the process.
+        self.0.recv().unwrap_or_default()
+    }
 }
 
 impl Sample {
@@ -63,9 +74,9 @@ impl Sample {
     }
 
     /// The sample of the rows labelled from `oldest` on, at most the newest `max_rows`; older ones
-    /// are forgotten. Each column is sorted, so that no detector has to sort it when a model takes
-    /// over.
-    pub fn take(&mut self, oldest: Micros, max_rows: u64) -> Reference {
+    /// are forgotten. Each column is being sorted beside what comes next, so that nobody has to when
+    /// a model takes over.
+    pub fn take(&mut self, oldest: Micros, max_rows: u64) -> Making {
         let first = self.seen.saturating_sub(max_rows);
         while self.rows.front().is_some_and(|c| c.time < oldest || c.number <= first) {
             self.rows.pop_front();
@@ -73,18 +84,25 @@ impl Sample {
         let mut order: Vec<&Candidate> = self.rows.iter().collect();
         order.sort_by_key(|c| (c.hash, c.number));
         order.truncate(self.k);
-        let width = order.first().map_or(0, |c| c.numbers.len());
-        let depth = order.first().map_or(0, |c| c.categories.len());
-        let numbers = (0..width).into_par_iter();
-        let mut reference = Reference {
-            numbers: numbers.map(|i| sorted(order.iter().map(|c| c.numbers[i]))).collect(),
-            categories: (0..depth)
-                .map(|i| order.iter().map(|c| c.categories[i]).collect())
-                .collect(),
-            scores: sorted(order.iter().map(|c| c.score)),
-        };
-        reference.categories.iter_mut().for_each(|column: &mut Vec<u64>| column.sort_unstable());
-        reference
+        let row = |c: &Candidate| (Arc::clone(&c.numbers), Arc::clone(&c.categories), c.score);
+        let rows: Vec<Row> = order.into_iter().map(row).collect();
+        let (to, made) = bounded(1);
+        rayon::spawn(move || drop(to.send(sort(&rows))));
+        Making(made)
+    }
+}
+
+type Row = (Arc<[f64]>, Arc<[u64]>, f64);
+
+fn sort(rows: &[Row]) -> Reference {
+    let (width, depth) = rows.first().map_or((0, 0), |(n, c, _)| (n.len(), c.len()));
+    let mut categories: Vec<Vec<u64>> =
+        (0..depth).map(|i| rows.iter().map(|(_, c, _)| c[i]).collect()).collect();
+    categories.iter_mut().for_each(|column| column.sort_unstable());
+    Reference {
+        numbers: (0..width).map(|i| sorted(rows.iter().map(|(n, _, _)| n[i]))).collect(),
+        categories,
+        scores: sorted(rows.iter().map(|(_, _, score)| *score)),
     }
 }
 
@@ -136,7 +154,7 @@ mod tests {
                     (oldest..=id).map(|i| (hash(&Id::Int(i)), i)).collect();
                 wanted.sort_unstable();
                 wanted.truncate(50);
-                let found = sample.take(oldest, 1_000_000);
+                let found = sample.take(oldest, 1_000_000).ready();
                 let wanted = sorted(wanted.iter().map(|(_, i)| *i as f64));
                 assert_eq!(found.numbers[0], wanted);
             }
@@ -148,7 +166,7 @@ mod tests {
     fn the_newest_rows_are_what_counts() {
         let mut sample = Sample::new(100);
         (0..100).for_each(|id| sample.offer(&row(id), id));
-        let found = sample.take(i64::MIN, 5);
+        let found = sample.take(i64::MIN, 5).ready();
         assert_eq!(found.numbers[0], [95.0, 96.0, 97.0, 98.0, 99.0]);
     }
 }

@@ -163,6 +163,7 @@ impl Mill {
             ];
             self.ledger.note(Record::Finished { counts })?;
         }
+        self.ledger.settle()?;
         self.emit.close();
         if let Ok(mut shown) = self.status.results.lock() {
             *shown = Some(results);

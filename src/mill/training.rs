@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Field, Float64Type, Schema as ArrowSchema, TimestampMicrosecondType};
-use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -52,6 +52,24 @@ enum Job {
     Write(PathBuf, RecordBatch, Box<WriterProperties>),
     /// To say when everything before is written, or what failed.
     Tell(Sender<Result<(), Error>>),
+}
+
+/// Tells when files are whole.
+pub struct Written(Receiver<Result<(), Error>>);
+
+impl Written {
+    /// Whether they are; waits for it if asked to.
+    ///
+    /// # Errors
+    /// A part that could not be written.
+    pub fn look(&self, wait: bool) -> Result<bool, Error> {
+        let gone = || Err(Error::internal("the thread of the training set is gone"));
+        match if wait { self.0.recv().map_err(Into::into) } else { self.0.try_recv() } {
+            Ok(written) => written.map(|()| true),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => gone(),
+        }
+    }
 }
 
 /// Parts that wait for the disk at most.
@@ -112,17 +130,17 @@ impl TrainingParts {
         if self.rows.len() == PART { self.flush() } else { Ok(()) }
     }
 
-    /// The files that hold every row taken so far, oldest first, by their paths in the run's folder.
+    /// The files that will hold every row taken so far, oldest first, by their paths in the run's
+    /// folder; and what tells when they do, or what failed.
     ///
     /// # Errors
-    /// A part that cannot be written.
-    pub fn files(&mut self) -> Result<Vec<PathBuf>, Error> {
+    /// Only a defect.
+    pub fn files(&mut self) -> Result<(Vec<PathBuf>, Written), Error> {
         self.flush()?;
-        let gone = |_| Error::internal("the thread of the training set is gone");
         let (to, told) = bounded(1);
-        self.writer.send(Job::Tell(to)).map_err(|_| gone(RecvError))?;
-        told.recv().map_err(gone)??;
-        Ok(self.parts.iter().map(|p| p.path.clone()).collect())
+        // A writer that is gone is found out by whoever waits for it.
+        let _ = self.writer.send(Job::Tell(to));
+        Ok((self.parts.iter().map(|p| p.path.clone()).collect(), Written(told)))
     }
 
     /// Rows that are held.

@@ -53,7 +53,7 @@ impl Registry {
         let mut text =
             serde_json::to_vec_pretty(version).map_err(|e| Error::internal(e.to_string()))?;
         text.push(b'\n');
-        if write_whole(&path, &text, Existing::Keep)? {
+        if !path.exists() && write_whole(&path, &text, Existing::Keep)? {
             return Ok(());
         }
         let found = self.manifest(&version.model, version.version)?;
@@ -152,7 +152,8 @@ fn check_name(name: &str) -> Result<(), Error> {
         .help("a name has 1 to 128 letters, digits, `_` and `-`"))
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// SHA-256 in lower-case hex: an artifact's name.
+pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
