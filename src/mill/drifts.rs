@@ -4,8 +4,8 @@ use tidemill_types::drift::Level;
 use tidemill_types::{Error, Micros};
 
 use super::judge::{MONDAY, WEEK, week_of};
-use super::watch::Said;
-use super::{Mill, passed};
+use super::watch::{AHEAD, Said};
+use super::{Mill, after, passed};
 
 impl Mill {
     /// Reads the statistics whose hour has come.
@@ -15,7 +15,11 @@ impl Mill {
             if !self.watches[w].watches_rows() || !passed(every, before, now) {
                 continue;
             }
-            let said = self.watches[w].read(now);
+            let next = |time: &Micros| Some(self.start_of(self.tick_from(after(every, *time))));
+            let later = std::iter::successors(next(&now), next);
+            let later = later.take_while(|time| *time < self.known).take(AHEAD);
+            let later: Vec<Micros> = later.collect();
+            let said = self.watches[w].read(now, &later);
             if passed(WEEK, before.saturating_sub(MONDAY), now.saturating_sub(MONDAY)) {
                 self.remember(w, before);
             }

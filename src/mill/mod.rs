@@ -105,6 +105,8 @@ pub struct Mill {
     incoming: Vec<Features>,
     bundle: Matrix,
     next_row: usize,
+    /// `final`: everything before this time was absorbed.
+    known: Micros,
     labels: VecDeque<Landed>,
     landed: Vec<Landed>,
     /// The beginning of the last tick walked.
@@ -166,6 +168,7 @@ impl Mill {
             incoming: Vec::new(),
             bundle: Matrix::empty(),
             next_row: 0,
+            known: Micros::MIN,
             labels: VecDeque::new(),
             landed: Vec::new(),
             clock: None,
@@ -205,12 +208,9 @@ impl Mill {
         let incoming = std::mem::take(&mut self.incoming);
         if !incoming.is_empty() {
             debug_assert_eq!(self.next_row, self.bundle.times.len());
-            self.bundle = Matrix::merged(incoming);
-            self.next_row = 0;
-            self.models.iter_mut().for_each(Model::new_bundle);
-            let rows = &self.bundle;
-            self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)?;
+            self.begin(Matrix::merged(incoming))?;
         }
+        self.known = before;
         let mut landed = std::mem::take(&mut self.landed);
         landed.sort_by(|a, b| (a.time, &a.id, a.label).cmp(&(b.time, &b.id, b.label)));
         self.labels.extend(landed);
@@ -284,13 +284,17 @@ impl Mill {
         tick.saturating_mul(self.compiled.plan.pipeline.tick)
     }
 
+    /// The tick at which a duty of this time is done: the first that begins at it or later.
+    fn tick_from(&self, time: Micros) -> i64 {
+        self.tick_of(time.saturating_sub(1)) + 1
+    }
+
     /// The next tick at which anything can happen.
     fn next_tick(&self) -> Option<i64> {
         let row = self.bundle.times.get(self.next_row).map(|time| self.tick_of(*time));
         let label = self.labels.front().map(|label| self.tick_of(label.time) + 1);
         let house = self.clock.and_then(|clock| self.next_duty(clock));
-        // A duty is done at the first tick that begins at or after it.
-        let house = house.map(|time| self.tick_of(time.saturating_sub(1)) + 1);
+        let house = house.map(|time| self.tick_from(time));
         [row, label, house].into_iter().flatten().min()
     }
 
@@ -320,7 +324,7 @@ impl Mill {
 
     /// The next time at which something is due by the clock, after the one given.
     fn next_duty(&self, clock: Micros) -> Option<Micros> {
-        let after = |period: Micros| (clock.div_euclid(period) + 1).saturating_mul(period);
+        let after = |period| after(period, clock);
         let reads = self.watches.iter().filter(|w| w.watches_rows()).map(|w| after(w.plan.every));
         let models = self.models.iter().flat_map(|model| {
             let schedules = model.plan.retrain.iter().flat_map(|r| r.every.iter().copied());
@@ -333,6 +337,11 @@ impl Mill {
         });
         reads.chain(models).min()
     }
+}
+
+/// The next boundary of this period.
+fn after(period: Micros, time: Micros) -> Micros {
+    (time.div_euclid(period) + 1).saturating_mul(period)
 }
 
 /// Whether a boundary of this period was passed.

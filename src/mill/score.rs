@@ -12,6 +12,7 @@ use super::emit::Served;
 use super::join::Scored;
 use super::matrix::Matrix;
 use super::models::Model;
+use super::watch::Watch;
 use super::{Landed, Mill};
 use crate::engine::outputs::row_as_json;
 
@@ -34,6 +35,15 @@ impl Open {
 }
 
 impl Mill {
+    /// Takes the rows of a bundle.
+    pub(super) fn begin(&mut self, bundle: Matrix) -> Result<(), Error> {
+        (self.bundle, self.next_row) = (bundle, 0);
+        let rows = &self.bundle;
+        self.models.iter_mut().for_each(Model::new_bundle);
+        self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(|w| w.bundle(rows));
+        self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)
+    }
+
     /// Scores the rows of a tick.
     pub(super) fn score_tick(&mut self, tick: i64) -> Result<(), Error> {
         while let Some(time) = self.bundle.times.get(self.next_row).copied() {
@@ -54,6 +64,7 @@ impl Mill {
         let (time, id) = (self.bundle.times[row], self.bundle.ids[row].clone());
         if self.joins.iter().any(|join| join.holds(&id)) || self.open.rows.contains_key(&id) {
             self.refuse_duplicate(row, &id);
+            self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(Watch::refused);
             return Ok(None);
         }
         let mut margins = Vec::with_capacity(self.models.len());
@@ -88,7 +99,7 @@ impl Mill {
             row: row as u32,
         });
         for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
-            watch.row(&scored);
+            watch.scored(scored.served);
         }
         Ok(Some(scored))
     }
@@ -138,11 +149,8 @@ impl Mill {
         if rows.is_empty() {
             return Ok(());
         }
-        self.bundle = Matrix::merged(rows);
+        self.begin(Matrix::merged(rows))?;
         self.next_row = self.bundle.times.len();
-        self.models.iter_mut().for_each(Model::new_bundle);
-        let rows = &self.bundle;
-        self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)?;
         for row in 0..self.bundle.times.len() {
             if let Some(scored) = self.score(row)? {
                 self.open.rows.insert(scored.id.clone(), scored);

@@ -1,6 +1,7 @@
 //! Drift: the rows of the last days against the training set of the live model, and the loss.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -11,8 +12,7 @@ use tidemill_operators::drift::{
 use tidemill_types::drift::{Level, Reading};
 use tidemill_types::{Error, Micros, Schema};
 
-use super::join::Scored;
-use super::matrix;
+use super::matrix::{self, Matrix};
 
 /// The rows that a live model was trained on, thinned out: what drift is measured against. Columns
 /// are sorted, each by itself.
@@ -51,7 +51,7 @@ impl Said {
 }
 
 /// What one value of a row is watched as.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Column {
     Number(usize),
     Category(usize),
@@ -63,11 +63,22 @@ enum Counter {
     Category(Box<dyn CategoryStatistic>),
 }
 
-/// A statistic of one feature, and where each row of the window was counted.
+/// What is counted, row by row.
+enum Values {
+    Numbers(VecDeque<f64>),
+    Categories(VecDeque<u64>),
+}
+
+/// A statistic of one feature. Rows are named by their place among those that are held.
 struct Detector {
     name: &'static str,
     counter: Counter,
+    /// Where each row was located, of as many as were.
     places: VecDeque<u32>,
+    /// Which rows are counted.
+    counted: Range<usize>,
+    /// What was read ahead.
+    ahead: VecDeque<Option<Reading>>,
     before: Level,
     /// The largest reading since it was last asked for.
     largest: Option<f64>,
@@ -76,31 +87,34 @@ struct Detector {
 struct Watched {
     of: Arc<str>,
     column: Column,
+    values: Values,
     detectors: Vec<Detector>,
 }
 
+/// Readings ahead at most: they are held until their time comes.
+pub const AHEAD: usize = 64;
+
 /// One `[drift.*]` section.
 ///
-/// Rows are counted when statistics are read, feature by feature: then one reference at a time is in
-/// the cache, and features are shared out among the machine's cores.
+/// A reading is a function of the rows in the window and of the reference, and the features of a
+/// bundle are known when it begins. So they are read for all of the bundle at once, feature by
+/// feature: one reference at a time is in the cache, and features are shared out among the machine's
+/// cores once a bundle. The score is read when its time comes. A new reference, or a row that is
+/// refused, takes the readings ahead back.
 pub struct Watch {
     /// As planned.
     pub plan: DriftPlan,
     factories: Vec<(&'static str, Box<dyn StatisticFactory>)>,
     monitors: Vec<(&'static str, Box<dyn Monitor>, Level)>,
-    columns: Vec<(Arc<str>, Column)>,
     watched: Vec<Watched>,
-    rows: VecDeque<Seen>,
-    /// How many of the rows are not counted yet: the newest.
-    fresh: usize,
-}
-
-/// A row in the window.
-struct Seen {
-    time: Micros,
-    numbers: Arc<[f64]>,
-    categories: Arc<[u64]>,
-    score: f64,
+    /// Event times of the rows that are held: the window, and what waits for its scores.
+    times: VecDeque<Micros>,
+    /// How many of them have their scores.
+    scored: usize,
+    /// What was read ahead: for when.
+    ahead: VecDeque<Micros>,
+    /// A row of this bundle was refused; others of it may be.
+    careful: bool,
 }
 
 impl Watch {
@@ -139,68 +153,142 @@ impl Watch {
                 columns.push((Arc::from("score"), Column::Score));
             }
         }
+        let watched = columns.into_iter().map(|(of, column)| Watched {
+            of,
+            column,
+            values: match column {
+                Column::Category(_) => Values::Categories(VecDeque::new()),
+                Column::Number(_) | Column::Score => Values::Numbers(VecDeque::new()),
+            },
+            detectors: Vec::new(),
+        });
         Ok(Watch {
             plan: plan.clone(),
             factories,
             monitors,
-            columns,
-            watched: Vec::new(),
-            rows: VecDeque::new(),
-            fresh: 0,
+            watched: watched.collect(),
+            times: VecDeque::new(),
+            scored: 0,
+            ahead: VecDeque::new(),
+            careful: false,
         })
     }
 
     /// Takes a new reference; the rows in the window will be counted against it.
     pub fn refer_to(&mut self, reference: &Reference) {
-        let made = self.columns.par_iter().map(|(of, column)| {
-            let counter = |factory: &dyn StatisticFactory| match column {
-                Column::Number(i) => factory.numbers(&reference.numbers[*i]).map(Counter::Number),
+        let factories = &self.factories;
+        self.ahead.clear();
+        self.watched.par_iter_mut().for_each(|watched| {
+            let counter = |factory: &dyn StatisticFactory| match watched.column {
+                Column::Number(i) => factory.numbers(&reference.numbers[i]).map(Counter::Number),
                 Column::Score => factory.numbers(&reference.scores).map(Counter::Number),
                 Column::Category(i) => {
-                    factory.categories(&reference.categories[*i]).map(Counter::Category)
+                    factory.categories(&reference.categories[i]).map(Counter::Category)
                 }
             };
-            let detectors = self.factories.iter().filter_map(|(name, factory)| {
+            let detectors = factories.iter().filter_map(|(name, factory)| {
                 Some(Detector {
                     name,
                     counter: counter(factory.as_ref())?,
                     places: VecDeque::new(),
+                    counted: 0..0,
+                    ahead: VecDeque::new(),
                     before: Level::Stable,
                     largest: None,
                 })
             });
-            Watched { of: Arc::clone(of), column: *column, detectors: detectors.collect() }
+            watched.detectors = detectors.collect();
         });
-        self.watched = made.collect();
-        self.fresh = self.rows.len();
     }
 
     /// Whether rows are watched at all.
     pub fn watches_rows(&self) -> bool {
-        !self.columns.is_empty() && !self.factories.is_empty()
+        !self.watched.is_empty() && !self.factories.is_empty()
     }
 
-    /// Takes a scored row.
-    pub fn row(&mut self, row: &Scored) {
-        self.rows.push_back(Seen {
-            time: row.time,
-            numbers: Arc::clone(&row.numbers),
-            categories: Arc::clone(&row.categories),
-            score: row.served,
-        });
-        self.fresh += 1;
+    /// Takes the rows of a bundle, which will be scored or refused in their order.
+    pub fn bundle(&mut self, rows: &Matrix) {
+        self.careful = false;
+        self.times.extend(&rows.times);
+        for watched in &mut self.watched {
+            let n = rows.times.len();
+            match (&mut watched.values, watched.column) {
+                (Values::Numbers(values), Column::Number(i)) => {
+                    values.extend((0..n).map(|row| rows.numbers(row)[i]));
+                }
+                (Values::Categories(values), Column::Category(i)) => {
+                    values.extend((0..n).map(|row| rows.categories(row)[i]));
+                }
+                _ => {}
+            }
+        }
     }
 
-    /// Reads every statistic as of a time; what matters of it.
-    pub fn read(&mut self, now: Micros) -> Vec<Said> {
+    /// The next row of the bundle got this score.
+    pub fn scored(&mut self, score: f64) {
+        self.scored += 1;
+        for watched in self.watched.iter_mut().filter(|w| w.column == Column::Score) {
+            if let Values::Numbers(values) = &mut watched.values {
+                values.push_back(score);
+            }
+        }
+    }
+
+    /// The next row of the bundle was refused.
+    pub fn refused(&mut self) {
+        self.careful = true;
+        self.ahead.clear();
+        self.times.remove(self.scored);
+        for watched in self.watched.iter_mut().filter(|w| w.column != Column::Score) {
+            match &mut watched.values {
+                Values::Numbers(values) => drop(values.remove(self.scored)),
+                Values::Categories(values) => drop(values.remove(self.scored)),
+            }
+            for detector in watched.detectors.iter_mut().filter(|d| d.places.len() > self.scored) {
+                detector.seek(0..self.scored);
+                detector.places.remove(self.scored);
+            }
+        }
+    }
+
+    /// Reads every statistic as of a time; what matters of it. `later` are the times of the next
+    /// readings, at most [`AHEAD`], as far as all rows before them are here.
+    pub fn read(&mut self, now: Micros, later: &[Micros]) -> Vec<Said> {
         let oldest = now.saturating_sub(self.plan.window);
-        let old = self.rows.iter().take_while(|row| row.time < oldest).count();
-        let (rows, fresh) = (&self.rows, self.fresh);
-        let said: Vec<Vec<Said>> =
-            self.watched.par_iter_mut().map(|watched| watched.read(rows, fresh, old)).collect();
-        self.rows.drain(..old);
-        self.fresh = 0;
-        said.into_iter().flatten().collect()
+        let old = self.times.range(..self.scored).take_while(|time| **time < oldest).count();
+        let window = old..self.scored;
+        if self.ahead.front() != Some(&now) {
+            self.look(now, window.clone(), later);
+        }
+        self.ahead.pop_front();
+        let mut said = Vec::new();
+        for watched in &mut self.watched {
+            if watched.column == Column::Score {
+                watched.look(std::slice::from_ref(&window));
+            }
+            watched.tell(&mut said);
+            watched.forget(old);
+        }
+        self.times.drain(..old);
+        self.scored -= old;
+        said
+    }
+
+    /// Reads the features now, and ahead.
+    fn look(&mut self, now: Micros, window: Range<usize>, later: &[Micros]) {
+        let (mut from, mut to) = (window.start, window.end);
+        self.ahead = [now].into();
+        let mut looks = vec![window];
+        for &time in if self.careful { &[] } else { later } {
+            to += self.times.range(to..).take_while(|t| **t < time).count();
+            let oldest = time.saturating_sub(self.plan.window);
+            from += self.times.range(from..to).take_while(|t| **t < oldest).count();
+            self.ahead.push_back(time);
+            looks.push(from..to);
+        }
+        self.watched.par_iter_mut().filter(|w| w.column != Column::Score).for_each(|watched| {
+            watched.look(&looks);
+        });
     }
 
     /// The detectors over rows, each with its bounds of warning and drift.
@@ -241,59 +329,187 @@ impl Watch {
 }
 
 impl Watched {
-    /// Counts the newest `fresh` rows, takes the `old` ones out, and reads.
-    fn read(&mut self, rows: &VecDeque<Seen>, fresh: usize, old: usize) -> Vec<Said> {
-        let Watched { of, column, detectors } = self;
-        let mut said = Vec::new();
+    /// Reads the statistics of each of these windows, in turn.
+    fn look(&mut self, windows: &[Range<usize>]) {
+        let Watched { values, detectors, .. } = self;
+        let end = windows.iter().map(|window| window.end).max().unwrap_or(0);
         for detector in detectors {
-            let new = rows.range(rows.len() - fresh..);
-            detector.places.extend(new.map(|row| detector.counter.count(*column, row)));
-            for place in detector.places.drain(..old) {
-                detector.counter.evict(place);
+            let located = detector.places.len()..end.max(detector.places.len());
+            match (&detector.counter, &*values) {
+                (Counter::Number(counter), Values::Numbers(values)) => {
+                    detector.places.extend(values.range(located).map(|v| counter.locate(*v)));
+                }
+                (Counter::Category(counter), Values::Categories(values)) => {
+                    detector.places.extend(values.range(located).map(|v| counter.locate(*v)));
+                }
+                _ => return,
             }
-            let Some(reading) = detector.counter.read() else { continue };
+            detector.ahead.clear();
+            for window in windows {
+                detector.seek(window.clone());
+                detector.ahead.push_back(match &detector.counter {
+                    Counter::Number(statistic) => statistic.read(),
+                    Counter::Category(statistic) => statistic.read(),
+                });
+            }
+        }
+    }
+
+    /// What the oldest of the readings says that matters.
+    fn tell(&mut self, said: &mut Vec<Said>) {
+        for detector in &mut self.detectors {
+            let Some(reading) = detector.ahead.pop_front().flatten() else { continue };
             let raised = reading.level > detector.before;
             detector.before = reading.level;
             let statistic = reading.statistic;
             detector.largest = Some(detector.largest.map_or(statistic, |l| l.max(statistic)));
             if raised || reading.level == Level::Drift {
-                said.push(Said { detector: detector.name, of: Arc::clone(of), reading, raised });
+                let of = Arc::clone(&self.of);
+                said.push(Said { detector: detector.name, of, reading, raised });
             }
         }
-        said
+    }
+
+    /// Lets the oldest rows go, which are counted no more.
+    fn forget(&mut self, old: usize) {
+        match &mut self.values {
+            Values::Numbers(values) => drop(values.drain(..old)),
+            Values::Categories(values) => drop(values.drain(..old)),
+        }
+        for detector in &mut self.detectors {
+            detector.places.drain(..old);
+            detector.counted = detector.counted.start - old..detector.counted.end - old;
+        }
     }
 }
 
-impl Counter {
-    /// Counts a row; where.
-    fn count(&mut self, column: Column, row: &Seen) -> u32 {
-        match (self, column) {
-            (Counter::Number(statistic), column) => {
-                let value = if let Column::Number(i) = column { row.numbers[i] } else { row.score };
-                let at = statistic.locate(value);
-                statistic.insert(at);
-                at
+impl Detector {
+    /// Counts these rows, and no others.
+    fn seek(&mut self, rows: Range<usize>) {
+        let counted = std::mem::replace(&mut self.counted, rows.clone());
+        for come in [counted.end..rows.end, rows.start..counted.start] {
+            for at in self.places.range(come.start..come.end.max(come.start)) {
+                match &mut self.counter {
+                    Counter::Number(statistic) => statistic.insert(*at),
+                    Counter::Category(statistic) => statistic.insert(*at),
+                }
             }
-            (Counter::Category(statistic), Column::Category(i)) => {
-                let at = statistic.locate(row.categories[i]);
-                statistic.insert(at);
-                at
+        }
+        for gone in [counted.start..rows.start, rows.end..counted.end] {
+            for at in self.places.range(gone.start..gone.end.max(gone.start)) {
+                match &mut self.counter {
+                    Counter::Number(statistic) => statistic.evict(*at),
+                    Counter::Category(statistic) => statistic.evict(*at),
+                }
             }
-            (Counter::Category(_), _) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_config::plan::At;
+    use tidemill_config::section::Section;
+    use tidemill_types::{DataType, Field, Id};
+
+    use super::*;
+
+    const HOUR: Micros = 100;
+
+    /// A column of numbers, one of categories, and the score.
+    fn watch() -> Watch {
+        let field = |name: &str, data_type| Field { name: name.into(), data_type };
+        let plan = DriftPlan {
+            name: At::nowhere("inputs".to_string()),
+            of: DriftOf::Inputs { features: vec![0, 1], score: true },
+            detect: vec![Section::bare("psi"), Section::bare("ks")],
+            model: Some(0),
+            reference_rows: 100,
+            window: 5 * HOUR,
+            every: HOUR,
+        };
+        let fields = vec![field("a", DataType::Float64), field("b", DataType::String)];
+        Watch::new(&plan, &Schema { fields }).unwrap()
+    }
+
+    /// SplitMix64.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % n
         }
     }
 
-    fn evict(&mut self, at: u32) {
-        match self {
-            Counter::Number(statistic) => statistic.evict(at),
-            Counter::Category(statistic) => statistic.evict(at),
+    fn reference(dice: &mut Dice) -> Reference {
+        let mut numbers: Vec<f64> = (0..80).map(|_| dice.below(9) as f64).collect();
+        let mut scores: Vec<f64> = (0..80).map(|_| dice.below(100) as f64 / 100.0).collect();
+        let mut categories: Vec<u64> = (0..80).map(|_| dice.below(4)).collect();
+        numbers.sort_by(f64::total_cmp);
+        scores.sort_by(f64::total_cmp);
+        categories.sort_unstable();
+        Reference { numbers: vec![numbers], categories: vec![categories], scores }
+    }
+
+    fn rows(dice: &mut Dice, from: Micros, hours: i64) -> Matrix {
+        let n = dice.below(40) as usize;
+        let mut times: Vec<Micros> =
+            (0..n).map(|_| from + dice.below((hours * HOUR) as u64) as Micros).collect();
+        times.sort_unstable();
+        Matrix {
+            ids: (0..n as i64).map(Id::Int).collect(),
+            width: 1,
+            numbers: (0..n).map(|_| dice.below(12) as f64).collect(),
+            depth: 1,
+            categories: (0..n).map(|_| dice.below(6)).collect(),
+            times,
+            ..Matrix::empty()
         }
     }
 
-    fn read(&self) -> Option<Reading> {
-        match self {
-            Counter::Number(statistic) => statistic.read(),
-            Counter::Category(statistic) => statistic.read(),
+    #[test]
+    fn reading_ahead_tells_what_reading_in_time_tells() {
+        let mut told = 0;
+        for seed in 0..300 {
+            let mut dice = Dice(seed);
+            let (mut ahead, mut in_time) = (watch(), watch());
+            let mut begin = 0;
+            for _ in 0..8 {
+                let hours = 1 + dice.below(6) as i64;
+                let end = begin + hours * HOUR;
+                let bundle = rows(&mut dice, begin, hours);
+                ahead.bundle(&bundle);
+                in_time.bundle(&bundle);
+                let mut next = 0;
+                for now in (begin..end).step_by(HOUR as usize) {
+                    if dice.below(8) == 0 {
+                        let reference = reference(&mut dice);
+                        ahead.refer_to(&reference);
+                        in_time.refer_to(&reference);
+                    }
+                    let later: Vec<Micros> = (now + HOUR..end).step_by(HOUR as usize).collect();
+                    let (a, b) = (ahead.read(now, &later), in_time.read(now, &[]));
+                    assert_eq!(format!("{a:?}"), format!("{b:?}"), "seed {seed} at {now}");
+                    told += a.len();
+                    while bundle.times.get(next).is_some_and(|time| *time < now + HOUR) {
+                        let refused = dice.below(30) == 0;
+                        let score = dice.below(100) as f64 / 100.0;
+                        for watch in [&mut ahead, &mut in_time] {
+                            if refused { watch.refused() } else { watch.scored(score) }
+                        }
+                        next += 1;
+                    }
+                }
+                assert_eq!(
+                    format!("{:?}", ahead.take_largest()),
+                    format!("{:?}", in_time.take_largest())
+                );
+                begin = end;
+            }
         }
+        assert!(told > 1_000, "only {told} readings said anything");
     }
 }
