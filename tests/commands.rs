@@ -1,8 +1,9 @@
-//! `tidemill new`: what it writes is sound, runs as it says, and never replaces anything.
+//! `tidemill new`: what it writes is sound, runs as it says, and never replaces anything. Answers go
+//! to whoever reads them.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Runs the program in a folder, without variables that a starter reads.
 fn tidemill(folder: &Path, arguments: &[&str]) -> Output {
@@ -141,4 +142,19 @@ fn wrong_names_places_and_flags_have_their_exit_codes() {
     }
     let help = text(&tidemill(folder.path(), &["new", "--help"]).stdout);
     assert!(help.contains("Examples:") && help.contains("--template"), "{help}");
+}
+
+/// `tidemill schema | head` closes the pipe early: no panic, no complaint.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["schema", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
 }

@@ -4,7 +4,7 @@
 //! 64 wrong usage (clap: 2), 69 the world failed, 70 a defect, 78 a wrong pipeline file.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -212,15 +212,21 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
     };
     match (done, arguments.output) {
-        (Ok(said), Output::Text) => {
-            print!("{}", said.text);
-            ExitCode::SUCCESS
-        }
-        (Ok(said), Output::Json) => {
-            println!("{}", said.json);
-            ExitCode::SUCCESS
-        }
+        (Ok(said), Output::Text) => say(&said.text),
+        (Ok(said), Output::Json) => say(&format!("{}\n", said.json)),
         (Err(failure), output) => fail(failure, output),
+    }
+}
+
+/// Prints the answer. A reader that has seen enough, as `head` has, is no failure.
+fn say(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write the answer: {e}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 
