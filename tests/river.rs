@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use flights::{Data, summary};
+use serde_json::Value as Json;
 
 /// What a run wrote for others.
 fn outputs(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -36,6 +37,34 @@ fn every_departure_is_accounted_for() {
     assert_eq!(lines(&out["alerts.jsonl"]) as u64, count("alerts"));
     assert!(out["dead_letters.jsonl"].is_empty());
     assert!(data.path("out/report.html").exists());
+}
+
+/// A version says how far each partition was read when its training was triggered: here, which line
+/// of the file was the last departure before it.
+#[test]
+fn a_version_knows_its_offsets() {
+    let data = Data::of_days(31);
+    summary(&data.run("out", &[]));
+    let models = fs::read_to_string(data.path("out/models.jsonl")).expect("models");
+    let versions = models.lines().map(|line| serde_json::from_str::<Json>(line).expect("JSON"));
+    let trees: Vec<Json> = versions
+        .filter(|version| version["model"] == "trees")
+        .map(|version| serde_json::from_str(version["manifest"].as_str().unwrap()).expect("JSON"))
+        .collect();
+    assert!(!trees.is_empty());
+    let flights = fs::read_to_string(data.path("flights.csv")).expect("flights");
+    for version in trees {
+        let triggered = version["lineage"]["labels"][1].as_i64().expect("a time");
+        assert_eq!(triggered % 3_600_000_000, 0, "a flight's hour tells whether it came before");
+        let triggered = tidemill_types::time::to_rfc3339(triggered);
+        let before = |line: &str| line.split(',').nth(17).is_some_and(|hour| *hour < *triggered);
+        let lines = flights.lines().enumerate().skip(1).filter(|(_, line)| before(line));
+        let last = lines.map(|(n, _)| n as u64 + 1).max();
+        let offsets = version["lineage"]["offsets"].as_array().expect("offsets");
+        let names: Vec<&str> = offsets.iter().filter_map(|offset| offset[0].as_str()).collect();
+        assert_eq!(names, ["arrivals/0", "departures/0", "takeoffs/0", "weather/0"]);
+        assert_eq!(offsets[1][1].as_u64(), last);
+    }
 }
 
 /// Workers, bundles and a second run do not show; nor does a run into the same folder, which takes

@@ -15,6 +15,7 @@ use tidemill_config::plan::Mode;
 use tidemill_operators::dataflow::{Program, Round, Rows};
 use tidemill_types::{Error, Micros};
 
+use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::{OrderedRows, PartitionState, Piece};
@@ -70,6 +71,8 @@ pub struct Shared {
     pub failed: Mutex<Option<Error>>,
     /// The pace of a paced replay.
     pub pace: Option<Pace>,
+    /// How far partitions were read.
+    pub offsets: Arc<Offsets>,
 }
 
 impl Shared {
@@ -328,7 +331,7 @@ impl Ingest {
         let feed = &mut self.feeds[feed];
         feed.in_flight.push_back((round, n));
         feed.rows_in_flight += n;
-        let OrderedRows { times, ids, batch } = rows;
+        let OrderedRows { times, ids, batch, .. } = rows;
         send(Step::Rows(round, Rows { source, times, ids, batch, first_slot }));
     }
 

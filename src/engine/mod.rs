@@ -5,6 +5,7 @@
 pub mod check;
 pub mod hand_over;
 pub mod ingest;
+pub mod offsets;
 pub mod outputs;
 pub mod pace;
 pub mod reader;

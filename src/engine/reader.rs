@@ -17,6 +17,7 @@ use tidemill_types::key::canonical;
 use tidemill_types::{DataType, DeadLetter, Error, Id, Micros, Provenance, Value};
 
 use super::check::Derive;
+use super::offsets::Offsets;
 use super::outputs::Outputs;
 
 /// Rows of one partition on their way into the dataflow.
@@ -49,6 +50,8 @@ pub struct OrderedRows {
     pub times: Vec<Micros>,
     /// Id of each row.
     pub ids: Vec<Id>,
+    /// Offset of each row in its partition.
+    pub offsets: Vec<u64>,
     /// Declared and computed columns.
     pub batch: RecordBatch,
 }
@@ -57,7 +60,7 @@ impl OrderedRows {
     /// No rows.
     pub fn empty(derive: &Derive) -> OrderedRows {
         let batch = RecordBatch::new_empty(derive.schema.to_arrow());
-        OrderedRows { times: Vec::new(), ids: Vec::new(), batch }
+        OrderedRows { times: Vec::new(), ids: Vec::new(), offsets: Vec::new(), batch }
     }
 
     /// The rows picked, in the order of the picks.
@@ -65,6 +68,7 @@ impl OrderedRows {
         OrderedRows {
             times: picks.iter().map(|i| self.times[*i as usize]).collect(),
             ids: picks.iter().map(|i| self.ids[*i as usize].clone()).collect(),
+            offsets: picks.iter().map(|i| self.offsets[*i as usize]).collect(),
             batch: take_record_batch(&self.batch, &UInt32Array::from(picks.to_vec()))
                 .expect("picks are rows of the batch"),
         }
@@ -75,6 +79,7 @@ impl OrderedRows {
         OrderedRows {
             times: self.times[start..start + rows].to_vec(),
             ids: self.ids[start..start + rows].to_vec(),
+            offsets: self.offsets[start..start + rows].to_vec(),
             batch: self.batch.slice(start, rows),
         }
     }
@@ -111,6 +116,8 @@ pub struct Reader {
     pub stop: Arc<AtomicBool>,
     /// Rows read so far, refused ones too.
     pub read: Arc<std::sync::atomic::AtomicU64>,
+    /// Where is noted how far each partition was read.
+    pub offsets: Arc<Offsets>,
     /// Where pieces go.
     pub to: Sender<Result<Piece, Error>>,
 }
@@ -164,6 +171,7 @@ impl Reader {
     }
 
     fn send(&self, piece: Piece) {
+        self.offsets.note(&self.plan.name.value, piece.partition, &piece.rows);
         // A worker that is gone has ended the run already.
         let _ = self.to.send(Ok(piece));
     }
@@ -210,6 +218,7 @@ impl Reader {
         let all = OrderedRows {
             times: waiting.iter().flat_map(|w| w.times.iter().copied()).collect(),
             ids: waiting.iter().flat_map(|w| w.ids.iter().cloned()).collect(),
+            offsets: waiting.iter().flat_map(|w| w.offsets.iter().copied()).collect(),
             batch,
         }
         .sorted();
@@ -303,7 +312,8 @@ impl Reader {
             }
             keep[*row] = false;
         }
-        let rows = OrderedRows { times: times.values().to_vec(), ids, batch: batch.clone() };
+        let times = times.values().to_vec();
+        let rows = OrderedRows { times, ids, offsets: offsets.to_vec(), batch: batch.clone() };
         if keep.iter().all(|k| *k) {
             return rows;
         }

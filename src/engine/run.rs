@@ -16,6 +16,7 @@ use timely::communication::Config as Workers;
 use super::check::{self, Compiled};
 use super::hand_over::HandOver;
 use super::ingest::{Feed, Ingest, Shared};
+use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::Reader;
@@ -84,6 +85,7 @@ pub fn run(
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         live,
         status: Arc::clone(&status),
+        offsets: Arc::clone(&shared.offsets),
         stop,
     };
     let mut watcher = Watcher::new(&compiled, &status, &outputs, &rows, live)?;
@@ -174,7 +176,8 @@ fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error>
 
 fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
-    Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace }
+    let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick));
+    Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace, offsets }
 }
 
 /// Starts the thread that reads a source for a worker.
@@ -205,6 +208,7 @@ fn start(
         outputs: outputs.clone(),
         stop: Arc::clone(&shared.stop),
         read: Arc::clone(rows),
+        offsets: Arc::clone(&shared.offsets),
         to,
         plan,
     };

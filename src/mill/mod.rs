@@ -48,6 +48,7 @@ use self::sample::Sample;
 use self::training::TrainingParts;
 use self::watch::Watch;
 use crate::engine::check::Compiled;
+use crate::engine::offsets::Offsets;
 use crate::engine::outputs::Outputs;
 
 /// What a mill is made of.
@@ -66,6 +67,8 @@ pub struct Setup {
     pub live: bool,
     /// Where others see how far it is.
     pub status: Arc<Status>,
+    /// How far partitions were read.
+    pub offsets: Arc<Offsets>,
     /// Set when the run is asked to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -84,6 +87,7 @@ pub struct Mill {
     ledger: Ledger,
     emit: Emitter,
     status: Arc<Status>,
+    offsets: Arc<Offsets>,
     live: bool,
     stop: Arc<AtomicBool>,
     /// The run was asked to stop, and nothing more is walked.
@@ -125,7 +129,8 @@ impl Mill {
     /// # Errors
     /// A folder that cannot be written, or an executor that cannot be opened.
     pub fn new(setup: Setup) -> Result<Mill, Error> {
-        let Setup { compiled, outputs, ledger, folder, threads, live, status, stop } = setup;
+        let Setup { compiled, outputs, ledger, folder, threads, live, status, offsets, stop } =
+            setup;
         let plan = &compiled.plan;
         let features = &compiled.program.feature_schema;
         let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
@@ -146,7 +151,15 @@ impl Mill {
         let trained = |l: usize| plan.models.iter().any(|m| m.label == l && m.retrain.is_some());
         let training = plan.labels.iter().enumerate().map(|(l, label)| {
             let path = PathBuf::from("training").join(&label.name.value);
-            let make = || TrainingParts::new(&folder, path, features, model_names.clone());
+            let make = || {
+                TrainingParts::new(
+                    &folder,
+                    path,
+                    features,
+                    model_names.clone(),
+                    Arc::clone(&offsets),
+                )
+            };
             trained(l).then(make).transpose()
         });
         let samples = (0..plan.models.len()).map(|m| {
@@ -180,6 +193,7 @@ impl Mill {
             models,
             ledger,
             status,
+            offsets,
             live,
             stop,
             stopped: false,
@@ -308,6 +322,8 @@ impl Mill {
     /// Everything that is due when the clock comes to `now`, at this epoch.
     fn keep_house(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
         let before = self.clock.replace(now).unwrap_or(now);
+        // Nobody may ask for a while, and what is passed need not be kept.
+        self.offsets.pass(now.saturating_sub(1));
         // `at_once`: labels that came with this watermark are learnt in the next epoch.
         let heard = if self.compiled.plan.pipeline.mode == Mode::Final { now } else { before };
         self.time_out(heard)?;

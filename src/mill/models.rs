@@ -46,6 +46,8 @@ pub struct Running {
     pub due: Option<Micros>,
     /// Until it is handed over: tells when what it reads is on the disk.
     pub written: Option<Written>,
+    /// How far partitions were read when it was triggered.
+    pub offsets: Vec<(String, u64)>,
     /// A sample of what it is trained on.
     pub reference: Option<Making>,
 }

@@ -87,11 +87,12 @@ impl Mill {
             metrics: Vec::new(),
             fate: Fate::Waiting,
         });
+        let offsets = self.offsets.through(now.saturating_sub(1));
         let due = (!self.live).then(|| now.saturating_add(retrain.takes));
         let training = self.results.trainings.len() - 1;
         if let State::Batch(batch) = &mut self.models[m].state {
             batch.triggered = Some(now);
-            batch.running = Some(Running { task, written, training, due, reference });
+            batch.running = Some(Running { task, written, training, due, offsets, reference });
         }
         self.submit(m, now)
     }
@@ -208,7 +209,7 @@ impl Mill {
                 trigger: task.triggered.1.clone(),
                 rows,
                 labels: task.labels,
-                offsets: Vec::new(),
+                offsets: running.offsets,
                 seed: task.seed,
             },
             metrics,
@@ -385,6 +386,7 @@ impl Mill {
                     rows,
                     labels: (Micros::MIN, now),
                     seed: self.compiled.plan.pipeline.seed,
+                    offsets: self.offsets.through(now.saturating_sub(1)),
                     ..Lineage::default()
                 },
                 metrics: Vec::new(),

@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use serde_json::json;
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::trainer::{TRAINERS, TrainingSet};
 use tidemill_types::key::category;
@@ -26,6 +27,7 @@ use tidemill_types::{DataType, Error, Micros, Schema};
 
 use super::join::Scored;
 use super::matrix;
+use crate::engine::offsets::Offsets;
 
 /// Rows to a part.
 const PART: usize = 8_192;
@@ -41,6 +43,7 @@ pub struct TrainingParts {
     folder: (PathBuf, PathBuf),
     fingerprint: String,
     models: Vec<String>,
+    offsets: Arc<Offsets>,
     rows: Vec<(Arc<Scored>, Micros, f64)>,
     parts: VecDeque<Part>,
     written: u64,
@@ -106,6 +109,7 @@ impl TrainingParts {
         path: PathBuf,
         features: &Schema,
         models: Vec<String>,
+        offsets: Arc<Offsets>,
     ) -> Result<Self, Error> {
         let full = run.join(&path);
         std::fs::create_dir_all(&full)
@@ -118,7 +122,7 @@ impl TrainingParts {
             .name("training set".to_string())
             .spawn(move || write_parts(&jobs))
             .map_err(|e| Error::external(format!("no thread for the training set: {e}")))?;
-        Ok(TrainingParts { folder, fingerprint, models, rows, parts, written: 0, writer })
+        Ok(TrainingParts { folder, fingerprint, models, offsets, rows, parts, written: 0, writer })
     }
 
     /// Takes a labelled row. Rows come by label time.
@@ -173,10 +177,12 @@ impl TrainingParts {
         self.written += 1;
         let path = self.folder.1.join(format!("part-{:06}.parquet", self.written));
         let pair = |key: &str, value: String| KeyValue::new(key.to_string(), value);
+        let offsets: BTreeMap<String, u64> = self.offsets.through(to).into_iter().collect();
         let metadata = vec![
             pair("tidemill.schema", self.fingerprint.clone()),
             pair("tidemill.labels_from", tidemill_types::time::to_rfc3339(from)),
             pair("tidemill.labels_to", tidemill_types::time::to_rfc3339(to)),
+            pair("tidemill.offsets", json!(offsets).to_string()),
         ];
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)

@@ -1,0 +1,101 @@
+//! How far each partition was read when event time came to a tick: what a model's lineage says.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tidemill_types::Micros;
+
+use super::reader::OrderedRows;
+
+/// The offsets of all partitions, by event time.
+///
+/// Readers are ahead of the mill by as much as it pleases them, so where they stand says nothing that
+/// could be repeated. An offset is kept with its row's tick instead, until the mill has passed it:
+/// one number for each tick of the run-ahead and partition.
+pub struct Offsets {
+    tick: Micros,
+    partitions: Mutex<BTreeMap<String, Reached>>,
+}
+
+#[derive(Default)]
+struct Reached {
+    passed: Option<u64>,
+    ahead: BTreeMap<i64, u64>,
+}
+
+impl Offsets {
+    /// Nothing is read yet; `tick` is that of the pipeline.
+    pub fn new(tick: Micros) -> Offsets {
+        Offsets { tick, partitions: Mutex::default() }
+    }
+
+    /// Takes rows that a reader hands on.
+    pub fn note(&self, source: &str, partition: u32, rows: &OrderedRows) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = partitions.entry(format!("{source}/{partition}")).or_default();
+        for (time, offset) in rows.times.iter().zip(&rows.offsets) {
+            let highest = reached.ahead.entry(time.div_euclid(self.tick)).or_insert(*offset);
+            *highest = (*highest).max(*offset);
+        }
+    }
+
+    /// The highest offset of each partition, `source/partition`, of rows up to the tick of this time.
+    /// Times never fall from call to call.
+    pub fn through(&self, time: Micros) -> Vec<(String, u64)> {
+        self.pass(time);
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = |(name, reached): (&String, &Reached)| Some((name.clone(), reached.passed?));
+        partitions.iter().filter_map(passed).collect()
+    }
+
+    /// Forgets at which tick each row up to this time's tick came.
+    pub fn pass(&self, time: Micros) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = time.div_euclid(self.tick) + 1;
+        for reached in partitions.values_mut() {
+            while let Some(first) = reached.ahead.first_entry().filter(|e| *e.key() < next) {
+                reached.passed = reached.passed.max(Some(first.remove()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::RecordBatch;
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    fn rows(times: &[Micros], first: u64) -> OrderedRows {
+        OrderedRows {
+            times: times.to_vec(),
+            ids: Vec::new(),
+            offsets: (first..).take(times.len()).collect(),
+            batch: RecordBatch::new_empty(Arc::new(Schema::empty())),
+        }
+    }
+
+    #[test]
+    fn what_is_read_ahead_does_not_show() {
+        let (far, near) = (Offsets::new(10), Offsets::new(10));
+        far.note("a", 0, &rows(&[1, 12, 9, 25, 31, 99], 5));
+        near.note("a", 0, &rows(&[1, 12, 9, 25], 5));
+        for offsets in [&far, &near] {
+            assert_eq!(offsets.through(8), [("a/0".to_string(), 7)]);
+            assert_eq!(offsets.through(20), [("a/0".to_string(), 8)]);
+        }
+        assert_eq!(far.through(1_000), [("a/0".to_string(), 10)]);
+        assert!(far.partitions.lock().unwrap()["a/0"].ahead.is_empty(), "nothing is kept for ever");
+    }
+
+    #[test]
+    fn a_partition_without_rows_yet_has_no_offset() {
+        let offsets = Offsets::new(10);
+        offsets.note("a", 1, &rows(&[50], 0));
+        assert_eq!(offsets.through(40), []);
+        assert_eq!(offsets.through(50), [("a/1".to_string(), 0)]);
+    }
+}
