@@ -9,42 +9,58 @@ use arrow::array::{
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use tidemill_types::{DataType, Key, Value, key};
 
-/// A column of a type; what is missing or of another type is NULL.
-pub fn array<'a>(
-    data_type: DataType,
-    values: impl ExactSizeIterator<Item = Option<&'a Value>>,
-) -> ArrayRef {
-    let rows = values.len();
-    match data_type {
-        DataType::Bool => {
-            let mut builder = BooleanBuilder::with_capacity(rows);
-            values.for_each(|v| {
-                builder.append_option(match v {
-                    Some(Value::Bool(b)) => Some(*b),
-                    _ => None,
-                })
-            });
-            Arc::new(builder.finish())
+/// A column in the making.
+pub enum Builder {
+    /// [`DataType::Bool`]
+    Bool(BooleanBuilder),
+    /// [`DataType::Int64`]
+    Int64(Int64Builder),
+    /// [`DataType::Float64`]
+    Float64(Float64Builder),
+    /// [`DataType::String`]
+    String(StringBuilder),
+    /// [`DataType::Timestamp`]
+    Timestamp(TimestampMicrosecondBuilder),
+}
+
+impl Builder {
+    /// An empty column with room for so many rows.
+    pub fn new(data_type: DataType, rows: usize) -> Builder {
+        match data_type {
+            DataType::Bool => Builder::Bool(BooleanBuilder::with_capacity(rows)),
+            DataType::Int64 => Builder::Int64(Int64Builder::with_capacity(rows)),
+            DataType::Float64 => Builder::Float64(Float64Builder::with_capacity(rows)),
+            DataType::String => Builder::String(StringBuilder::new()),
+            DataType::Timestamp => {
+                let builder = TimestampMicrosecondBuilder::with_capacity(rows);
+                Builder::Timestamp(builder.with_timezone("UTC"))
+            }
         }
-        DataType::Int64 => {
-            let mut builder = Int64Builder::with_capacity(rows);
-            values.for_each(|v| builder.append_option(v.and_then(Value::as_i64)));
-            Arc::new(builder.finish())
+    }
+
+    /// Appends a value; one of another type is NULL.
+    #[inline]
+    pub fn push(&mut self, value: &Value) {
+        match self {
+            Builder::Bool(builder) => builder.append_option(match value {
+                Value::Bool(b) => Some(*b),
+                _ => None,
+            }),
+            Builder::Int64(builder) => builder.append_option(value.as_i64()),
+            Builder::Float64(builder) => builder.append_option(value.as_f64()),
+            Builder::String(builder) => builder.append_option(value.as_str()),
+            Builder::Timestamp(builder) => builder.append_option(value.as_i64()),
         }
-        DataType::Float64 => {
-            let mut builder = Float64Builder::with_capacity(rows);
-            values.for_each(|v| builder.append_option(v.and_then(Value::as_f64)));
-            Arc::new(builder.finish())
-        }
-        DataType::String => {
-            let mut builder = StringBuilder::new();
-            values.for_each(|v| builder.append_option(v.and_then(Value::as_str)));
-            Arc::new(builder.finish())
-        }
-        DataType::Timestamp => {
-            let mut builder = TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC");
-            values.for_each(|v| builder.append_option(v.and_then(Value::as_i64)));
-            Arc::new(builder.finish())
+    }
+
+    /// The column.
+    pub fn finish(self) -> ArrayRef {
+        match self {
+            Builder::Bool(mut builder) => Arc::new(builder.finish()),
+            Builder::Int64(mut builder) => Arc::new(builder.finish()),
+            Builder::Float64(mut builder) => Arc::new(builder.finish()),
+            Builder::String(mut builder) => Arc::new(builder.finish()),
+            Builder::Timestamp(mut builder) => Arc::new(builder.finish()),
         }
     }
 }

@@ -24,6 +24,7 @@ fn store(call: Built) -> (Store, impl Fn(&Value) -> [Value; 1]) {
     let output = Output {
         frame: Frame::Lifetime,
         column,
+        second: None,
         filter: None,
         aggregate: Arc::from(call.aggregate),
     };
@@ -107,7 +108,7 @@ proptest! {
             let column = input.map(|_| 0);
             let group = || Group {
                 own_stream: true,
-                outputs: vec![Output { frame: Frame::Lifetime, column, filter: None, aggregate: aggregate.clone() }],
+                outputs: vec![Output { frame: Frame::Lifetime, column, second: None, filter: None, aggregate: aggregate.clone() }],
             };
             let mut shuffled: Vec<(usize, i32)> = numbers.iter().copied().enumerate().collect();
             shuffled.sort_by_key(|(i, _)| (*i as u64 + 1).wrapping_mul(2 * multiplier + 1) % 41);
@@ -188,7 +189,7 @@ fn what_is_built_has_the_type_it_says() {
 fn refusals_say_what_is_accepted_and_what_was_found() {
     let refusal = |name: &str, distinct: bool, input: Option<DataType>, constants: &[Value]| {
         let entry = AGGREGATES.iter().find(|e| e.name == name).expect("listed");
-        match (entry.build)(&Call { name, distinct, input, constants }) {
+        match (entry.build)(&Call { name, distinct, input, second: None, constants }) {
             Ok(_) => panic!("{name} was built"),
             Err(message) => message,
         }

@@ -37,9 +37,9 @@ fn program(round: i64) -> Program {
             .iter()
             .map(|(name, column, frame)| {
                 let input = column.map(|_| DataType::Int64);
-                let call = Call { name, distinct: false, input, constants: &[] };
+                let call = Call { name, distinct: false, input, second: None, constants: &[] };
                 let aggregate = Arc::from(build(&call).expect("an aggregate"));
-                Output { frame: *frame, column: *column, filter: None, aggregate }
+                Output { frame: *frame, column: *column, second: None, filter: None, aggregate }
             })
             .collect();
         GroupProgram {

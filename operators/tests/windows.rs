@@ -102,7 +102,10 @@ fn asked(frames: &[Frame], keep: impl Fn(&str) -> bool) -> Vec<Asked> {
             let filter = ((i / 3 + f) % 2 == 0).then_some(FILTER);
             let empty: Box<dyn Aggregate> = count();
             let aggregate = Arc::from(std::mem::replace(&mut call.aggregate, empty));
-            asked.push(Asked { call, output: Output { frame, column, filter, aggregate } });
+            asked.push(Asked {
+                call,
+                output: Output { frame, column, second: None, filter, aggregate },
+            });
         }
     }
     asked
@@ -114,7 +117,8 @@ fn count() -> Box<dyn Aggregate> {
 
 fn build(name: &str, input: Option<DataType>) -> Box<dyn Aggregate> {
     let entry = AGGREGATES.iter().find(|e| e.name == name).expect("listed");
-    (entry.build)(&Call { name, distinct: false, input, constants: &[] }).expect("can be built")
+    (entry.build)(&Call { name, distinct: false, input, second: None, constants: &[] })
+        .expect("can be built")
 }
 
 /// What the rows of all history give, by definition.
@@ -255,7 +259,7 @@ fn one(frame: Frame, name: &str, own_stream: bool) -> Store {
     let aggregate = Arc::from(build(name, Some(DataType::Int64)));
     Store::new(Group {
         own_stream,
-        outputs: vec![Output { frame, column: Some(0), filter: None, aggregate }],
+        outputs: vec![Output { frame, column: Some(0), second: None, filter: None, aggregate }],
     })
 }
 

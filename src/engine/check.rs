@@ -390,6 +390,7 @@ impl Groups<'_> {
                 name: &call.function,
                 distinct: call.distinct,
                 input: call.argument.as_ref().map(Scalar::data_type),
+                second: call.second.as_ref().map(Scalar::data_type),
                 constants: &call.constants,
             });
             let built: Arc<dyn aggregate::Aggregate> = match built {
@@ -405,10 +406,11 @@ impl Groups<'_> {
             };
             let group = windows[at];
             let column = call.argument.as_ref().map(|scalar| self.column(group, scalar));
+            let second = call.second.as_ref().map(|scalar| self.column(group, scalar));
             let filter = call.filter.as_ref().map(|scalar| self.column(group, scalar));
             let data_type = built.output();
             let outputs = &mut self.groups[group];
-            outputs.group.outputs.push(Output { frame, column, filter, aggregate: built });
+            outputs.group.outputs.push(Output { frame, column, second, filter, aggregate: built });
             outputs.outputs.push(data_type);
             calls.push((group, outputs.outputs.len() - 1));
             types.push(data_type);

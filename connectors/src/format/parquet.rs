@@ -51,12 +51,17 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
 fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
     // Metadata of the schema is a hash map, which has no order of its own: it stays out.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_created_by("tidemill".to_string())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(failed)?))
-        .set_max_row_group_row_count(Some(GROUP))
-        .build();
-    let writer = ArrowWriter::try_new(output, plain.clone(), Some(properties)).map_err(failed)?;
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
+        .set_max_row_group_row_count(Some(GROUP));
+    // A dictionary of floats is as long as the column and is thrown away again; it cost a third of
+    // writing features, and higher levels of zstd half.
+    for field in schema.fields().iter().filter(|f| f.data_type().is_floating()) {
+        properties = properties.set_column_dictionary_enabled(field.name().as_str().into(), false);
+    }
+    let properties = Some(properties.build());
+    let writer = ArrowWriter::try_new(output, plain.clone(), properties).map_err(failed)?;
     Ok(Box::new(Grouped::new(&plain, Box::new(ParquetFile { writer }))))
 }
 

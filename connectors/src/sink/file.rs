@@ -6,6 +6,7 @@
 //! * **Rolling** with `roll = "1d"`, one file for each stretch of event time that has rows, named by its
 //!   start: `scores-2013-01-01.csv.zst`, or `scores-2013-01-01T060000Z.csv` for less than a day. A row of
 //!   a stretch that is closed already goes into the file that is open.
+//! * **Name** a path without any ending gets that of its `format` (`scores` becomes `scores.parquet`).
 //! * **Commit** makes finished files visible; the one that is open follows when it rolls or closes.
 //! * **Delivery** exactly once: a crash leaves no part of a file under its name.
 
@@ -29,14 +30,23 @@ pub const ENTRY: Entry = Entry {
     name: "file",
     summary: "files that appear whole, one or one a stretch of event time",
     keys: &[
-        ("path", "text", "the file; relative to the run's output folder"),
+        (
+            "path",
+            "text",
+            "the file, its ending that of `format` if it has none; relative to the run's output folder",
+        ),
         ("roll", "duration, none", "a new file for each such stretch of event time"),
     ],
     delivery: Delivery::ExactlyOnce,
     check: |plan| read(plan).map(drop),
     open: |plan, schema, folder| {
         let keys = read(plan).map_err(keys::error)?;
-        let path = folder.join(&keys.path);
+        let mut path = folder.join(&keys.path);
+        if path.extension().is_none()
+            && let Some(extension) = keys.format.extensions.first()
+        {
+            path.set_extension(extension);
+        }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|e| cannot_write(folder, &e))?;
         }

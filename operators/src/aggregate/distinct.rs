@@ -1,6 +1,6 @@
 //! How often each value is there: a hash multiset.
 
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashbrown::HashMap;
 use tidemill_types::Value;
@@ -9,12 +9,45 @@ use tidemill_types::Value;
 /// its order.
 #[derive(Clone, Debug, Default)]
 pub struct Distinct {
-    counts: HashMap<Same, u64, BuildHasherDefault<DefaultHasher>>,
+    counts: HashMap<Same, u64, BuildHasherDefault<Mix>>,
 }
 
 /// A value whose hash agrees with its equality: one zero, one NaN, whole floats equal to integers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Same(Value);
+
+/// A multiplication a word, folded.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Mix {
+    #[inline]
+    fn word(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        }
+        self.word(bytes.len() as u64);
+    }
+
+    #[inline]
+    fn write_i64(&mut self, i: i64) {
+        self.word(i as u64 ^ 0x517c_c1b7_2722_0a95);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Hash for Same {
     fn hash<H: Hasher>(&self, state: &mut H) {

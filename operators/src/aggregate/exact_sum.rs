@@ -163,7 +163,7 @@ fn dyadic(x: f64) -> (i64, i32) {
 
 /// A number's parts, if it is a finite number; truth counts as 0 and 1.
 #[inline]
-fn parts_of(value: &Value) -> Option<(i64, i32)> {
+pub(super) fn parts_of(value: &Value) -> Option<(i64, i32)> {
     match value {
         Value::Int(i) => Some((*i, 0)),
         Value::Float(x) if x.is_finite() => Some(dyadic(*x)),
@@ -246,48 +246,6 @@ impl Sum {
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
         self.finite.bytes() + self.special.as_ref().map_or(0, |_| size_of::<Special>())
-    }
-}
-
-/// The exact sum of squares of the finite numbers.
-#[derive(Clone, Debug, Default)]
-pub struct SumSquares(ExactSum);
-
-impl SumSquares {
-    /// Adds a value's square.
-    #[inline]
-    pub fn insert(&mut self, value: &Value) {
-        if let Some((m, e)) = parts_of(value) {
-            self.0.add(i128::from(m) * i128::from(m), 2 * e);
-        }
-    }
-
-    /// Takes out the square of a value that was added.
-    #[inline]
-    pub fn remove(&mut self, value: &Value) {
-        if let Some((m, e)) = parts_of(value) {
-            self.0.add(-(i128::from(m) * i128::from(m)), 2 * e);
-        }
-    }
-
-    /// `n * (sum of squares) - sum^2`: n^2 times the population variance, without cancellation.
-    pub fn deviation(&self, n: u64, sum: &ExactSum) -> Rounded {
-        if let (Some((s1, base)), Some((s2, base2))) = (sum.parts(), self.0.parts())
-            && base2 == 2 * base
-            && let (Some(square), Some(scaled)) =
-                (s1.checked_mul(s1), s2.checked_mul(i128::from(n)))
-        {
-            // Both are at least 0, so their difference cannot overflow.
-            return Rounded { mantissa: (scaled - square) as f64, exponent: base2 };
-        }
-        let mut difference = self.0.to_wide().times(n);
-        difference.subtract(&sum.to_wide().square());
-        difference.rounded()
-    }
-
-    /// Bytes on the heap.
-    pub fn bytes(&self) -> usize {
-        self.0.bytes()
     }
 }
 

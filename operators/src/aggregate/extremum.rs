@@ -21,12 +21,16 @@ pub(super) const MAX: Entry = Entry {
 // DISTINCT changes no extremum, and SQL lets it stand.
 fn build(call: &Call<'_>, greatest: bool) -> Result<Box<dyn Aggregate>, String> {
     call.without_constants()?;
-    Ok(Box::new(Extremum { output: call.input(&DataType::ALL)?, greatest }))
+    let output = call.input(&DataType::ALL)?;
+    let number = !matches!(output, DataType::Bool | DataType::String);
+    Ok(Box::new(Extremum { output, greatest, number }))
 }
 
 struct Extremum {
     output: DataType,
     greatest: bool,
+    /// Numbers and times have a state of their own.
+    number: bool,
 }
 
 impl Aggregate for Extremum {
@@ -35,10 +39,17 @@ impl Aggregate for Extremum {
     }
 
     fn primitives(&self) -> &'static [Primitive] {
-        &[Primitive::Ordered]
+        match (self.number, self.greatest) {
+            (true, false) => &[Primitive::Least],
+            (true, true) => &[Primitive::Greatest],
+            (false, _) => &[Primitive::Ordered],
+        }
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
+        if self.number {
+            return view.extreme(self.greatest).unwrap_or_default();
+        }
         let Some(ordered) = view.ordered() else { return Value::Null };
         let extremum = if self.greatest { ordered.max() } else { ordered.min() };
         extremum.unwrap_or_default()

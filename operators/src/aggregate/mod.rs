@@ -3,16 +3,21 @@
 //! An aggregate names the [`Primitive`]s it needs; the window keeps each primitive once, however
 //! many aggregates read it, and takes rows in and out of them exactly. [`Aggregate::finish`] is a
 //! pure function of the primitives. So an aggregate can be retracted because all primitives can.
+//! What no primitive gives, an aggregate keeps in a [`Running`] value of its own, in its own file.
 //!
 //! To add one: a file with an [`Entry`], and two lines here. The laws in `tests/aggregates.rs` run
 //! over the list.
 
-use tidemill_types::{DataType, Value};
+use std::any::Any;
+
+use tidemill_types::{DataType, Micros, Value};
 
 pub mod distinct;
 pub mod exact_sum;
+pub mod extreme;
 pub mod leaves;
 pub mod ordered;
+pub mod squares;
 pub mod state;
 pub mod wide;
 
@@ -25,8 +30,9 @@ mod sum;
 mod variance;
 
 use distinct::Distinct;
-use exact_sum::{Sum, SumSquares};
+use exact_sum::Sum;
 use ordered::Ordered;
+use squares::SumSquares;
 use state::State;
 
 /// Every aggregate, in the order of the reference.
@@ -68,6 +74,8 @@ pub struct Call<'a> {
     pub distinct: bool,
     /// The type of the first argument; none for `count(*)`.
     pub input: Option<DataType>,
+    /// The type of the second argument where it is a column too: `corr(x, y)`.
+    pub second: Option<DataType>,
     /// Further arguments: constants (`quantile(x, 0.9)`, `lag(x, 2)`).
     pub constants: &'a [Value],
 }
@@ -94,9 +102,19 @@ impl Call<'_> {
 
     /// Refuses further arguments.
     fn without_constants(&self) -> Result<(), String> {
-        match self.constants.len() {
+        match self.constants.len() + usize::from(self.second.is_some()) {
             0 => Ok(()),
             n => Err(format!("{} takes 1 argument; found {}", self.name, n + 1)),
+        }
+    }
+
+    /// Refuses a second column.
+    fn without_second(&self) -> Result<(), String> {
+        match self.second {
+            None => Ok(()),
+            Some(_) => {
+                Err(format!("{} takes one column; its other arguments are constants", self.name))
+            }
         }
     }
 }
@@ -118,17 +136,23 @@ pub enum Primitive {
     Sum,
     /// The exact sum of their squares.
     SumSquares,
-    /// The values in order: extrema, ranks.
+    /// The least number.
+    Least,
+    /// The greatest number.
+    Greatest,
+    /// The values in order: ranks, and extremes of what is no number.
     Ordered,
     /// How often each value is there.
     Distinct,
     /// The rows by position.
     Position,
+    /// What the aggregate keeps itself: [`Aggregate::running`].
+    Own,
 }
 
 impl Primitive {
     /// How many there are.
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 9;
 }
 
 /// The aggregate of a call.
@@ -149,9 +173,62 @@ pub trait Aggregate: Send + Sync {
     /// What it reads.
     fn primitives(&self) -> &'static [Primitive];
 
+    /// Over no rows, the running value that [`Primitive::Own`] stands for.
+    fn running(&self) -> Option<Box<dyn Running>> {
+        None
+    }
+
     /// The result over the rows in the window, as SQL has it: NULL values are not there; over no
     /// values a count is 0 and everything else NULL.
     fn finish(&self, view: &View<'_>) -> Value;
+}
+
+/// A row as running values and [`View::walk`] see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Its event time.
+    pub time: Micros,
+    /// The first argument; a truth value where there is none.
+    pub value: &'a Value,
+    /// The second argument; NULL where there is none.
+    pub second: &'a Value,
+}
+
+/// What an aggregate keeps of a window where no [`Primitive`] gives it.
+///
+/// The law: a function of the multiset of rows that are in it, to the last bit, whatever their order
+/// and whatever came and went between. Rows of which every argument is NULL come too.
+pub trait Running: Send + Sync {
+    /// Kind and parameters: aggregates over the same columns whose running values have one name
+    /// share one.
+    fn name(&self) -> String;
+
+    /// Another one, over no rows.
+    fn fresh(&self) -> Box<dyn Running>;
+
+    /// Adds a row.
+    fn insert(&mut self, row: &Row<'_>);
+
+    /// Takes out a row that was added.
+    fn remove(&mut self, row: &Row<'_>);
+
+    /// Takes out all rows.
+    fn clear(&mut self);
+
+    /// Adds all rows of another of the same name.
+    fn merge(&mut self, other: &dyn Running);
+
+    /// Its bytes, for [`Running::restore`] of any build.
+    fn save(&self) -> Vec<u8>;
+
+    /// One that holds what was saved; none if these are no bytes of its kind.
+    fn restore(&self, bytes: &[u8]) -> Option<Box<dyn Running>>;
+
+    /// Bytes on the heap, its own size included.
+    fn bytes(&self) -> usize;
+
+    /// For [`View::own`].
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// What [`Aggregate::finish`] sees. Filled in by the window.
@@ -162,14 +239,15 @@ pub struct View<'a> {
     /// Where in `states` each [`Primitive`] stands; out of range if it was not named.
     pub(crate) places: &'a [usize; Primitive::COUNT],
     pub(crate) rows: &'a dyn Rows,
+    /// As of when the window is read.
+    pub(crate) time: Micros,
 }
 
 /// The rows of a window by position, in (event time, id) order, NULL values included.
 pub(crate) trait Rows {
-    /// The value in the row that `n` others precede.
-    fn oldest(&self, n: usize) -> Option<&Value>;
-    /// The value in the row that `n` others follow.
-    fn newest(&self, n: usize) -> Option<&Value>;
+    /// Visits rows from the oldest on, or from the newest back, without the first `skip` of them,
+    /// until `visit` says false.
+    fn walk(&self, newest_first: bool, skip: usize, visit: &mut dyn FnMut(Row<'_>) -> bool);
 }
 
 impl<'a> View<'a> {
@@ -201,6 +279,16 @@ impl<'a> View<'a> {
         }
     }
 
+    /// [`Primitive::Least`] or [`Primitive::Greatest`]
+    pub fn extreme(&self, greatest: bool) -> Option<Value> {
+        match self.state(if greatest { Primitive::Greatest } else { Primitive::Least })? {
+            State::Extreme(extreme) => extreme.get(),
+            State::Ordered(all) if greatest => all.max(),
+            State::Ordered(all) => all.min(),
+            _ => None,
+        }
+    }
+
     /// [`Primitive::Ordered`]
     pub fn ordered(&self) -> Option<&'a Ordered> {
         match self.state(Primitive::Ordered) {
@@ -217,13 +305,41 @@ impl<'a> View<'a> {
         }
     }
 
+    /// [`Primitive::Own`], of the type that [`Aggregate::running`] made.
+    pub fn own<T: 'static>(&self) -> Option<&'a T> {
+        match self.state(Primitive::Own) {
+            Some(State::Own(running)) => running.as_any().downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// As of when the window is read: the event time of the spine's row.
+    pub fn time(&self) -> Micros {
+        self.time
+    }
+
     /// [`Primitive::Position`]: the value in the oldest row but `n`; none if there are not so many.
-    pub fn oldest(&self, n: usize) -> Option<&Value> {
-        self.rows.oldest(n)
+    pub fn oldest(&self, n: usize) -> Option<Value> {
+        self.nth(false, n)
     }
 
     /// [`Primitive::Position`]: the value in the newest row but `n`; none if there are not so many.
-    pub fn newest(&self, n: usize) -> Option<&Value> {
-        self.rows.newest(n)
+    pub fn newest(&self, n: usize) -> Option<Value> {
+        self.nth(true, n)
+    }
+
+    /// [`Primitive::Position`]: visits rows in (event time, id) order, or from the newest back, until
+    /// `visit` says false. The cost is the rows visited and those that a filter passes over.
+    pub fn walk(&self, newest_first: bool, mut visit: impl FnMut(Row<'_>) -> bool) {
+        self.rows.walk(newest_first, 0, &mut visit);
+    }
+
+    fn nth(&self, newest_first: bool, n: usize) -> Option<Value> {
+        let mut found = None;
+        self.rows.walk(newest_first, n, &mut |row| {
+            found = Some(row.value.clone());
+            false
+        });
+        found
     }
 }

@@ -105,7 +105,8 @@ impl Ordered {
 
 /// An integer in the order of floats. Zeros have one, and so have NaNs: the greatest; so what is
 /// read back depends on no order of arrival.
-fn rank(x: f64) -> i64 {
+#[inline]
+pub(super) fn rank(x: f64) -> i64 {
     let x = if x == 0.0 {
         0.0
     } else if x.is_nan() {
@@ -117,7 +118,8 @@ fn rank(x: f64) -> i64 {
     if bits < 0 { bits ^ i64::MAX } else { bits }
 }
 
-fn unrank(rank: i64) -> Value {
+#[inline]
+pub(super) fn unrank(rank: i64) -> Value {
     let bits = if rank < 0 { rank ^ i64::MAX } else { rank };
     Value::Float(f64::from_bits(bits as u64))
 }

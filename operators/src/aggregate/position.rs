@@ -54,6 +54,7 @@ pub(super) const LAG: Entry = Entry {
 
 fn build(call: &Call<'_>, place: Place) -> Result<Box<dyn Aggregate>, String> {
     call.without_distinct()?;
+    call.without_second()?;
     Ok(Box::new(Position { output: call.input(&DataType::ALL)?, place }))
 }
 
@@ -81,6 +82,6 @@ impl Aggregate for Position {
             Place::Oldest => view.oldest(0),
             Place::Newest(back) => view.newest(back),
         };
-        value.cloned().unwrap_or_default()
+        value.unwrap_or_default()
     }
 }

@@ -37,6 +37,7 @@ pub(super) const MEDIAN: Entry = Entry {
 
 fn build(call: &Call<'_>, q: f64) -> Result<Box<dyn Aggregate>, String> {
     call.without_distinct()?;
+    call.without_second()?;
     call.input(&[DataType::Int64, DataType::Float64])?;
     Ok(Box::new(Quantile { q }))
 }

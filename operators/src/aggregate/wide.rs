@@ -29,6 +29,15 @@ impl Wide {
         wide
     }
 
+    /// A number that is not negative, from its limbs, least first, times `2^e`.
+    pub fn of_limbs(limbs: &[u64], e: i32) -> Wide {
+        let mut wide = Wide::default();
+        for (i, &limb) in limbs.iter().enumerate() {
+            wide.add(i128::from(limb), e + 64 * i as i32);
+        }
+        wide
+    }
+
     /// Adds `m * 2^e`. Cost: four limbs and the length of a carry.
     pub fn add(&mut self, m: i128, e: i32) {
         if m == 0 {
@@ -104,6 +113,16 @@ impl Wide {
         Some((if self.sign() == 0 { m } else { -m }, e))
     }
 
+    /// A number that is not negative as three limbs times `2^e`, if they hold it.
+    pub fn limbs3(&self) -> Option<([u64; 3], i32)> {
+        let Some(first) = self.first() else { return Some(([0; 3], 0)) };
+        let mut limbs = [0; 3];
+        for (i, &limb) in self.limbs[first..].iter().enumerate().filter(|(_, limb)| **limb != 0) {
+            *limbs.get_mut(i)? = limb;
+        }
+        (self.sign() == 0).then_some((limbs, 64 * (self.low + first as i32)))
+    }
+
     /// The nearest number of 53 bits, ties to even.
     pub fn rounded(&self) -> Rounded {
         let Some(first) = self.first() else { return Rounded::ZERO };
@@ -173,6 +192,19 @@ impl Wide {
             self.limbs.push(sign);
         }
     }
+}
+
+/// Limbs, least first, times `2^e`, rounded to 53 bits, ties to even.
+pub fn round(limbs: &[u64], e: i32) -> Rounded {
+    let Some(last) = limbs.iter().rposition(|&limb| limb != 0) else { return Rounded::ZERO };
+    let shift = limbs[last].leading_zeros();
+    let below = if last > 0 { limbs[last - 1] } else { 0 };
+    let pair = (u128::from(limbs[last]) << 64 | u128::from(below)) << shift;
+    let further = last > 1 && limbs[..last - 1].iter().any(|&limb| limb != 0);
+    // What lies below 64 bits can only break a tie: one sticky bit stands for all of it.
+    let sticky = pair as u64 != 0 || further;
+    let top = (pair >> 64) as u64 | u64::from(sticky);
+    Rounded { mantissa: top as f64, exponent: e + 64 * last as i32 - shift as i32 }
 }
 
 trait CarryingSum: Sized {

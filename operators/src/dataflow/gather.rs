@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use tidemill_config::plan::Mode;
-use tidemill_types::{DataType, Id, Micros, Value};
+use tidemill_types::{DataType, Id, Micros};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -17,7 +17,6 @@ use timely::dataflow::operators::generic::operator::Operator;
 use super::message::{Answers, Decide, Features, Round, Rows, Wire};
 use super::program::Program;
 use super::windows::passed;
-use crate::column::array;
 
 /// What has come for one round.
 #[derive(Default)]
@@ -75,9 +74,6 @@ struct Host {
     held: BTreeMap<u64, (Arc<Rows>, usize)>,
 }
 
-/// Answers by slot: for each group the first value of a row.
-type BySlot<'a> = Vec<BTreeMap<u64, &'a [Value]>>;
-
 impl Host {
     fn new(program: Arc<Program>) -> Host {
         Host { program, held: BTreeMap::new() }
@@ -134,7 +130,6 @@ impl Host {
             let key = |r: &(Arc<Rows>, usize)| r.0.times[r.1];
             key(a).cmp(&key(b)).then_with(|| a.0.ids[a.1].cmp(&b.0.ids[b.1]))
         });
-        let found = self.by_slot(answers, last);
         let spine = spine_columns(&rows, &self.program.spine_schema.to_arrow());
         let times: Vec<Micros> = rows.iter().map(|(r, i)| r.times[*i]).collect();
         let ids: Vec<Id> = rows.iter().map(|(r, i)| r.ids[*i].clone()).collect();
@@ -144,7 +139,12 @@ impl Host {
             .groups
             .iter()
             .enumerate()
-            .map(|(g, group)| answer_columns(&found[g], &slots, &group.outputs))
+            .map(|(g, group)| {
+                let given = answers
+                    .iter()
+                    .filter(|a| a.watermark.is_none() && a.last == last && a.group == g);
+                answer_columns(&given.collect::<Vec<_>>(), &slots, &group.outputs)
+            })
             .collect();
         let columns = self
             .program
@@ -160,16 +160,6 @@ impl Host {
         let columns = RecordBatch::try_new_with_options(schema, columns, &options)
             .expect("features have the types that they were compiled with");
         Some(Features { last, times, ids, columns: Wire(columns) })
-    }
-
-    fn by_slot<'a>(&self, answers: &'a [Answers], last: bool) -> BySlot<'a> {
-        let mut found: BySlot<'a> = self.program.groups.iter().map(|_| BTreeMap::new()).collect();
-        for answer in answers.iter().filter(|a| a.watermark.is_none() && a.last == last) {
-            let width = self.program.groups[answer.group].outputs.len();
-            let rows = answer.slots.iter().zip(answer.values.chunks(width.max(1)));
-            found[answer.group].extend(rows.map(|(slot, values)| (*slot, values)));
-        }
-        found
     }
 }
 
@@ -199,18 +189,25 @@ fn spine_columns(rows: &[(Arc<Rows>, usize)], schema: &arrow::datatypes::SchemaR
     take_record_batch(&all, &UInt32Array::from(picks)).expect("picks are rows of the batch")
 }
 
-/// One group's answers as columns.
-fn answer_columns(
-    found: &BTreeMap<u64, &[Value]>,
-    slots: &[u64],
-    types: &[DataType],
-) -> Vec<ArrayRef> {
-    let rows: Vec<Option<&&[Value]>> = slots.iter().map(|slot| found.get(slot)).collect();
-    types
-        .iter()
-        .enumerate()
-        .map(|(c, data_type)| array(*data_type, rows.iter().map(|r| r.map(|values| &values[c]))))
-        .collect()
+/// One group's answers as columns, in the order of the rows that asked.
+fn answer_columns(given: &[&Answers], slots: &[u64], types: &[DataType]) -> Vec<ArrayRef> {
+    let batches: Vec<&RecordBatch> = given.iter().map(|answers| &answers.columns.0).collect();
+    // One worker answers in the very order in which rows are sorted here.
+    if let [only] = given
+        && only.slots == slots
+    {
+        return only.columns.0.columns().to_vec();
+    }
+    let Some(first) = batches.first() else {
+        return types.iter().map(|t| new_null_array(&t.to_arrow(), slots.len())).collect();
+    };
+    let all = concat_batches(&first.schema(), batches).expect("answers of a group have one schema");
+    let mut found: Vec<(u64, u32)> =
+        given.iter().flat_map(|answers| answers.slots.iter().copied()).zip(0..).collect();
+    found.sort_unstable();
+    let at = |slot: &u64| found.binary_search_by_key(slot, |(slot, _)| *slot).ok();
+    let picks: UInt32Array = slots.iter().map(|slot| at(slot).map(|i| found[i].1)).collect();
+    take_record_batch(&all, &picks).expect("picks are rows of the batch").columns().to_vec()
 }
 
 /// The spine's columns followed by the answers that one feature reads.

@@ -79,6 +79,8 @@ pub enum Kind {
     Insert(Vec<Value>),
     /// Answer as of these rows, known to the asker by these slots.
     Read(Vec<u64>),
+    /// Take the rows in and answer as of them: the slots, and the group's columns row after row.
+    Take(Vec<u64>, Vec<Value>),
     /// The asker's watermark, in `at_once` mode: each worker tells all.
     Mark(Micros),
 }
@@ -94,8 +96,8 @@ pub struct Answers {
     pub last: bool,
     /// The rows, as the asker knows them.
     pub slots: Vec<u64>,
-    /// The group's outputs, row after row.
-    pub values: Vec<Value>,
+    /// The group's outputs, a column each.
+    pub columns: Wire,
     /// The pipeline's watermark, where this message is there to tell it.
     pub watermark: Option<Micros>,
 }

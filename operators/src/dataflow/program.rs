@@ -59,6 +59,17 @@ pub struct GroupProgram {
     pub outputs: Vec<DataType>,
 }
 
+impl GroupProgram {
+    /// Whether a row of the spine reads the very key that it is inserted under, so that one request
+    /// does for both.
+    pub(super) fn takes(&self) -> bool {
+        let same = |(a, b): (&Scalar, &Scalar)| a.to_string() == b.to_string();
+        self.group.own_stream
+            && self.source_key.len() == self.spine_key.len()
+            && self.source_key.iter().zip(&self.spine_key).all(same)
+    }
+}
+
 /// One feature: a scalar expression over the spine's columns followed by window answers.
 pub struct FeatureProgram {
     /// The expression.

@@ -67,6 +67,10 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
         return out;
     }
     for (index, group) in program.groups.iter().enumerate() {
+        if group.source == rows.source && group.takes() {
+            takes(rows, group, index, from, peers, &mut out);
+            continue;
+        }
         if group.source == rows.source {
             inserts(rows, group, index, from, peers, &mut out);
         }
@@ -86,7 +90,7 @@ fn inserts(
     out: &mut Vec<Requests>,
 ) {
     let keys = keys(&group.source_key, &rows.batch);
-    let columns: Vec<Vec<Value>> =
+    let mut columns: Vec<Vec<Value>> =
         group.columns.iter().map(|c| values(&column(c, &rows.batch))).collect();
     let mut parts = Parts::new(index, from, peers, || Kind::Insert(Vec::new()));
     for (row, key) in keys.into_iter().enumerate() {
@@ -94,7 +98,29 @@ fn inserts(
         let Some(key) = key else { continue };
         let part = parts.of(Some(key), rows.times[row], &rows.ids[row]);
         if let Kind::Insert(flat) = &mut part.kind {
-            flat.extend(columns.iter().map(|c| c[row].clone()));
+            flat.extend(columns.iter_mut().map(|c| std::mem::take(&mut c[row])));
+        }
+    }
+    parts.send(out);
+}
+
+fn takes(
+    rows: &Rows,
+    group: &GroupProgram,
+    index: usize,
+    from: usize,
+    peers: usize,
+    out: &mut Vec<Requests>,
+) {
+    let keys = keys(&group.source_key, &rows.batch);
+    let mut columns: Vec<Vec<Value>> =
+        group.columns.iter().map(|c| values(&column(c, &rows.batch))).collect();
+    let mut parts = Parts::new(index, from, peers, || Kind::Take(Vec::new(), Vec::new()));
+    for (row, key) in keys.into_iter().enumerate() {
+        let part = parts.of(key, rows.times[row], &rows.ids[row]);
+        if let Kind::Take(slots, flat) = &mut part.kind {
+            slots.push(rows.first_slot + row as u64);
+            flat.extend(columns.iter_mut().map(|c| std::mem::take(&mut c[row])));
         }
     }
     parts.send(out);

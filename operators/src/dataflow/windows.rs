@@ -8,8 +8,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema as ArrowSchema;
 use tidemill_config::plan::Mode;
-use tidemill_types::{Id, Key, Micros, Value};
+use tidemill_types::{DataType, Id, Key, Micros, Value};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -17,8 +19,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use super::message::{Answers, Kind, Requests, Round};
+use super::message::{Answers, Kind, Requests, Round, Wire};
 use super::program::Program;
+use crate::column::Builder;
 use crate::window::Store;
 
 /// Answers requests on worker `index` of `peers`.
@@ -69,6 +72,8 @@ struct Host {
     peers: usize,
     /// `at_once`: what each worker said of its watermark last.
     marks: Vec<Micros>,
+    /// One row's answers, before they join their columns.
+    values: Vec<Value>,
     /// `at_once`: reads that wait for the watermark, by group.
     waiting: Vec<BTreeMap<(Micros, Id, usize, u64), Option<Key>>>,
 }
@@ -76,12 +81,43 @@ struct Host {
 /// One request among many: which batch, which row.
 type At = (u32, u32);
 
+/// Answers to one asker: its slots, and the group's outputs as columns.
+#[derive(Default)]
+struct Given {
+    slots: Vec<u64>,
+    columns: Vec<Builder>,
+}
+
+impl Given {
+    fn push(&mut self, slot: u64, values: &[Value], types: &[DataType]) {
+        if self.slots.is_empty() {
+            self.columns = types.iter().map(|t| Builder::new(*t, 0)).collect();
+        }
+        self.slots.push(slot);
+        self.columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+    }
+
+    fn finish(self) -> Wire {
+        let name = |i: usize| i.to_string();
+        let columns = self.columns.into_iter().map(Builder::finish).enumerate();
+        let columns: Vec<_> = columns.map(|(i, column)| (name(i), column, true)).collect();
+        Wire(RecordBatch::try_from_iter_with_nullable(columns).expect("columns are equally long"))
+    }
+}
+
+/// Time and id of a request.
+fn head(batches: &[Requests], (batch, row): At) -> (Micros, &Id) {
+    let (batch, row) = (&batches[batch as usize], row as usize);
+    (batch.times[row], &batch.ids[row])
+}
+
 impl Host {
     fn new(program: Arc<Program>, index: usize, peers: usize) -> Host {
         Host {
             stores: program.groups.iter().map(|g| Store::new(g.group.clone())).collect(),
             waiting: program.groups.iter().map(|_| BTreeMap::new()).collect(),
             marks: vec![Micros::MIN; peers],
+            values: Vec::new(),
             program,
             index,
             peers,
@@ -102,14 +138,22 @@ impl Host {
             let own = self.program.groups[group].group.own_stream;
             let order = in_order(&batches, group, own);
             match self.program.mode {
-                Mode::Final => self.answer(group, &batches, &order, true, give),
+                Mode::Final => {
+                    // Rows of one time and id see each other.
+                    let same = |a: &At, b: &At| own && head(&batches, *a) == head(&batches, *b);
+                    let mut answers = self.nothing();
+                    for run in order.chunk_by(same) {
+                        self.insert(group, &batches, run);
+                        self.read(group, &batches, run, &mut answers);
+                    }
+                    send(group, true, answers, give);
+                }
                 Mode::AtOnce => {
-                    let (inserts, reads): (Vec<At>, Vec<At>) = order
-                        .iter()
-                        .partition(|at| matches!(batches[at.0 as usize].kind, Kind::Insert(_)));
-                    self.answer(group, &batches, &inserts, false, give);
-                    self.answer(group, &batches, &reads, false, give);
-                    self.wait(group, &batches, &reads);
+                    let mut answers = self.nothing();
+                    self.insert(group, &batches, &order);
+                    self.read(group, &batches, &order, &mut answers);
+                    send(group, false, answers, give);
+                    self.wait(group, &batches, &order);
                     self.answer_last(group, watermark, give);
                 }
             }
@@ -121,48 +165,49 @@ impl Host {
                 group: usize::MAX,
                 last: true,
                 slots: Vec::new(),
-                values: Vec::new(),
+                columns: Wire(RecordBatch::new_empty(Arc::new(ArrowSchema::empty()))),
                 watermark: Some(watermark),
             });
         }
     }
 
-    /// Carries requests out in the order given and sends each asker its answers.
-    fn answer(
-        &mut self,
-        group: usize,
-        batches: &[Requests],
-        order: &[At],
-        last: bool,
-        give: &mut dyn FnMut(Answers),
-    ) {
-        let width = self.program.groups[group].columns.len();
-        let store = &mut self.stores[group];
-        let mut answers: Vec<(Vec<u64>, Vec<Value>)> = vec![Default::default(); self.peers];
-        for &(batch, row) in order {
-            let (batch, row) = (&batches[batch as usize], row as usize);
-            match &batch.kind {
-                Kind::Insert(flat) => {
-                    if let Some(key) = batch.keys[row] {
-                        let values = &flat[row * width..(row + 1) * width];
-                        store.insert(key, batch.times[row], &batch.ids[row], values);
-                    }
-                }
-                Kind::Read(slots) => {
-                    let (asked, values) = &mut answers[batch.from];
-                    asked.push(slots[row]);
-                    store.read(batch.keys[row], batch.times[row], &batch.ids[row], values);
-                }
-                Kind::Mark(_) => {}
-            }
-        }
-        send(group, last, answers, give);
+    /// No answers yet, by asker.
+    fn nothing(&self) -> Vec<Given> {
+        (0..self.peers).map(|_| Given::default()).collect()
     }
 
-    fn wait(&mut self, group: usize, batches: &[Requests], reads: &[At]) {
-        for &(batch, row) in reads {
+    /// Takes rows in, in the order given.
+    fn insert(&mut self, group: usize, batches: &[Requests], order: &[At]) {
+        let width = self.program.groups[group].columns.len();
+        for &(batch, row) in order {
             let (batch, row) = (&batches[batch as usize], row as usize);
-            if let Kind::Read(slots) = &batch.kind {
+            if let Kind::Insert(flat) | Kind::Take(_, flat) = &batch.kind
+                && let Some(key) = batch.keys[row]
+            {
+                let values = &flat[row * width..(row + 1) * width];
+                self.stores[group].insert(key, batch.times[row], &batch.ids[row], values);
+            }
+        }
+    }
+
+    /// Answers reads in the order given.
+    fn read(&mut self, group: usize, batches: &[Requests], order: &[At], answers: &mut [Given]) {
+        for &(batch, row) in order {
+            let (batch, row) = (&batches[batch as usize], row as usize);
+            if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
+                let (time, id) = (batch.times[row], &batch.ids[row]);
+                self.values.clear();
+                self.stores[group].read(batch.keys[row], time, id, &mut self.values);
+                let types = &self.program.groups[group].outputs;
+                answers[batch.from].push(slots[row], &self.values, types);
+            }
+        }
+    }
+
+    fn wait(&mut self, group: usize, batches: &[Requests], order: &[At]) {
+        for &(batch, row) in order {
+            let (batch, row) = (&batches[batch as usize], row as usize);
+            if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
                 self.waiting[group].insert(
                     (batch.times[row], batch.ids[row].clone(), batch.from, slots[row]),
                     batch.keys[row],
@@ -173,29 +218,25 @@ impl Host {
 
     /// Answers what the watermark has passed, a last time.
     fn answer_last(&mut self, group: usize, watermark: Micros, give: &mut dyn FnMut(Answers)) {
-        let mut answers: Vec<(Vec<u64>, Vec<Value>)> = vec![Default::default(); self.peers];
+        let mut answers = self.nothing();
         while let Some(entry) = self.waiting[group].first_entry() {
             if entry.key().0 >= watermark {
                 break;
             }
             let ((time, id, from, slot), key) = entry.remove_entry();
-            let (asked, values) = &mut answers[from];
-            asked.push(slot);
-            self.stores[group].read(key, time, &id, values);
+            self.values.clear();
+            self.stores[group].read(key, time, &id, &mut self.values);
+            answers[from].push(slot, &self.values, &self.program.groups[group].outputs);
         }
         send(group, true, answers, give);
     }
 }
 
-fn send(
-    group: usize,
-    last: bool,
-    answers: Vec<(Vec<u64>, Vec<Value>)>,
-    give: &mut dyn FnMut(Answers),
-) {
-    for (to, (slots, values)) in answers.into_iter().enumerate() {
-        if !slots.is_empty() {
-            give(Answers { to, group, last, slots, values, watermark: None });
+fn send(group: usize, last: bool, answers: Vec<Given>, give: &mut dyn FnMut(Answers)) {
+    for (to, mut given) in answers.into_iter().enumerate() {
+        if !given.slots.is_empty() {
+            let slots = std::mem::take(&mut given.slots);
+            give(Answers { to, group, last, slots, columns: given.finish(), watermark: None });
         }
     }
 }

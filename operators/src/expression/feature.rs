@@ -26,6 +26,8 @@ pub struct Call {
     pub distinct: bool,
     /// The first argument, over the window's source; none for `count(*)`.
     pub argument: Option<Scalar>,
+    /// The second argument where it is no constant, over the window's source.
+    pub second: Option<Scalar>,
     /// Further arguments.
     pub constants: Vec<Value>,
     /// `FILTER (WHERE ...)`, over the window's source.
@@ -100,13 +102,18 @@ fn without_over(error: ExpressionError, text: &str) -> ExpressionError {
         .find(|name| named(name));
     match aggregate {
         Some(name) => {
-            let at = text.to_lowercase().find(name);
+            // Not by lower case: that may have other lengths, and the place would be another.
+            let mut places = text.char_indices().map(|(at, _)| at..at + name.len());
+            let written = |at: &Range<usize>| {
+                text.get(at.clone()).is_some_and(|found| found.eq_ignore_ascii_case(name))
+            };
+            let at = places.find(written);
             ExpressionError::new(
                 format!("`{name}` needs a window"),
                 "an aggregate sees the rows of a window, not of the row itself",
                 format!("write {name}(...) over WINDOW, and name the window under [windows]"),
             )
-            .at(at.map(|at| at..at + name.len()))
+            .at(at)
         }
         None => error,
     }
@@ -201,14 +208,21 @@ impl Cut<'_> {
         }
         let mut arguments = arguments.into_iter();
         let argument = arguments.next().map(|tree| self.scalar(tree, &schema)).transpose()?;
-        let constants = arguments
-            .map(|tree| {
-                let scalar = self.scalar(tree, &schema)?;
-                scalar.literal().cloned().ok_or_else(|| {
-                    refused(&name, "only the first argument may be a column", "write a constant")
-                })
-            })
-            .collect::<Result<Vec<Value>, _>>()?;
+        let (mut second, mut constants) = (None, Vec::new());
+        for (n, tree) in arguments.enumerate() {
+            let scalar = self.scalar(tree, &schema)?;
+            match scalar.literal() {
+                Some(constant) => constants.push(constant.clone()),
+                None if n == 0 => second = Some(scalar),
+                None => {
+                    return Err(refused(
+                        &name,
+                        "only the first two arguments may be columns",
+                        "write a constant",
+                    ));
+                }
+            }
+        }
         let filter = match &function.filter {
             Some(tree) => {
                 let scalar = self.scalar(tree.as_ref().clone(), &schema)?;
@@ -220,7 +234,7 @@ impl Cut<'_> {
             None => None,
         };
         let distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
-        Ok(Call { function: name, distinct, argument, constants, filter, window, span })
+        Ok(Call { function: name, distinct, argument, second, constants, filter, window, span })
     }
 
     fn window(&self, function: &Function) -> Result<String, ExpressionError> {

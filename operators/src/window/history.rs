@@ -12,7 +12,7 @@ use tidemill_types::{Id, Micros, Value};
 use super::layout::{Answer, Layout, Slot};
 use super::log::Log;
 use crate::aggregate::state::State;
-use crate::aggregate::{Rows, View};
+use crate::aggregate::{Row, Rows, View};
 
 /// What stands for a row where no column is read: anything that is not NULL.
 static ROW: Value = Value::Bool(true);
@@ -111,7 +111,12 @@ impl History {
     }
 
     /// Takes a row out of the `lifetime` windows alone, the log having let go of it.
-    pub(super) fn retract_folded(&mut self, layout: &Layout, values: &[Value]) -> bool {
+    pub(super) fn retract_folded(
+        &mut self,
+        layout: &Layout,
+        time: Micros,
+        values: &[Value],
+    ) -> bool {
         if self.folded == 0 {
             return false;
         }
@@ -121,7 +126,7 @@ impl History {
             let slots = window.slots.clone();
             for (slot, state) in layout.slots[slots.clone()].iter().zip(&mut self.states[slots]) {
                 if slot.filter.is_none_or(|filter| is_true(value(filter))) {
-                    state.remove(slot.column.map_or(&ROW, value));
+                    state.remove(&row(time, slot.column, slot.second, value));
                 }
             }
         }
@@ -145,7 +150,7 @@ impl History {
     }
 
     /// Appends what every output reads where the windows stand.
-    pub(super) fn answer(&self, layout: &Layout, out: &mut Vec<Value>) {
+    pub(super) fn answer(&self, layout: &Layout, time: Micros, out: &mut Vec<Value>) {
         out.extend(layout.outputs.iter().map(|output| {
             let range = self.starts[output.window].max(self.log.base())..self.end;
             let rows = Filtered { log: &self.log, range, output };
@@ -153,6 +158,7 @@ impl History {
                 states: &self.states,
                 places: &output.places,
                 rows: &rows,
+                time,
             })
         }));
     }
@@ -208,6 +214,7 @@ impl History {
             feed(log, new.end..old.end, slots, states, State::remove);
             feed(log, new.start..old.start, slots, states, State::insert);
             feed(log, old.start..new.start, slots, states, State::remove);
+            refill(log, new, slots, states);
         }
         self.end = end;
     }
@@ -220,13 +227,39 @@ fn feed(
     rows: Range<usize>,
     slots: &[Slot],
     states: &mut [State],
-    step: impl Fn(&mut State, &Value),
+    step: impl Fn(&mut State, &Row<'_>),
 ) {
-    for row in rows {
+    for at in rows {
+        let value = |column: usize| log.value(at, column);
         for (slot, state) in slots.iter().zip(states.iter_mut()) {
-            if slot.filter.is_none_or(|filter| is_true(log.value(row, filter))) {
-                step(state, slot.column.map_or(&ROW, |column| log.value(row, column)));
+            if slot.filter.is_none_or(|filter| is_true(value(filter))) {
+                step(state, &row(log.time(at), slot.column, slot.second, value));
             }
+        }
+    }
+}
+
+/// A row as states see it.
+#[inline]
+fn row<'a>(
+    time: Micros,
+    column: Option<usize>,
+    second: Option<usize>,
+    value: impl Fn(usize) -> &'a Value,
+) -> Row<'a> {
+    Row { time, value: column.map_or(&ROW, &value), second: second.map_or(&Value::Null, &value) }
+}
+
+/// Tells extremes that have lost all they knew of what is in the window.
+#[inline]
+fn refill(log: &Log, rows: Range<usize>, slots: &[Slot], states: &mut [State]) {
+    for (slot, state) in slots.iter().zip(states) {
+        if let (State::Extreme(extreme), Some(column)) = (state, slot.column)
+            && extreme.is_starved()
+        {
+            let passes =
+                |row: &usize| slot.filter.is_none_or(|filter| is_true(log.value(*row, filter)));
+            extreme.refill(rows.clone().filter(passes).map(|row| log.value(row, column)));
         }
     }
 }
@@ -248,23 +281,23 @@ impl Filtered<'_> {
         self.output.filter.is_none_or(|filter| is_true(self.log.value(row, filter)))
     }
 
-    fn value(&self, row: usize) -> &Value {
-        self.output.column.map_or(&ROW, |column| self.log.value(row, column))
+    /// Visits rows until told to stop.
+    fn visit(&self, mut rows: impl Iterator<Item = usize>, visit: &mut dyn FnMut(Row<'_>) -> bool) {
+        let Answer { column, second, .. } = *self.output;
+        let seen = |at: usize| row(self.log.time(at), column, second, |c| self.log.value(at, c));
+        let _ = rows.all(|at| visit(seen(at)));
     }
 }
 
 impl Rows for Filtered<'_> {
-    fn oldest(&self, n: usize) -> Option<&Value> {
-        self.range.clone().filter(|row| self.passes(*row)).nth(n).map(|row| self.value(row))
-    }
-
-    fn newest(&self, n: usize) -> Option<&Value> {
-        let mut rows = self.range.clone().rev();
-        match self.output.filter {
-            // `nth` of a range is one step.
-            None => rows.nth(n),
-            Some(_) => rows.filter(|row| self.passes(*row)).nth(n),
+    fn walk(&self, newest_first: bool, skip: usize, visit: &mut dyn FnMut(Row<'_>) -> bool) {
+        let range = self.range.clone();
+        // Passing over rows of a range is one step, of those that pass a filter one each.
+        match (newest_first, self.output.filter) {
+            (false, None) => self.visit(range.skip(skip), visit),
+            (true, None) => self.visit(range.rev().skip(skip), visit),
+            (false, _) => self.visit(range.filter(|row| self.passes(*row)).skip(skip), visit),
+            (true, _) => self.visit(range.rev().filter(|row| self.passes(*row)).skip(skip), visit),
         }
-        .map(|row| self.value(row))
     }
 }

@@ -8,7 +8,7 @@ use tidemill_types::Micros;
 
 use super::{Group, Output};
 use crate::aggregate::state::State;
-use crate::aggregate::{Aggregate, Primitive};
+use crate::aggregate::{Aggregate, Primitive, Running};
 
 pub(super) struct Layout {
     pub(super) own_stream: bool,
@@ -33,17 +33,29 @@ pub(super) struct Window {
     pub(super) slots: Range<usize>,
 }
 
-/// A primitive of a window: over which kept column, under which kept filter.
-#[derive(Clone, Copy, PartialEq)]
+/// A primitive of a window: over which kept columns, under which kept filter.
 pub(super) struct Slot {
     primitive: Primitive,
     pub(super) column: Option<usize>,
+    pub(super) second: Option<usize>,
     pub(super) filter: Option<usize>,
+    /// What makes the state of [`Primitive::Own`].
+    own: Option<Box<dyn Running>>,
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Slot) -> bool {
+        let name = |slot: &Slot| slot.own.as_ref().map(|own| own.name());
+        (self.primitive, self.column, self.second, self.filter)
+            == (other.primitive, other.column, other.second, other.filter)
+            && name(self) == name(other)
+    }
 }
 
 pub(super) struct Answer {
     pub(super) window: usize,
     pub(super) column: Option<usize>,
+    pub(super) second: Option<usize>,
     pub(super) filter: Option<usize>,
     /// Where each primitive stands among the states; out of range if it is not read.
     pub(super) places: [usize; Primitive::COUNT],
@@ -54,7 +66,7 @@ impl Layout {
     pub(super) fn new(group: Group) -> Layout {
         let Group { own_stream, outputs } = group;
         let mut columns: Vec<usize> =
-            outputs.iter().flat_map(|o| [o.column, o.filter]).flatten().collect();
+            outputs.iter().flat_map(|o| [o.column, o.second, o.filter]).flatten().collect();
         columns.sort_unstable();
         columns.dedup();
         let mut frames: Vec<Frame> = outputs.iter().map(|o| o.frame).collect();
@@ -89,13 +101,19 @@ impl Layout {
     /// Finds or makes the slots of an output of the window in the making, whose slots begin at `first`.
     fn answer(&mut self, output: &Output, first: usize) -> Answer {
         let kept = |column: usize| self.columns.binary_search(&column).ok();
-        let (column, filter) = (output.column.and_then(kept), output.filter.and_then(kept));
+        let column = output.column.and_then(kept);
+        let second = output.second.and_then(kept);
+        let filter = output.filter.and_then(kept);
         let mut places = [usize::MAX; Primitive::COUNT];
         for &primitive in output.aggregate.primitives() {
             if primitive == Primitive::Position {
                 continue;
             }
-            let slot = Slot { primitive, column, filter };
+            let own = output.aggregate.running().filter(|_| primitive == Primitive::Own);
+            let primitive_kept = kept_as(primitive, output.frame);
+            // What the second column decides, only an aggregate's own value reads.
+            let second = second.filter(|_| primitive == Primitive::Own);
+            let slot = Slot { primitive: primitive_kept, column, second, filter, own };
             let place = self.slots[first..].iter().position(|s| *s == slot).map(|i| first + i);
             places[primitive as usize] = place.unwrap_or_else(|| {
                 self.slots.push(slot);
@@ -103,12 +121,16 @@ impl Layout {
             });
         }
         let aggregate = Arc::clone(&output.aggregate);
-        Answer { window: self.windows.len(), column, filter, places, aggregate }
+        Answer { window: self.windows.len(), column, second, filter, places, aggregate }
     }
 
     /// The states of a key without rows.
     pub(super) fn states(&self) -> Box<[State]> {
-        self.slots.iter().filter_map(|slot| State::new(slot.primitive)).collect()
+        let state = |slot: &Slot| match &slot.own {
+            Some(own) => Some(State::Own(own.fresh())),
+            None => State::new(slot.primitive),
+        };
+        self.slots.iter().filter_map(state).collect()
     }
 
     /// How many of `len` rows, `settled` of them before the watermark and `expired` of them before
@@ -134,6 +156,15 @@ impl Layout {
         let settled = time(middle + self.rows).saturating_add(1);
         let expired = time(middle).saturating_add(self.span.unwrap_or(0)).saturating_add(1);
         Some(settled.max(expired))
+    }
+}
+
+/// What stands for a primitive in a frame. An extreme may ask for the rows again, and a window over
+/// all rows has let go of them: it keeps all values in order.
+fn kept_as(primitive: Primitive, frame: Frame) -> Primitive {
+    match primitive {
+        Primitive::Least | Primitive::Greatest if frame == Frame::Lifetime => Primitive::Ordered,
+        other => other,
     }
 }
 

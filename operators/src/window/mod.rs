@@ -32,6 +32,8 @@ pub struct Output {
     pub frame: Frame,
     /// The column it reads: index into a row's values; none for `count(*)`.
     pub column: Option<usize>,
+    /// The second column that it reads.
+    pub second: Option<usize>,
     /// `FILTER (WHERE ...)`: index of a column of truth values.
     pub filter: Option<usize>,
     /// The aggregate.
@@ -67,7 +69,7 @@ impl Store {
     pub fn new(group: Group) -> Store {
         let layout = Layout::new(group);
         let mut empty = Vec::with_capacity(layout.outputs.len());
-        History::new(&layout).answer(&layout, &mut empty);
+        History::new(&layout).answer(&layout, Micros::MIN, &mut empty);
         Store {
             layout,
             keys: HashMap::default(),
@@ -96,7 +98,7 @@ impl Store {
     pub fn retract(&mut self, key: Key, time: Micros, id: &Id, values: &[Value]) -> bool {
         let Some(history) = self.keys.get_mut(&key) else { return false };
         let found = history.retract(&self.layout, time, id, values)
-            || time < self.watermark && history.retract_folded(&self.layout, values);
+            || time < self.watermark && history.retract_folded(&self.layout, time, values);
         if history.is_empty() {
             self.keys.remove(&key);
         }
@@ -110,7 +112,7 @@ impl Store {
         match key.and_then(|key| self.keys.get_mut(&key)) {
             Some(history) => {
                 history.seek(&self.layout, time, id);
-                history.answer(&self.layout, out);
+                history.answer(&self.layout, time, out);
             }
             None => out.extend_from_slice(&self.empty),
         }

@@ -39,7 +39,7 @@ pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
         for &input in inputs {
             for distinct in [false, true] {
                 for constants in constants {
-                    let call = Call { name: entry.name, distinct, input, constants };
+                    let call = Call { name: entry.name, distinct, input, second: None, constants };
                     if let Ok(aggregate) = (entry.build)(&call) {
                         let (name, constants) = (entry.name, constants.to_vec());
                         built.push(Built { name, distinct, input, constants, aggregate });

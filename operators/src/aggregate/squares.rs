@@ -1,0 +1,282 @@
+//! The exact sum of squares, in 256 bits while they do.
+//!
+//! The square of an f64 has up to 106 bits, so a sum of squares outgrows the 128 bits of an
+//! [`ExactSum`] at once where amounts have cents. Here units of `2^base` are counted in 256 bits,
+//! which hold squares of numbers that lie a factor of 2^60 apart and 2^30 of them; beyond that
+//! the sum goes on in a [`Wide`], and comes back when it can.
+
+use tidemill_types::Value;
+
+use super::exact_sum::{ExactSum, Rounded, parts_of};
+use super::wide::{Wide, round};
+
+/// How many terms a wide sum takes between two looks whether 256 bits would do again.
+const NARROW_EVERY: u32 = 256;
+
+/// The exact sum of squares of the finite numbers.
+#[derive(Clone, Debug, Default)]
+pub struct SumSquares {
+    value: Count,
+    base: i32,
+    wide: Option<Box<(Wide, u32)>>,
+}
+
+/// A number of 256 bits that is not negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Count {
+    high: u128,
+    low: u128,
+}
+
+impl Count {
+    const ZERO: Count = Count { high: 0, low: 0 };
+
+    fn new(low: u128) -> Count {
+        Count { high: 0, low }
+    }
+
+    #[inline]
+    fn is_zero(self) -> bool {
+        self.high | self.low == 0
+    }
+
+    /// Times `2^by`; none if a bit would be lost.
+    #[inline]
+    fn shifted(self, by: u32) -> Option<Count> {
+        Some(match by {
+            0 => self,
+            1..128 if self.high >> (128 - by) == 0 => {
+                Count { high: self.high << by | self.low >> (128 - by), low: self.low << by }
+            }
+            128..256 if self.high == 0 && (by == 128 || self.low >> (256 - by) == 0) => {
+                Count { high: self.low << (by - 128), low: 0 }
+            }
+            _ if self.is_zero() => self,
+            _ => return None,
+        })
+    }
+
+    #[inline]
+    fn plus(self, other: Count) -> Option<Count> {
+        let (low, carry) = self.low.overflowing_add(other.low);
+        let high = self.high.checked_add(other.high)?.checked_add(u128::from(carry))?;
+        Some(Count { high, low })
+    }
+
+    #[inline]
+    fn minus(self, other: Count) -> Option<Count> {
+        let (low, borrow) = self.low.overflowing_sub(other.low);
+        let high = self.high.checked_sub(other.high)?.checked_sub(u128::from(borrow))?;
+        Some(Count { high, low })
+    }
+
+    #[inline]
+    fn limbs(self) -> [u64; 4] {
+        [self.low as u64, (self.low >> 64) as u64, self.high as u64, (self.high >> 64) as u64]
+    }
+}
+
+impl SumSquares {
+    /// Adds a value's square.
+    #[inline]
+    pub fn insert(&mut self, value: &Value) {
+        self.change(value, false);
+    }
+
+    /// Takes out the square of a value that was added.
+    #[inline]
+    pub fn remove(&mut self, value: &Value) {
+        self.change(value, true);
+    }
+
+    #[inline]
+    fn change(&mut self, value: &Value, out: bool) {
+        let Some((m, e)) = parts_of(value).filter(|(m, _)| *m != 0) else { return };
+        let magnitude = u128::from(m.unsigned_abs());
+        let (square, e) = (magnitude * magnitude, 2 * e);
+        if self.wide.is_none()
+            && let Some((value, base)) = self.narrow(square, e, out)
+        {
+            (self.value, self.base) = (value, base);
+        } else {
+            self.change_wide(square, e, out);
+        }
+    }
+
+    #[inline]
+    fn narrow(&self, square: u128, e: i32, out: bool) -> Option<(Count, i32)> {
+        let step = if out { Count::minus } else { Count::plus };
+        let square = Count::new(square);
+        if self.value.is_zero() {
+            return Some((step(Count::ZERO, square)?, e));
+        }
+        match e - self.base {
+            up @ 0.. => Some((step(self.value, square.shifted(up as u32)?)?, self.base)),
+            down => Some((step(self.value.shifted(down.unsigned_abs())?, square)?, e)),
+        }
+    }
+
+    #[cold]
+    fn change_wide(&mut self, square: u128, e: i32, out: bool) {
+        let (value, base) = (self.value, self.base);
+        let (wide, age) = &mut **self
+            .wide
+            .get_or_insert_with(|| Box::new((Wide::of_limbs(&value.limbs(), base), 0)));
+        // Two halves, for a square may fill 126 bits and the sign takes one of 128.
+        let signed = |part: u128| if out { -(part as i128) } else { part as i128 };
+        wide.add(signed(square & u128::from(u64::MAX)), e);
+        wide.add(signed(square >> 64), e + 64);
+        *age = age.wrapping_add(1);
+        if ((*age).is_multiple_of(NARROW_EVERY) || wide.is_zero())
+            && let Some((limbs, base)) = wide.limbs3()
+        {
+            let low = u128::from(limbs[1]) << 64 | u128::from(limbs[0]);
+            let value = Count { high: u128::from(limbs[2]), low };
+            *self = SumSquares { value, base, wide: None };
+        }
+    }
+
+    fn to_wide(&self) -> Wide {
+        match &self.wide {
+            Some(wide) => wide.0.clone(),
+            None => Wide::of_limbs(&self.value.limbs(), self.base),
+        }
+    }
+
+    /// `n * (sum of squares) - sum^2`: n^2 times the population variance, without cancellation.
+    pub fn deviation(&self, n: u64, sum: &ExactSum) -> Rounded {
+        if self.wide.is_none()
+            && let Some((s1, base)) = sum.parts()
+            && let Some(exact) = self.narrow_deviation(n, s1, 2 * base)
+        {
+            return exact;
+        }
+        let mut difference = self.to_wide().times(n);
+        difference.subtract(&sum.to_wide().square());
+        difference.rounded()
+    }
+
+    /// In 512 bits, where they do.
+    fn narrow_deviation(&self, n: u64, s1: i128, base: i32) -> Option<Rounded> {
+        let least = if s1 == 0 { self.base } else { base.min(self.base) };
+        let mut scaled = [0u64; 5];
+        multiply(&self.value.limbs(), &[n], &mut scaled);
+        let magnitude = s1.unsigned_abs();
+        let halves = [magnitude as u64, (magnitude >> 64) as u64];
+        let mut square = [0u64; 4];
+        multiply(&halves, &halves, &mut square);
+        let mut difference = shifted(&scaled, self.base - least)?;
+        let square = shifted(&square, if s1 == 0 { 0 } else { base - least })?;
+        let mut borrow = false;
+        for (limb, sub) in difference.iter_mut().zip(square) {
+            let (first, under) = limb.overflowing_sub(sub);
+            let (second, again) = first.overflowing_sub(u64::from(borrow));
+            (*limb, borrow) = (second, under | again);
+        }
+        // Never below 0 (Cauchy and Schwarz), so no borrow is left.
+        Some(round(&difference, least))
+    }
+
+    /// Whether it is exactly zero.
+    pub fn is_zero(&self) -> bool {
+        self.wide.is_none() && self.value.is_zero()
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.wide.as_ref().map_or(0, |wide| size_of::<(Wide, u32)>() + wide.0.bytes())
+    }
+}
+
+/// Eight limbs, `by` bits up; none if a bit would be lost.
+fn shifted(limbs: &[u64], by: i32) -> Option<[u64; 8]> {
+    let (up, bits) = (by as usize / 64, by as u32 % 64);
+    let mut out = [0u64; 8];
+    for (i, &limb) in limbs.iter().enumerate().filter(|(_, limb)| **limb != 0) {
+        let (low, high) = if bits == 0 { (limb, 0) } else { (limb << bits, limb >> (64 - bits)) };
+        *out.get_mut(i + up)? |= low;
+        if high != 0 {
+            *out.get_mut(i + up + 1)? |= high;
+        }
+    }
+    Some(out)
+}
+
+/// Adds the product of two magnitudes to `product`, which has room for it.
+fn multiply(a: &[u64], b: &[u64], product: &mut [u64]) {
+    for (j, &y) in b.iter().enumerate() {
+        let mut carry = 0u128;
+        for (i, &x) in a.iter().enumerate() {
+            let sum = u128::from(x) * u128::from(y) + u128::from(product[i + j]) + carry;
+            product[i + j] = sum as u64;
+            carry = sum >> 64;
+        }
+        product[j + a.len()] = carry as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exact_sum::Sum;
+    use super::*;
+
+    /// The same through numbers of any width.
+    fn wide_deviation(values: &[f64], sum: &ExactSum) -> f64 {
+        let mut wide = Wide::default();
+        for x in values {
+            if let Some((m, e)) = parts_of(&Value::Float(*x)) {
+                let mut one = Wide::new(i128::from(m), e);
+                one = one.square();
+                let mut negative = Wide::default();
+                negative.subtract(&one);
+                wide.subtract(&negative);
+            }
+        }
+        let mut difference = wide.times(values.len() as u64);
+        difference.subtract(&sum.to_wide().square());
+        difference.rounded().to_f64()
+    }
+
+    #[test]
+    fn equals_the_wide_way_bit_for_bit() {
+        let mut state = 5u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state >> 32
+        };
+        for round in 0..400 {
+            // Cents, whole numbers, a large mean, and magnitudes that need the wide way.
+            let value = |r: u64| match round % 5 {
+                0 => r as f64 / 100.0,
+                1 => (r as i64 - (1 << 31)) as f64,
+                2 => 1e7 + r as f64 / 3.0,
+                3 => f64::from_bits(r << 32 | 0x3ff0_0000_0000_0000).min(1e300),
+                _ => f64::powi(2.0, (r % 400) as i32 - 200) * (r as f64),
+            };
+            let values: Vec<f64> = (0..=round % 50).map(|_| value(random())).collect();
+            let (mut sum, mut squares) = (Sum::default(), SumSquares::default());
+            let all: Vec<Value> = values.iter().map(|x| Value::Float(*x)).collect();
+            // Others come and go.
+            let others: Vec<Value> = (0..20).map(|_| Value::Float(value(random()))).collect();
+            for v in others.iter().chain(&all) {
+                sum.insert(v);
+                squares.insert(v);
+            }
+            for v in &others {
+                sum.remove(v);
+                squares.remove(v);
+            }
+            let n = values.len() as u64;
+            let got = squares.deviation(n, sum.finite()).to_f64();
+            assert_eq!(
+                got.to_bits(),
+                wide_deviation(&values, sum.finite()).to_bits(),
+                "{values:?}"
+            );
+            for v in &all {
+                squares.remove(v);
+            }
+            assert!(squares.is_zero());
+        }
+    }
+}
