@@ -11,3 +11,7 @@ test:
 # The documentation of all packages.
 docs:
     cargo doc --workspace --no-deps
+
+# The feature language under libFuzzer, until it is stopped.
+fuzz:
+    cargo +nightly fuzz run feature -- -timeout=10 -max_len=2048

@@ -21,6 +21,10 @@ const MAX_NESTING: usize = 50;
 pub(super) struct Source {
     text: String,
     tokens: Vec<(Range<usize>, Paren)>,
+    /// The byte at which each character begins, and the end.
+    characters: Vec<usize>,
+    /// The place in `characters` at which each line begins.
+    lines: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +36,7 @@ enum Paren {
 
 /// Reads `text` as exactly one expression.
 pub(super) fn parse(text: &str) -> Result<(Expr, Source), ExpressionError> {
-    let mut source = Source { text: text.to_owned(), tokens: Vec::new() };
+    let mut source = Source::new(text);
     let tokens = tokenize(text, &source)?;
     source.tokens = tokens
         .iter()
@@ -193,13 +197,22 @@ fn lower_first(text: &str) -> String {
 }
 
 impl Source {
-    /// The byte at which a line and column (both from 1, columns in characters) stand.
+    /// A text whose tokens are not known yet.
+    fn new(text: &str) -> Source {
+        let mut characters: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let ends = characters.iter().enumerate().filter(|(_, at)| text.as_bytes()[**at] == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(n, _)| n + 1)).collect();
+        characters.push(text.len());
+        Source { text: text.to_owned(), tokens: Vec::new(), characters, lines }
+    }
+
+    /// The byte at which a line and column (both from 1, columns in characters) stand; the end for
+    /// what is behind it. In constant time: a list of literals may have a place for each.
     fn byte(&self, place: Location) -> Option<usize> {
         let line = usize::try_from(place.line).ok()?.checked_sub(1)?;
         let column = usize::try_from(place.column).ok()?.checked_sub(1)?;
-        let start: usize = self.text.split_inclusive('\n').take(line).map(str::len).sum();
-        let rest = self.text.get(start..)?;
-        Some(start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at))
+        let first = self.lines.get(line).copied().unwrap_or(self.characters.len());
+        Some(self.characters.get(first.saturating_add(column)).copied().unwrap_or(self.text.len()))
     }
 
     /// The bytes of a parser's span; none where the parser knows none.

@@ -1,0 +1,209 @@
+"""Answers the reads of many small window cases: by DuckDB's window queries, and sums by exact arithmetic.
+
+    windows.py FOLDER
+
+FOLDER has `calls.json` (the spelling of each call), `cases.csv` (set, case, call, frame, size, filtered)
+and `stream.csv`: for each moment of a data set the rows that are there and the reads. `answers.jsonl`
+gets a line for each read of each case: set, case, read, DuckDB's answer, the scale of its rounding,
+and the answer by Python's whole numbers.
+
+Every frame is said as one, RANGE BETWEEN reach PRECEDING AND CURRENT ROW over a whole number:
+
+* last W: time and rank of the id in one number, so that rows of one time are no peers. A read of
+  another stream has the highest rank: it sees all rows of its time. Its reach ends at time - W, rank 0.
+* rows n: the place of a row in (time, id) order, for a read that of the last row before it.
+* lifetime: the same, with a reach past the first row.
+
+Reads stand among the rows and are filtered away again from every aggregate.
+"""
+
+import json
+import math
+import sys
+
+import duckdb
+
+# More than there are ids in a data set; a rank above them all is that of a read of another stream.
+RANKS = 1000
+
+STREAM = {"set_no": "BIGINT", "own": "BOOLEAN", "moment": "BIGINT", "read_no": "BIGINT",
+          "key": "BIGINT", "time": "BIGINT", "id_int": "BIGINT", "id_text": "VARCHAR",
+          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN"}
+CASES = {"set_no": "BIGINT", "case_no": "BIGINT", "call": "BIGINT", "frame": "VARCHAR",
+         "size": "BIGINT", "filtered": "BOOLEAN"}
+
+
+def main():
+    folder = sys.argv[1]
+    with open(f"{folder}/calls.json", encoding="utf-8") as file:
+        calls = json.load(file)
+    db = duckdb.connect()
+    db.execute("SET threads = 2")
+    read(db, "cases", f"{folder}/cases.csv", CASES)
+    read(db, "raw", f"{folder}/stream.csv", STREAM)
+    assert_ranks_suffice(db)
+    db.execute(f"""
+        CREATE TABLE ranked AS SELECT *, CASE WHEN read_no IS NULL OR own
+            THEN dense_rank() OVER (PARTITION BY set_no ORDER BY id_int, id_text)
+            ELSE {RANKS - 1} END AS id_rank FROM raw""")
+    db.execute("""
+        CREATE TABLE stream AS SELECT *, count(*) FILTER (WHERE read_no IS NULL) OVER (
+            PARTITION BY set_no, moment, key ORDER BY time, id_rank, read_no IS NOT NULL
+            ROWS UNBOUNDED PRECEDING) AS place_in_order FROM ranked""")
+    with open(f"{folder}/answers.jsonl", "w", encoding="utf-8") as answers:
+        for number, call in enumerate(calls):
+            for line in answer(db, number, call):
+                answers.write(json.dumps(line))
+                answers.write("\n")
+
+
+def read(db, table, file, columns):
+    db.execute(f"CREATE TABLE {table} AS SELECT * FROM read_csv('{file}', header = false, "
+               f"auto_detect = false, delim = ',', quote = '\"', escape = '\"', nullstr = '\\N', "
+               f"columns = {columns})")
+
+
+def assert_ranks_suffice(db):
+    most = db.execute("SELECT max(n) FROM (SELECT count(DISTINCT (id_int, id_text)) AS n FROM raw "
+                      "GROUP BY set_no)").fetchone()[0]
+    assert (most or 0) < RANKS - 1, f"{most} ids in a data set"
+
+
+def answer(db, number, call):
+    over = "FILTER (WHERE read_no IS NULL AND passes) OVER w"
+    function, values = call["python"] or (None, None)
+    wanted = [call["duckdb"], call["scale"], function and f"list({values}) {{over}}"]
+    wanted = ", ".join((text or "NULL").replace("{over}", over) for text in wanted)
+    rows = db.execute(f"""
+        WITH placed AS (
+            SELECT set_no, case_no, moment, key, read_no, place_in_order, i, x, s, b,
+                coalesce(NOT filtered OR b, false) AS passes,
+                CASE frame WHEN 'last' THEN time * {RANKS} + id_rank ELSE place_in_order END
+                    AS position,
+                CASE frame WHEN 'last' THEN size * {RANKS} + id_rank WHEN 'rows' THEN size - 1
+                    ELSE 1000000000 END AS reach
+            FROM cases JOIN stream USING (set_no) WHERE call = {number})
+        SELECT set_no, case_no, read_no, {wanted} FROM placed
+        WINDOW w AS (PARTITION BY set_no, case_no, moment, key ORDER BY position
+                     RANGE BETWEEN reach PRECEDING AND CURRENT ROW)
+        QUALIFY read_no IS NOT NULL""").fetchall()
+    for *place, theirs, scale, frame in rows:
+        exact = None
+        if function:
+            exact = globals()[function]([v for v in frame or [] if v is not None])
+        yield *place, text(theirs), text(scale), text(exact)
+
+
+def text(value):
+    """With its type before it: JSON has neither NaN nor whole numbers of 64 bits for all."""
+    return None if value is None else f"{kind(value)}{value}"
+
+
+def kind(value):
+    return {bool: "b", int: "i", float: "f", str: "t"}[type(value)]
+
+
+# Exact arithmetic: every float is a whole number of 2**-UNIT.
+UNIT = 1074
+
+
+def units(values):
+    ratios = (v.as_integer_ratio() for v in values)
+    return [n << (UNIT - d.bit_length() + 1) for n, d in ratios]
+
+
+def special(values):
+    """The sum where it is NaN or infinite for a value is."""
+    specials = [v for v in values if not math.isfinite(v)]
+    return sum(specials) if specials else None
+
+
+def quotient(dividend, divisor):
+    """Rounded once; Python divides whole numbers so, and refuses what is beyond the largest float."""
+    try:
+        return dividend / divisor
+    except OverflowError:
+        return math.inf if dividend > 0 else -math.inf
+
+
+def whole_sum(values):
+    total = sum(values)
+    return total if values and -2**63 <= total < 2**63 else None
+
+
+def exact_sum(values):
+    if not values:
+        return None
+    if (found := special(values)) is not None:
+        return found
+    total = quotient(sum(units(values)), 1 << UNIT)
+    try:
+        assert math.fsum(values) == total, (values, total)
+    except OverflowError:
+        pass  # fsum refuses sums that overflow on the way.
+    return total
+
+
+def mean(values):
+    """The exact sum rounded to 53 bits, however large, over the count."""
+    if not values:
+        return None
+    if (found := special(values)) is not None:
+        return found / len(values)
+    total = sum(units(values))
+    spare = max(abs(total).bit_length() - 64, 0)
+    # The last bit stands for all that are cut off; it decides no more than which side of a tie it is.
+    kept = total >> spare | (total & (1 << spare) - 1 != 0)
+    return scaled(float(kept) / len(values), spare - UNIT)
+
+
+def scaled(mantissa, exponent):
+    try:
+        return math.ldexp(mantissa, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, mantissa)
+
+
+def moments(values, spare):
+    """Numerator and denominator of the variance in square units; a float where that is the answer."""
+    if len(values) <= spare:
+        return None
+    if special(values) is not None:
+        return math.nan
+    whole, n = units(values), len(values)
+    return n * sum(u * u for u in whole) - sum(whole) ** 2, n * (n - spare)
+
+
+def variance(values, spare):
+    found = moments(values, spare)
+    return quotient(found[0], found[1] << 2 * UNIT) if isinstance(found, tuple) else found
+
+
+def deviation(values, spare):
+    found = moments(values, spare)
+    if not isinstance(found, tuple):
+        return found
+    numerator, denominator = found
+    # An even shift leaves at least 128 bits: more than a root keeps.
+    shift = max(numerator.bit_length() - 128, 0) & ~1
+    return scaled(math.sqrt((numerator >> shift) / denominator), shift // 2 - UNIT)
+
+
+def var_samp(values):
+    return variance(values, 1)
+
+
+def var_pop(values):
+    return variance(values, 0)
+
+
+def stddev_samp(values):
+    return deviation(values, 1)
+
+
+def stddev_pop(values):
+    return deviation(values, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+//! A data set with its cases: what the store answers, and whether it is what the others answer.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use tidemill_config::plan::Frame;
+use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate};
+use tidemill_operators::expression::{Scalar, parse_feature};
+use tidemill_operators::window::{Group, Output, Store};
+use tidemill_types::{DataType, Key, Schema, Value};
+
+use crate::calls::{SPELLINGS, Spelling};
+use crate::data::{Chance, DataSet, Step};
+use crate::theirs::Theirs;
+
+/// Calls that share a data set, and so a store.
+pub const CASES_A_DATA_SET: usize = 4;
+
+/// The column of truth values: what FILTER reads.
+const FILTER: usize = 3;
+
+/// The calls of the table that are on the list of aggregates, read and typed.
+pub struct Calls(Vec<(&'static Spelling, Option<usize>, Arc<dyn Aggregate>)>);
+
+impl Calls {
+    /// Reads each as a feature.
+    pub fn new() -> Calls {
+        let listed = |s: &&Spelling| {
+            AGGREGATES.iter().any(|entry| s.ours.split('(').next() == Some(entry.name))
+        };
+        Calls(SPELLINGS.iter().filter(listed).map(Calls::read).collect())
+    }
+
+    fn read(spelling: &'static Spelling) -> (&'static Spelling, Option<usize>, Arc<dyn Aggregate>) {
+        let ours = spelling.ours;
+        let schema = Schema::new([
+            ("i", DataType::Int64),
+            ("x", DataType::Float64),
+            ("s", DataType::String),
+            ("b", DataType::Bool),
+        ]);
+        let source = |name: &str| (name == "w").then(|| schema.clone());
+        let feature = parse_feature(&format!("{ours} over w"), &schema, &source, &["w"], "UTC")
+            .unwrap_or_else(|error| panic!("{ours}: {error}"));
+        let call = &feature.calls[0];
+        let aggregate = aggregate::build(&aggregate::Call {
+            name: &call.function,
+            distinct: call.distinct,
+            input: call.argument.as_ref().map(Scalar::data_type),
+            second: call.second.as_ref().map(Scalar::data_type),
+            constants: &call.constants,
+        })
+        .unwrap_or_else(|error| panic!("{ours}: {error}"));
+        let column = call.argument.as_ref().and_then(|argument| argument.columns().first());
+        (spelling, column.copied(), Arc::from(aggregate))
+    }
+}
+
+/// A call over a frame.
+pub struct Case {
+    pub spelling: &'static Spelling,
+    pub frame: Frame,
+    pub filtered: bool,
+}
+
+/// A data set, its cases, and what the store answers to each read.
+pub struct Tried {
+    pub data: DataSet,
+    pub cases: Vec<Case>,
+    ours: Vec<Vec<Value>>,
+}
+
+impl Tried {
+    /// The data set and the cases of a seed, run through one store.
+    pub fn new(seed: u64, calls: &Calls) -> Tried {
+        let data = DataSet::new(seed);
+        let mut chance = Chance::new(!seed);
+        let mut outputs = Vec::new();
+        let cases = (0..CASES_A_DATA_SET).map(|n| {
+            // Consecutive seeds go through the table.
+            let call = seed.wrapping_mul(CASES_A_DATA_SET as u64).wrapping_add(n as u64);
+            let (spelling, column, aggregate) = &calls.0[(call % calls.0.len() as u64) as usize];
+            let frame = match chance.below(10) {
+                0 => Frame::Last(0),
+                1..=4 => Frame::Last((1 + chance.below(8)) as i64 * data.unit),
+                5..=7 => Frame::Rows(1 + chance.below(7) as u64),
+                _ => Frame::Lifetime,
+            };
+            let filtered = chance.percent(40);
+            let filter = filtered.then_some(FILTER);
+            outputs.push(Output {
+                frame,
+                column: *column,
+                second: None,
+                filter,
+                aggregate: Arc::clone(aggregate),
+            });
+            Case { spelling, frame, filtered }
+        });
+        let cases = cases.collect();
+        let ours = answers(&data, outputs);
+        Tried { data, cases, ours }
+    }
+
+    /// What differs: `theirs` by read and within it by case.
+    pub fn compare(&self, theirs: &[Theirs]) -> Vec<Failure> {
+        assert_eq!(theirs.len(), self.ours.len() * self.cases.len(), "each read is answered");
+        let mut failures = Vec::new();
+        let mut theirs = theirs.iter();
+        for (read, ours) in self.ours.iter().enumerate() {
+            for ((case, ours), theirs) in self.cases.iter().zip(ours).zip(&mut theirs) {
+                if let Some(who) = differs(case.spelling, ours, theirs) {
+                    failures.push(self.failure(case, read, who, ours, theirs));
+                }
+            }
+        }
+        failures
+    }
+
+    /// What it takes to see it again: the steps of the key that is read, up to the read.
+    fn failure(
+        &self,
+        case: &Case,
+        read: usize,
+        who: &str,
+        ours: &Value,
+        theirs: &Theirs,
+    ) -> Failure {
+        let reads = self.data.steps.iter().enumerate().filter_map(|(at, step)| match step {
+            Step::Read { key, .. } => Some((at, *key)),
+            _ => None,
+        });
+        let (at, of) = reads.clone().nth(read).unwrap_or_default();
+        let mut text = format!(
+            "\n{} {:?} filter (where b): {}, own stream: {}\n  {who} differs: ours {ours:?}, {theirs:?}\n  \
+             alone: TIDEMILL_SEED={} TIDEMILL_CASES={CASES_A_DATA_SET}\n",
+            case.spelling.ours, case.frame, case.filtered, self.data.own_stream, self.data.seed
+        );
+        let mut rows = 0;
+        for step in &self.data.steps[..=at] {
+            let shown = match step {
+                Step::Insert(row) | Step::Retract(row) => row.key == of,
+                Step::Read { key, .. } => *key == of,
+                Step::Advance(_) => true,
+            };
+            if shown {
+                rows += 1;
+                let _ = writeln!(text, "  {step:?}");
+            }
+        }
+        Failure { rows, text }
+    }
+}
+
+/// A read that two answer differently.
+pub struct Failure {
+    /// How many steps lead there.
+    pub rows: usize,
+    pub text: String,
+}
+
+fn answers(data: &DataSet, outputs: Vec<Output>) -> Vec<Vec<Value>> {
+    let mut store = Store::new(Group { own_stream: data.own_stream, outputs });
+    // The low bits choose the place in a table, the high ones a worker.
+    let key = |key: u8| Key(u128::from(key) << 120 | u128::from(key));
+    let mut answers = Vec::new();
+    for step in &data.steps {
+        match step {
+            Step::Insert(row) => store.insert(key(row.key), row.time, &row.id, &row.values),
+            Step::Retract(row) => {
+                let found = store.retract(key(row.key), row.time, &row.id, &row.values);
+                assert!(found, "seed {}: {row:?} is there", data.seed);
+            }
+            Step::Read { key: of, time, id } => {
+                let mut out = Vec::new();
+                store.read(Some(key(*of)), *time, id, &mut out);
+                answers.push(out);
+            }
+            Step::Advance(watermark) => store.advance(*watermark),
+        }
+    }
+    answers
+}
+
+/// Who says otherwise, if anybody.
+fn differs(spelling: &Spelling, ours: &Value, theirs: &Theirs) -> Option<&'static str> {
+    let (tolerance, certain) = match spelling.near {
+        None => (0.0, true),
+        Some((share, _)) => {
+            let scale = theirs.scale.as_f64().unwrap_or(0.0);
+            (share * scale, scale.is_finite())
+        }
+    };
+    if certain && !within(ours, &theirs.duckdb, tolerance) {
+        return Some("DuckDB");
+    }
+    let (_, _, distance) = spelling.python?;
+    let mut tolerance = distance * theirs.python.as_f64().unwrap_or(0.0).abs();
+    if distance > 0.0 {
+        // Below the normal numbers the last bit is not relative.
+        tolerance += f64::from_bits(1);
+    }
+    (!within(ours, &theirs.python, tolerance)).then_some("Python")
+}
+
+/// Equal, NaNs and zeros being one each, or no further apart than `tolerance`. A whole number is no
+/// float: types are compared too.
+fn within(ours: &Value, theirs: &Value, tolerance: f64) -> bool {
+    let alike = std::mem::discriminant(ours) == std::mem::discriminant(theirs);
+    match (ours, theirs) {
+        (Value::Float(a), Value::Float(b)) => ours == theirs || (a - b).abs() <= tolerance,
+        _ => alike && ours == theirs,
+    }
+}
