@@ -6,8 +6,49 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder,
     StringArray, StringBuilder, TimestampMicrosecondBuilder,
 };
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use tidemill_types::{DataType, Key, Value, key};
+
+/// A value of a column, where it stands.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<'a> {
+    /// SQL's NULL.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number, or microseconds.
+    Int(i64),
+    /// A binary floating-point number.
+    Float(f64),
+    /// A text.
+    Text(&'a str),
+}
+
+impl<'a> Cell<'a> {
+    /// The same on its own.
+    pub fn to_value(self) -> Value {
+        match self {
+            Cell::Null => Value::Null,
+            Cell::Bool(b) => Value::Bool(b),
+            Cell::Int(i) => Value::Int(i),
+            Cell::Float(x) => Value::Float(x),
+            Cell::Text(text) => Value::Text(text.into()),
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for Cell<'a> {
+    fn from(value: &'a Value) -> Cell<'a> {
+        match value {
+            Value::Null => Cell::Null,
+            Value::Bool(b) => Cell::Bool(*b),
+            Value::Int(i) => Cell::Int(*i),
+            Value::Float(x) => Cell::Float(*x),
+            Value::Text(text) => Cell::Text(text),
+        }
+    }
+}
 
 /// A column in the making.
 pub enum Builder {
@@ -107,28 +148,50 @@ pub fn keys(columns: &[ArrayRef], rows: usize) -> Vec<Option<Key>> {
 }
 
 /// A column whose type is known.
-enum Typed<'a> {
+pub enum Typed<'a> {
+    /// Truth values.
     Bool(&'a BooleanArray),
-    Int(&'a [i64], &'a dyn Array),
-    Float(&'a [f64], &'a dyn Array),
+    /// Whole numbers, and which of them are there.
+    Int(&'a [i64], Option<&'a NullBuffer>),
+    /// Floats, and which of them are there.
+    Float(&'a [f64], Option<&'a NullBuffer>),
+    /// Texts.
     Text(&'a StringArray),
     /// A type that no column has is NULL everywhere.
     Null,
 }
 
 impl<'a> Typed<'a> {
-    fn of(array: &'a ArrayRef) -> Typed<'a> {
+    /// Looks at the type once.
+    pub fn of(array: &'a ArrayRef) -> Typed<'a> {
         match DataType::from_arrow(array.data_type()) {
             Some(DataType::Bool) => Typed::Bool(array.as_boolean()),
-            Some(DataType::Int64) => Typed::Int(array.as_primitive::<Int64Type>().values(), array),
+            Some(DataType::Int64) => {
+                Typed::Int(array.as_primitive::<Int64Type>().values(), array.nulls())
+            }
             Some(DataType::Timestamp) => {
-                Typed::Int(array.as_primitive::<TimestampMicrosecondType>().values(), array)
+                Typed::Int(
+                    array.as_primitive::<TimestampMicrosecondType>().values(),
+                    array.nulls(),
+                )
             }
             Some(DataType::Float64) => {
-                Typed::Float(array.as_primitive::<Float64Type>().values(), array)
+                Typed::Float(array.as_primitive::<Float64Type>().values(), array.nulls())
             }
             Some(DataType::String) => Typed::Text(array.as_string::<i32>()),
             None => Typed::Null,
+        }
+    }
+
+    /// A row's value.
+    #[inline]
+    pub fn cell(&self, row: usize) -> Cell<'a> {
+        match self {
+            Typed::Bool(a) if a.is_valid(row) => Cell::Bool(a.value(row)),
+            Typed::Int(values, there) if is(there, row) => Cell::Int(values[row]),
+            Typed::Float(values, there) if is(there, row) => Cell::Float(values[row]),
+            Typed::Text(a) if a.is_valid(row) => Cell::Text(a.value(row)),
+            _ => Cell::Null,
         }
     }
 
@@ -136,13 +199,18 @@ impl<'a> Typed<'a> {
     fn put(&self, row: usize, out: &mut Vec<u8>) -> bool {
         match self {
             Typed::Bool(a) if a.is_valid(row) => key::canonical_bool(a.value(row), out),
-            Typed::Int(values, a) if a.is_valid(row) => key::canonical_int(values[row], out),
-            Typed::Float(values, a) if a.is_valid(row) => key::canonical_float(values[row], out),
+            Typed::Int(values, there) if is(there, row) => key::canonical_int(values[row], out),
+            Typed::Float(values, there) if is(there, row) => key::canonical_float(values[row], out),
             Typed::Text(a) if a.is_valid(row) => key::canonical_text(a.value(row), out),
             _ => return false,
         }
         true
     }
+}
+
+#[inline]
+fn is(there: &Option<&NullBuffer>, row: usize) -> bool {
+    there.is_none_or(|nulls| nulls.is_valid(row))
 }
 
 #[cfg(test)]

@@ -78,8 +78,8 @@ impl Extreme {
     }
 
     /// Learns the values anew: all that are there, in any order.
-    pub fn refill<'a>(&mut self, values: impl Iterator<Item = &'a Value>) {
-        let mut ranks: Vec<i64> = values.filter_map(|value| self.rank(value)).collect();
+    pub fn refill(&mut self, values: impl Iterator<Item = Value>) {
+        let mut ranks: Vec<i64> = values.filter_map(|value| self.rank(&value)).collect();
         self.keep = match ranks.len() as u64 {
             n if self.gone < n => (2 * self.keep).min(ranks.len()).max(KEEP),
             n if self.gone > 8 * n => KEEP,
@@ -142,7 +142,7 @@ mod tests {
             let values: Vec<Value> = series[start..=end].iter().map(|x| Value::Float(*x)).collect();
             if extreme.is_starved() {
                 looked_at += values.len();
-                extreme.refill(values.iter());
+                extreme.refill(values.iter().cloned());
             }
             let naive = if greatest { values.iter().max() } else { values.iter().min() };
             assert_eq!(extreme.get().as_ref(), naive, "{end}");

@@ -155,6 +155,9 @@ impl Primitive {
     pub(crate) const COUNT: usize = 9;
 }
 
+/// The place of a count that is that of the window's rows.
+pub(crate) const ALL_ROWS: usize = usize::MAX - 1;
+
 /// The aggregate of a call.
 ///
 /// # Errors
@@ -235,9 +238,13 @@ pub trait Running: Send + Sync {
 ///
 /// A primitive that the aggregate did not name is not there: its count is 0, the others none.
 pub struct View<'a> {
+    /// Where a [`Primitive::Count`] is a number of its own.
+    pub(crate) counts: &'a [u64],
     pub(crate) states: &'a [State],
-    /// Where in `states` each [`Primitive`] stands; out of range if it was not named.
+    /// Where in `counts` or `states` each [`Primitive`] stands; out of range if it was not named.
     pub(crate) places: &'a [usize; Primitive::COUNT],
+    /// Rows in the window.
+    pub(crate) len: u64,
     pub(crate) rows: &'a dyn Rows,
     /// As of when the window is read.
     pub(crate) time: Micros,
@@ -257,9 +264,9 @@ impl<'a> View<'a> {
 
     /// [`Primitive::Count`]
     pub fn count(&self) -> u64 {
-        match self.state(Primitive::Count) {
-            Some(State::Count(n)) => *n,
-            _ => 0,
+        match self.places[Primitive::Count as usize] {
+            ALL_ROWS => self.len,
+            place => self.counts.get(place).copied().unwrap_or(0),
         }
     }
 

@@ -8,10 +8,9 @@ use super::ordered::Ordered;
 use super::squares::SumSquares;
 use super::{Primitive, Row, Running};
 
-/// The running value of a primitive. [`Primitive::Position`] has none: it reads the rows.
+/// The running value of a primitive. [`Primitive::Position`] has none, for it reads the rows, and that of
+/// [`Primitive::Count`] is a number.
 pub enum State {
-    /// [`Primitive::Count`]
-    Count(u64),
     /// [`Primitive::Sum`]
     Sum(Sum),
     /// [`Primitive::SumSquares`]
@@ -27,17 +26,16 @@ pub enum State {
 }
 
 impl State {
-    /// Over no values; [`Primitive::Own`] is made by the aggregate.
+    /// Over no values, where there is one; that of [`Primitive::Own`] is made by the aggregate.
     pub fn new(primitive: Primitive) -> Option<State> {
         Some(match primitive {
-            Primitive::Count => State::Count(0),
             Primitive::Sum => State::Sum(Sum::default()),
             Primitive::SumSquares => State::SumSquares(SumSquares::default()),
             Primitive::Least => State::Extreme(Extreme::new(false)),
             Primitive::Greatest => State::Extreme(Extreme::new(true)),
             Primitive::Ordered => State::Ordered(Ordered::default()),
             Primitive::Distinct => State::Distinct(Distinct::default()),
-            Primitive::Position | Primitive::Own => return None,
+            Primitive::Count | Primitive::Position | Primitive::Own => return None,
         })
     }
 
@@ -46,7 +44,6 @@ impl State {
     pub fn insert(&mut self, row: &Row<'_>) {
         let value = row.value;
         match self {
-            State::Count(n) => *n += u64::from(!value.is_null()),
             State::Sum(sum) => sum.insert(value),
             State::SumSquares(squares) => squares.insert(value),
             State::Extreme(extreme) => extreme.insert(value),
@@ -61,7 +58,6 @@ impl State {
     pub fn remove(&mut self, row: &Row<'_>) {
         let value = row.value;
         match self {
-            State::Count(n) => *n = n.saturating_sub(u64::from(!value.is_null())),
             State::Sum(sum) => sum.remove(value),
             State::SumSquares(squares) => squares.remove(value),
             State::Extreme(extreme) => extreme.remove(value),
@@ -78,7 +74,6 @@ impl State {
     /// Takes out all values.
     pub fn clear(&mut self) {
         match self {
-            State::Count(n) => *n = 0,
             State::Sum(sum) => *sum = Sum::default(),
             State::SumSquares(squares) => *squares = SumSquares::default(),
             State::Extreme(extreme) => extreme.clear(),
@@ -91,7 +86,6 @@ impl State {
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
         match self {
-            State::Count(_) => 0,
             State::Sum(sum) => sum.bytes(),
             State::SumSquares(squares) => squares.bytes(),
             State::Extreme(extreme) => extreme.bytes(),

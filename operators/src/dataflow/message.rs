@@ -6,7 +6,7 @@ use arrow::ipc::writer::StreamWriter;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tidemill_types::{Id, Key, Micros, Value};
+use tidemill_types::{Id, Key, Micros};
 
 /// Timely's timestamp: a bundle of ticks, or an epoch.
 pub type Round = u64;
@@ -75,12 +75,12 @@ pub struct Requests {
 /// What a batch of requests asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Kind {
-    /// Take the rows in: the group's columns, row after row.
-    Insert(Vec<Value>),
+    /// Take the rows in: the group's columns.
+    Insert(Wire),
     /// Answer as of these rows, known to the asker by these slots.
     Read(Vec<u64>),
-    /// Take the rows in and answer as of them: the slots, and the group's columns row after row.
-    Take(Vec<u64>, Vec<Value>),
+    /// Take the rows in and answer as of them: the slots, and the group's columns.
+    Take(Vec<u64>, Wire),
     /// The asker's watermark, in `at_once` mode: each worker tells all.
     Mark(Micros),
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use tidemill_types::{Id, Key, Micros, Value};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Field, Schema};
+use tidemill_types::Key;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator;
 
-use super::message::{Decide, Kind, Labels, Requests, Round, Rows};
+use super::message::{Decide, Kind, Labels, Requests, Round, Rows, Wire};
 use super::program::{GroupProgram, Program, column, keys};
 use crate::column::values;
 
@@ -67,116 +70,108 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
         return out;
     }
     for (index, group) in program.groups.iter().enumerate() {
+        let to = Address { index, from, peers };
+        let slots = |row: usize| rows.first_slot + row as u64;
         if group.source == rows.source && group.takes() {
-            takes(rows, group, index, from, peers, &mut out);
+            let (keys, columns) = (keys(&group.source_key, &rows.batch), columns(group, rows));
+            // A NULL key is in nobody's window, and is answered all the same.
+            to.send(rows, keys, true, &mut out, |picks| {
+                let slots = picks.of(rows.times.len()).map(slots).collect();
+                Kind::Take(slots, Wire(picks.rows(&columns)))
+            });
             continue;
         }
         if group.source == rows.source {
-            inserts(rows, group, index, from, peers, &mut out);
+            let (keys, columns) = (keys(&group.source_key, &rows.batch), columns(group, rows));
+            to.send(rows, keys, false, &mut out, |picks| Kind::Insert(Wire(picks.rows(&columns))));
         }
         if rows.source == program.spine {
-            reads(rows, group, index, from, peers, &mut out);
+            let keys = keys(&group.spine_key, &rows.batch);
+            to.send(rows, keys, true, &mut out, |picks| {
+                Kind::Read(picks.of(rows.times.len()).map(slots).collect())
+            });
         }
     }
     out
 }
 
-fn inserts(
-    rows: &Rows,
-    group: &GroupProgram,
+/// The columns that a group's windows keep.
+fn columns(group: &GroupProgram, rows: &Rows) -> RecordBatch {
+    let columns: Vec<ArrayRef> = group.columns.iter().map(|c| column(c, &rows.batch)).collect();
+    let field = |(i, c): (usize, &ArrayRef)| Field::new(i.to_string(), c.data_type().clone(), true);
+    let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.times.len()));
+    RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)
+        .expect("a scalar gives as many values as there are rows")
+}
+
+/// Which rows go to one worker.
+enum Picks {
+    All,
+    Some(UInt32Array),
+}
+
+impl Picks {
+    fn of(&self, rows: usize) -> Box<dyn Iterator<Item = usize> + '_> {
+        match self {
+            Picks::All => Box::new(0..rows),
+            Picks::Some(picks) => Box::new(picks.values().iter().map(|row| *row as usize)),
+        }
+    }
+
+    fn rows(&self, of: &RecordBatch) -> RecordBatch {
+        match self {
+            Picks::All => of.clone(),
+            Picks::Some(picks) => take_record_batch(of, picks).expect("picks are rows of the batch"),
+        }
+    }
+}
+
+/// Whom requests to one group go to and come from.
+struct Address {
     index: usize,
     from: usize,
     peers: usize,
-    out: &mut Vec<Requests>,
-) {
-    let keys = keys(&group.source_key, &rows.batch);
-    let mut columns: Vec<Vec<Value>> =
-        group.columns.iter().map(|c| values(&column(c, &rows.batch))).collect();
-    let mut parts = Parts::new(index, from, peers, || Kind::Insert(Vec::new()));
-    for (row, key) in keys.into_iter().enumerate() {
-        // A NULL key is in nobody's window.
-        let Some(key) = key else { continue };
-        let part = parts.of(Some(key), rows.times[row], &rows.ids[row]);
-        if let Kind::Insert(flat) = &mut part.kind {
-            flat.extend(columns.iter_mut().map(|c| std::mem::take(&mut c[row])));
-        }
-    }
-    parts.send(out);
 }
 
-fn takes(
-    rows: &Rows,
-    group: &GroupProgram,
-    index: usize,
-    from: usize,
-    peers: usize,
-    out: &mut Vec<Requests>,
-) {
-    let keys = keys(&group.source_key, &rows.batch);
-    let mut columns: Vec<Vec<Value>> =
-        group.columns.iter().map(|c| values(&column(c, &rows.batch))).collect();
-    let mut parts = Parts::new(index, from, peers, || Kind::Take(Vec::new(), Vec::new()));
-    for (row, key) in keys.into_iter().enumerate() {
-        let part = parts.of(key, rows.times[row], &rows.ids[row]);
-        if let Kind::Take(slots, flat) = &mut part.kind {
-            slots.push(rows.first_slot + row as u64);
-            flat.extend(columns.iter_mut().map(|c| std::mem::take(&mut c[row])));
-        }
-    }
-    parts.send(out);
-}
-
-fn reads(
-    rows: &Rows,
-    group: &GroupProgram,
-    index: usize,
-    from: usize,
-    peers: usize,
-    out: &mut Vec<Requests>,
-) {
-    let keys = keys(&group.spine_key, &rows.batch);
-    let mut parts = Parts::new(index, from, peers, || Kind::Read(Vec::new()));
-    for (row, key) in keys.into_iter().enumerate() {
-        let part = parts.of(key, rows.times[row], &rows.ids[row]);
-        if let Kind::Read(slots) = &mut part.kind {
-            slots.push(rows.first_slot + row as u64);
-        }
-    }
-    parts.send(out);
-}
-
-/// One batch of requests for each worker.
-struct Parts {
-    parts: Vec<Requests>,
-    peers: usize,
-    from: usize,
-}
-
-impl Parts {
-    fn new(group: usize, from: usize, peers: usize, kind: impl Fn() -> Kind) -> Parts {
-        let part = |to| Requests {
+impl Address {
+    /// Sends each row to the worker that owns its key; rows with a NULL key stay at home if they are
+    /// `answered`, and go nowhere otherwise.
+    fn send(
+        &self,
+        rows: &Rows,
+        keys: Vec<Option<Key>>,
+        answered: bool,
+        out: &mut Vec<Requests>,
+        kind: impl Fn(&Picks) -> Kind,
+    ) {
+        let request = |to, keys, times, ids, picks: &Picks| Requests {
             to,
-            from,
-            group,
-            keys: Vec::new(),
-            times: Vec::new(),
-            ids: Vec::new(),
-            kind: kind(),
+            from: self.from,
+            group: self.index,
+            keys,
+            times,
+            ids,
+            kind: kind(picks),
         };
-        Parts { parts: (0..peers).map(part).collect(), peers, from }
-    }
-
-    /// The batch for a key's owner, with the row's head added; a NULL key is answered at home.
-    fn of(&mut self, key: Option<Key>, time: Micros, id: &Id) -> &mut Requests {
-        let to = key.map_or(self.from, |k| k.worker(self.peers));
-        let part = &mut self.parts[to];
-        part.keys.push(key);
-        part.times.push(time);
-        part.ids.push(id.clone());
-        part
-    }
-
-    fn send(self, out: &mut Vec<Requests>) {
-        out.extend(self.parts.into_iter().filter(|p| !p.times.is_empty()));
+        if self.peers == 1 && (answered || keys.iter().all(Option::is_some)) {
+            out.push(request(0, keys, rows.times.clone(), rows.ids.clone(), &Picks::All));
+            return;
+        }
+        let mut parts: Vec<Vec<u32>> = (0..self.peers).map(|_| Vec::new()).collect();
+        for (row, key) in keys.iter().enumerate() {
+            match key {
+                Some(key) => parts[key.worker(self.peers)].push(row as u32),
+                None if answered => parts[self.from].push(row as u32),
+                None => {}
+            }
+        }
+        for (to, part) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
+            let each = || part.iter().map(|row| *row as usize);
+            let (keys, times) = (each().map(|i| keys[i]), each().map(|i| rows.times[i]));
+            let (keys, times) = (keys.collect(), times.collect());
+            let ids = each().map(|i| rows.ids[i].clone()).collect();
+            out.push(request(to, keys, times, ids, &Picks::Some(part.clone().into())));
+        }
     }
 }

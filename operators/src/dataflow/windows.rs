@@ -21,7 +21,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::message::{Answers, Kind, Requests, Round, Wire};
 use super::program::Program;
-use crate::column::Builder;
+use crate::column::{Builder, Typed};
 use crate::window::Store;
 
 /// Answers requests on worker `index` of `peers`.
@@ -72,8 +72,6 @@ struct Host {
     peers: usize,
     /// `at_once`: what each worker said of its watermark last.
     marks: Vec<Micros>,
-    /// One row's answers, before they join their columns.
-    values: Vec<Value>,
     /// `at_once`: reads that wait for the watermark, by group.
     waiting: Vec<BTreeMap<(Micros, Id, usize, u64), Option<Key>>>,
 }
@@ -89,12 +87,19 @@ struct Given {
 }
 
 impl Given {
-    fn push(&mut self, slot: u64, values: &[Value], types: &[DataType]) {
+    /// Answers a slot: asks the store, whose values go straight into their columns.
+    #[inline]
+    fn push(
+        &mut self,
+        slot: u64,
+        types: &[DataType],
+        ask: impl FnOnce(&mut dyn FnMut(usize, Value)),
+    ) {
         if self.slots.is_empty() {
             self.columns = types.iter().map(|t| Builder::new(*t, 0)).collect();
         }
         self.slots.push(slot);
-        self.columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+        ask(&mut |output, value| self.columns[output].push(&value));
     }
 
     fn finish(self) -> Wire {
@@ -105,10 +110,81 @@ impl Given {
     }
 }
 
-/// Time and id of a request.
-fn head(batches: &[Requests], (batch, row): At) -> (Micros, &Id) {
-    let (batch, row) = (&batches[batch as usize], row as usize);
-    (batch.times[row], &batch.ids[row])
+/// How many requests have their memory on its way at once.
+const AHEAD: usize = 128;
+
+/// The requests of a round to one group, their columns looked at once.
+struct Asked<'a> {
+    batches: &'a [Requests],
+    columns: Vec<Vec<Typed<'a>>>,
+    order: Vec<At>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(batches: &'a [Requests], group: usize, own_stream: bool) -> Asked<'a> {
+        let typed = |batch: &'a Requests| match &batch.kind {
+            Kind::Insert(columns) | Kind::Take(_, columns) => {
+                columns.0.columns().iter().map(Typed::of).collect()
+            }
+            Kind::Read(_) | Kind::Mark(_) => Vec::new(),
+        };
+        let columns = batches.iter().map(typed).collect();
+        Asked { batches, columns, order: in_order(batches, group, own_stream) }
+    }
+
+    /// Time and id of a request.
+    fn head(&self, (batch, row): At) -> (Micros, &Id) {
+        let (batch, row) = (&self.batches[batch as usize], row as usize);
+        (batch.times[row], &batch.ids[row])
+    }
+
+    /// Takes a row in, if that is what is asked.
+    #[inline]
+    fn insert(&self, store: &mut Store, (batch, row): At, place: Option<u32>) {
+        let (columns, batch, row) =
+            (&self.columns[batch as usize], &self.batches[batch as usize], row as usize);
+        if let Kind::Insert(_) | Kind::Take(..) = &batch.kind
+            && let (Some(key), Some(place)) = (batch.keys[row], place)
+        {
+            let cell = |column: usize| columns[column].cell(row);
+            store.insert_at(place, key, batch.times[row], &batch.ids[row], cell);
+        }
+    }
+
+    /// Answers a row, if that is what is asked.
+    #[inline]
+    fn read(
+        &self,
+        store: &mut Store,
+        (batch, row): At,
+        place: Option<u32>,
+        answers: &mut [Given],
+        types: &[DataType],
+    ) {
+        let (batch, row) = (&self.batches[batch as usize], row as usize);
+        if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
+            // A key may have got its first row since its place was looked for.
+            let place = place.or_else(|| batch.keys[row].and_then(|key| store.find(key)));
+            let (time, id) = (batch.times[row], &batch.ids[row]);
+            answers[batch.from].push(slots[row], types, |mut give| {
+                store.read_at(place, time, id, &mut give);
+            });
+        }
+    }
+
+    /// Where the rows of some requests are, with their memory on its way.
+    fn places(&self, store: &mut Store, order: &[At], places: &mut Vec<Option<u32>>) {
+        places.clear();
+        for &(batch, row) in order {
+            let batch = &self.batches[batch as usize];
+            let key = batch.keys[row as usize];
+            places.push(match batch.kind {
+                Kind::Read(_) | Kind::Mark(_) => key.and_then(|key| store.find(key)),
+                Kind::Insert(_) | Kind::Take(..) => key.map(|key| store.place(key)),
+            });
+        }
+        std::hint::black_box(store.touch(places.iter().flatten().copied()));
+    }
 }
 
 impl Host {
@@ -117,7 +193,6 @@ impl Host {
             stores: program.groups.iter().map(|g| Store::new(g.group.clone())).collect(),
             waiting: program.groups.iter().map(|_| BTreeMap::new()).collect(),
             marks: vec![Micros::MIN; peers],
-            values: Vec::new(),
             program,
             index,
             peers,
@@ -136,24 +211,17 @@ impl Host {
         };
         for group in 0..self.stores.len() {
             let own = self.program.groups[group].group.own_stream;
-            let order = in_order(&batches, group, own);
+            let asked = Asked::new(&batches, group, own);
+            let mut answers = self.nothing();
             match self.program.mode {
                 Mode::Final => {
-                    // Rows of one time and id see each other.
-                    let same = |a: &At, b: &At| own && head(&batches, *a) == head(&batches, *b);
-                    let mut answers = self.nothing();
-                    for run in order.chunk_by(same) {
-                        self.insert(group, &batches, run);
-                        self.read(group, &batches, run, &mut answers);
-                    }
+                    self.in_turn(group, &asked, own, &mut answers);
                     send(group, true, answers, give);
                 }
                 Mode::AtOnce => {
-                    let mut answers = self.nothing();
-                    self.insert(group, &batches, &order);
-                    self.read(group, &batches, &order, &mut answers);
+                    self.all_in(group, &asked, &mut answers);
                     send(group, false, answers, give);
-                    self.wait(group, &batches, &order);
+                    self.wait(group, &batches, &asked.order);
                     self.answer_last(group, watermark, give);
                 }
             }
@@ -176,30 +244,46 @@ impl Host {
         (0..self.peers).map(|_| Given::default()).collect()
     }
 
-    /// Takes rows in, in the order given.
-    fn insert(&mut self, group: usize, batches: &[Requests], order: &[At]) {
-        let width = self.program.groups[group].columns.len();
-        for &(batch, row) in order {
-            let (batch, row) = (&batches[batch as usize], row as usize);
-            if let Kind::Insert(flat) | Kind::Take(_, flat) = &batch.kind
-                && let Some(key) = batch.keys[row]
-            {
-                let values = &flat[row * width..(row + 1) * width];
-                self.stores[group].insert(key, batch.times[row], &batch.ids[row], values);
+    /// Takes rows in and answers in event-time order. Rows of one time and id of the spine's own
+    /// stream see each other.
+    fn in_turn(&mut self, group: usize, asked: &Asked<'_>, own: bool, answers: &mut [Given]) {
+        let (store, types) = (&mut self.stores[group], &self.program.groups[group].outputs);
+        let same = |a: &At, b: &At| own && asked.head(*a) == asked.head(*b);
+        let (mut places, mut rest) = (Vec::with_capacity(AHEAD), &asked.order[..]);
+        while !rest.is_empty() {
+            let mut n = AHEAD.min(rest.len());
+            while n < rest.len() && same(&rest[n - 1], &rest[n]) {
+                n += 1;
+            }
+            let (block, after) = rest.split_at(n);
+            rest = after;
+            asked.places(store, block, &mut places);
+            let mut from = 0;
+            for run in block.chunk_by(same) {
+                let places = &places[from..from + run.len()];
+                from += run.len();
+                for (at, place) in run.iter().zip(places) {
+                    asked.insert(store, *at, *place);
+                }
+                for (at, place) in run.iter().zip(places) {
+                    asked.read(store, *at, *place, answers, types);
+                }
             }
         }
     }
 
-    /// Answers reads in the order given.
-    fn read(&mut self, group: usize, batches: &[Requests], order: &[At], answers: &mut [Given]) {
-        for &(batch, row) in order {
-            let (batch, row) = (&batches[batch as usize], row as usize);
-            if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
-                let (time, id) = (batch.times[row], &batch.ids[row]);
-                self.values.clear();
-                self.stores[group].read(batch.keys[row], time, id, &mut self.values);
-                let types = &self.program.groups[group].outputs;
-                answers[batch.from].push(slots[row], &self.values, types);
+    /// Takes all rows in, then answers.
+    fn all_in(&mut self, group: usize, asked: &Asked<'_>, answers: &mut [Given]) {
+        let (store, types) = (&mut self.stores[group], &self.program.groups[group].outputs);
+        let mut places = Vec::with_capacity(AHEAD);
+        for block in asked.order.chunks(AHEAD) {
+            asked.places(store, block, &mut places);
+            block.iter().zip(&places).for_each(|(at, place)| asked.insert(store, *at, *place));
+        }
+        for block in asked.order.chunks(AHEAD) {
+            asked.places(store, block, &mut places);
+            for (at, place) in block.iter().zip(&places) {
+                asked.read(store, *at, *place, answers, types);
             }
         }
     }
@@ -224,9 +308,11 @@ impl Host {
                 break;
             }
             let ((time, id, from, slot), key) = entry.remove_entry();
-            self.values.clear();
-            self.stores[group].read(key, time, &id, &mut self.values);
-            answers[from].push(slot, &self.values, &self.program.groups[group].outputs);
+            let (store, types) = (&mut self.stores[group], &self.program.groups[group].outputs);
+            let place = key.and_then(|key| store.find(key));
+            answers[from].push(slot, types, |mut give| {
+                store.read_at(place, time, &id, &mut give);
+            });
         }
         send(group, true, answers, give);
     }
@@ -245,16 +331,10 @@ fn send(group: usize, last: bool, answers: Vec<Given>, give: &mut dyn FnMut(Answ
 /// one time, in the spine's own stream by id, a row before its own read; in other streams every
 /// insert before every read.
 fn in_order(batches: &[Requests], group: usize, own_stream: bool) -> Vec<At> {
-    let mut order: Vec<(Micros, At)> = Vec::new();
-    for (b, batch) in batches.iter().enumerate().filter(|(_, batch)| batch.group == group) {
-        order.extend(
-            batch.times.iter().enumerate().map(|(row, &time)| (time, (b as u32, row as u32))),
-        );
-    }
     let read = |at: At| matches!(batches[at.0 as usize].kind, Kind::Read(_));
     let id = |at: At| &batches[at.0 as usize].ids[at.1 as usize];
-    order.sort_unstable_by(|a, b| {
-        let tie = || -> Ordering {
+    let order = |a: &(Micros, At), b: &(Micros, At)| -> Ordering {
+        let tie = || {
             let ids = || id(a.1).cmp(id(b.1));
             let kinds = || read(a.1).cmp(&read(b.1));
             // The place in the round is the last resort: rows without any difference.
@@ -266,6 +346,32 @@ fn in_order(batches: &[Requests], group: usize, own_stream: bool) -> Vec<At> {
             }
         };
         a.0.cmp(&b.0).then_with(tie)
-    });
-    order.into_iter().map(|(_, at)| at).collect()
+    };
+    // Most come in order: only the others are sorted, and merged with these.
+    let rows = batches.iter().filter(|batch| batch.group == group).map(|b| b.times.len()).sum();
+    let (mut ascending, mut others): (Vec<(Micros, At)>, Vec<(Micros, At)>) =
+        (Vec::with_capacity(rows), Vec::new());
+    for (b, batch) in batches.iter().enumerate().filter(|(_, batch)| batch.group == group) {
+        for (row, &time) in batch.times.iter().enumerate() {
+            let next = (time, (b as u32, row as u32));
+            match ascending.last() {
+                Some(last) if order(last, &next).is_gt() => others.push(next),
+                _ => ascending.push(next),
+            }
+        }
+    }
+    if others.is_empty() {
+        return ascending.into_iter().map(|(_, at)| at).collect();
+    }
+    others.sort_unstable_by(order);
+    let mut merged = Vec::with_capacity(rows);
+    let mut others = others.into_iter().peekable();
+    for next in ascending {
+        while let Some(other) = others.next_if(|other| order(other, &next).is_lt()) {
+            merged.push(other.1);
+        }
+        merged.push(next.1);
+    }
+    merged.extend(others.map(|(_, at)| at));
+    merged
 }

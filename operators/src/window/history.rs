@@ -1,46 +1,89 @@
-//! What is kept of one key: its rows, where each window stands in them, and the windows' primitives.
+//! What is kept of one key: its rows and, once there are more than a few of them, where each window
+//! stands in them and the windows' primitives.
 //!
 //! Invariant: the states of a window are its primitives over exactly the rows `start..end` of the
-//! log (`end` is common to all windows; over all rows up to `end`, those let go of included, where
-//! the frame is `lifetime`). Every request keeps it; none depends on how a state came about.
+//! log (over all rows up to `end`, those let go of included, where the frame is `lifetime`). Every
+//! request keeps it; none depends on how a state came about.
+//!
+//! A key of few rows keeps no states: they would take more memory than the rows, and a read puts the
+//! rows of each window into states that all such keys share.
 
 use std::ops::Range;
 
 use tidemill_config::plan::Frame;
 use tidemill_types::{Id, Micros, Value};
 
-use super::layout::{Answer, Layout, Slot};
-use super::log::Log;
+use super::heap::Heap;
+use super::layout::{Answer, Feed, Layout, Window};
+use super::log::{Log, RowRef, Width};
 use crate::aggregate::state::State;
 use crate::aggregate::{Row, Rows, View};
+use crate::column::Cell;
 
 /// What stands for a row where no column is read: anything that is not NULL.
 static ROW: Value = Value::Bool(true);
 
+/// A key with more rows than this keeps states, and gives them up again at a fourth of it.
+const FEW: usize = 24;
+
+#[derive(Default)]
 pub(super) struct History {
     log: Log,
-    end: usize,
-    /// By window; 0 for `lifetime`.
-    starts: Box<[usize]>,
-    states: Box<[State]>,
+    standing: Option<Box<Standing>>,
     /// Rows that only `lifetime` windows still hold.
     folded: u64,
     /// When this key is to be looked at again.
     pub(super) due: Option<Micros>,
 }
 
-impl History {
-    pub(super) fn new(layout: &Layout) -> History {
-        History {
-            log: Log::new(layout.columns.len()),
-            end: 0,
-            starts: vec![0; layout.windows.len()].into(),
-            states: layout.states(),
-            folded: 0,
-            due: None,
+/// Where the windows of a key stand, and what they hold.
+struct Standing {
+    cursors: Box<[Cursor]>,
+    states: States,
+}
+
+/// The primitives of all windows.
+pub(super) struct States {
+    pub(super) counts: Box<[u64]>,
+    pub(super) states: Box<[State]>,
+}
+
+/// The rows that a window holds.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    /// 0 for `lifetime`.
+    start: usize,
+    end: usize,
+    /// The times of the rows before and at `start`, so that the old rows of a key are touched only when one
+    /// of them leaves.
+    before: Micros,
+    first: Micros,
+}
+
+impl Cursor {
+    fn new(range: Range<usize>, log: &Log, width: Width) -> Cursor {
+        let time = |position: usize| log.time(position, width);
+        let held = log.base()..log.end();
+        Cursor {
+            start: range.start,
+            end: range.end,
+            before: match range.start.checked_sub(1).filter(|at| held.contains(at)) {
+                Some(at) => time(at),
+                None => Micros::MIN,
+            },
+            first: if held.contains(&range.start) { time(range.start) } else { Micros::MAX },
         }
     }
+}
 
+/// The moment that a read is as of.
+#[derive(Clone, Copy)]
+pub(super) struct Moment<'a> {
+    pub(super) time: Micros,
+    pub(super) id: &'a Id,
+}
+
+impl History {
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.log.len() == 0 && self.folded == 0
@@ -51,123 +94,174 @@ impl History {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.log.bytes()
-            + size_of_val(&*self.starts)
-            + size_of_val(&*self.states)
-            + self.states.iter().map(State::bytes).sum::<usize>()
+        let standing = self.standing.as_ref().map_or(0, |standing| {
+            size_of::<Standing>() + size_of_val(&*standing.cursors) + standing.states.bytes()
+        });
+        self.log.bytes() + standing
+    }
+
+    /// Reads what the next request will touch, so that the memory of several keys is on its way at once.
+    #[inline]
+    pub(super) fn touch(&self, width: Width) -> u64 {
+        let newest = match self.log.len() {
+            0 => 0,
+            _ => self.log.time(self.log.end() - 1, width) as u64,
+        };
+        newest ^ self.standing.as_ref().map_or(0, |s| s.cursors.first().map_or(0, |c| c.end as u64))
     }
 
     /// Takes a row in. Behind the cursors it waits for a read; before, it joins the windows it is in.
-    pub(super) fn insert(&mut self, layout: &Layout, time: Micros, id: &Id, values: &[Value]) {
-        let position = self.log.insert(time, id, values, &layout.columns);
-        if position >= self.end {
+    #[inline]
+    pub(super) fn insert(&mut self, layout: &Layout, row: &[u64], heap: &Heap) {
+        let width = layout.width;
+        let position = self.log.insert(row, width, heap);
+        let Some(standing) = &mut self.standing else {
+            if self.log.len() > FEW || layout.lifetime {
+                self.standing = Some(Box::new(Standing::new(layout, &self.log)));
+            }
             return;
-        }
-        self.end += 1;
-        for (window, start) in layout.windows.iter().zip(&mut self.starts) {
-            if position >= *start {
-                let slots = window.slots.clone();
-                feed(
-                    &self.log,
-                    position..position + 1,
-                    &layout.slots[slots.clone()],
-                    &mut self.states[slots],
-                    State::insert,
-                );
+        };
+        let Standing { cursors, states } = &mut **standing;
+        for (window, cursor) in layout.windows.iter().zip(cursors) {
+            if position > cursor.start && position >= cursor.end {
+                continue;
+            }
+            if position < cursor.start {
+                *cursor = Cursor::new(cursor.start + 1..cursor.end + 1, &self.log, width);
             } else {
-                *start += 1;
+                // At an end of its rows: where it belongs shows when the window is moved.
+                let joins = position < cursor.end;
+                *cursor =
+                    Cursor::new(cursor.start..cursor.end + usize::from(joins), &self.log, width);
+                if joins {
+                    let at = position..position + 1;
+                    feed::<true>(&self.log, at, &window.feeds, states, width, heap);
+                }
             }
         }
     }
 
     /// Takes a row out; false if it is not held.
-    pub(super) fn retract(
-        &mut self,
-        layout: &Layout,
-        time: Micros,
-        id: &Id,
-        values: &[Value],
-    ) -> bool {
-        let Some(position) = self.log.find(time, id, values, &layout.columns) else { return false };
-        if position < self.end {
-            self.end -= 1;
-            for (window, start) in layout.windows.iter().zip(&mut self.starts) {
-                if position >= *start {
-                    let slots = window.slots.clone();
-                    feed(
-                        &self.log,
-                        position..position + 1,
-                        &layout.slots[slots.clone()],
-                        &mut self.states[slots],
-                        State::remove,
-                    );
-                } else {
-                    *start -= 1;
+    pub(super) fn retract(&mut self, layout: &Layout, row: &[u64], heap: &mut Heap) -> bool {
+        let width = layout.width;
+        let Some(position) = self.log.find(row, width, heap) else { return false };
+        if let Some(standing) = &mut self.standing {
+            let Standing { cursors, states } = &mut **standing;
+            for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
+                if position < cursor.start {
+                    cursor.start -= 1;
+                    cursor.end -= 1;
+                } else if position < cursor.end {
+                    cursor.end -= 1;
+                    let at = position..position + 1;
+                    feed::<false>(&self.log, at, &window.feeds, states, width, heap);
                 }
             }
         }
-        self.log.remove(position);
+        self.log.remove(position, width, heap);
+        if let Some(standing) = &mut self.standing {
+            let Standing { cursors, states } = &mut **standing;
+            for (window, cursor) in layout.windows.iter().zip(cursors) {
+                let range = cursor.start..cursor.end;
+                *cursor = Cursor::new(range.clone(), &self.log, width);
+                refill(&self.log, range, window, states, width, heap);
+            }
+        }
         true
     }
 
     /// Takes a row out of the `lifetime` windows alone, the log having let go of it.
-    pub(super) fn retract_folded(
+    pub(super) fn retract_folded<'a>(
         &mut self,
         layout: &Layout,
         time: Micros,
-        values: &[Value],
+        cell: impl Fn(usize) -> Cell<'a>,
     ) -> bool {
         if self.folded == 0 {
             return false;
         }
         self.folded -= 1;
-        let value = |column: usize| values.get(layout.columns[column]).unwrap_or(&Value::Null);
+        let Some(standing) = &mut self.standing else { return false };
         for window in layout.windows.iter().filter(|w| w.frame == Frame::Lifetime) {
-            let slots = window.slots.clone();
-            for (slot, state) in layout.slots[slots.clone()].iter().zip(&mut self.states[slots]) {
-                if slot.filter.is_none_or(|filter| is_true(value(filter))) {
-                    state.remove(&row(time, slot.column, slot.second, value));
+            for feed in &window.feeds {
+                let is_true = |filter| matches!(cell(filter), Cell::Bool(true));
+                if feed.filter.is_none_or(is_true) {
+                    let value = feed.column.map_or(ROW.clone(), |c| cell(c).to_value());
+                    let second = feed.second.map_or(Value::Null, |c| cell(c).to_value());
+                    let row = Row { time, value: &value, second: &second };
+                    standing.states.step::<false>(feed, &row);
                 }
             }
         }
         true
     }
 
-    /// Moves every window to where a read at (`time`, `id`) stands.
-    pub(super) fn seek(&mut self, layout: &Layout, time: Micros, id: &Id) {
+    /// Gives what every output reads at a moment. `scratch` is the states of keys that have none.
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        layout: &Layout,
+        at: Moment<'_>,
+        heap: &Heap,
+        scratch: &mut States,
+        give: &mut impl FnMut(usize, Value),
+    ) {
+        let width = layout.width;
+        let History { log, standing, .. } = self;
+        let hint = standing.as_ref().and_then(|s| s.cursors.first()).map_or(log.end(), |c| c.end);
         let end = match layout.own_stream {
-            true => self.log.first_after_row(self.end, time, id),
-            false => self.log.first_after(self.end, time),
+            true => log.first_after_row(hint, at.time, at.id, width, heap),
+            false => log.first_after(hint, at.time, width),
         };
-        self.move_to(layout, end, |log, frame, hint| match frame {
-            Frame::Last(span) => log.first_at(hint, time.saturating_sub(span)).min(end),
-            Frame::Rows(n) => {
-                let n = usize::try_from(n).unwrap_or(usize::MAX);
-                end.saturating_sub(n).max(log.base())
+        let target = |window: &Window, cursor: &Cursor, log: &Log| -> Range<usize> {
+            let start = match window.frame {
+                Frame::Last(span) => {
+                    let since = at.time.saturating_sub(span);
+                    match cursor.before < since && since <= cursor.first {
+                        true => cursor.start,
+                        false => log.first_at(cursor.start, since, width),
+                    }
+                    .min(end)
+                }
+                Frame::Rows(n) => {
+                    let n = usize::try_from(n).unwrap_or(usize::MAX);
+                    end.saturating_sub(n).max(log.base())
+                }
+                Frame::Lifetime => 0,
+            };
+            start..end
+        };
+        match standing {
+            Some(standing) => {
+                let Standing { cursors, states } = &mut **standing;
+                for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
+                    let range = target(window, cursor, log);
+                    shift(log, window, cursor, range.clone(), states, width, heap);
+                    answer(log, window, range, states, at.time, width, heap, layout, give);
+                }
             }
-            Frame::Lifetime => 0,
-        });
-    }
-
-    /// Appends what every output reads where the windows stand.
-    pub(super) fn answer(&self, layout: &Layout, time: Micros, out: &mut Vec<Value>) {
-        out.extend(layout.outputs.iter().map(|output| {
-            let range = self.starts[output.window].max(self.log.base())..self.end;
-            let rows = Filtered { log: &self.log, range, output };
-            output.aggregate.finish(&View {
-                states: &self.states,
-                places: &output.places,
-                rows: &rows,
-                time,
-            })
-        }));
+            None => {
+                let lost = Cursor {
+                    start: log.base(),
+                    end: log.base(),
+                    before: Micros::MAX,
+                    first: Micros::MIN,
+                };
+                for window in &layout.windows {
+                    let range = target(window, &lost, log);
+                    scratch.clear(window);
+                    feed::<true>(log, range.clone(), &window.feeds, scratch, width, heap);
+                    answer(log, window, range, scratch, at.time, width, heap, layout, give);
+                }
+            }
+        }
     }
 
     /// Lets go of the rows that no read at `watermark` or later can see; `lifetime` windows take
     /// them in first.
-    pub(super) fn trim(&mut self, layout: &Layout, watermark: Micros) {
-        let base = self.log.base();
-        let before = |time| self.log.first_at(base, time) - base;
+    pub(super) fn trim(&mut self, layout: &Layout, watermark: Micros, heap: &mut Heap) {
+        let (width, base) = (layout.width, self.log.base());
+        let before = |time| self.log.first_at(base, time, width) - base;
         let unseen = layout.unseen(self.log.len(), before(watermark), |span| {
             before(watermark.saturating_sub(span))
         });
@@ -175,97 +269,209 @@ impl History {
             return;
         }
         let cut = base + unseen;
-        self.move_to(layout, self.end.max(cut), |_, frame, start| match frame {
-            Frame::Lifetime => 0,
-            _ => start.max(cut),
-        });
-        self.log.drop_before(cut);
+        if let Some(standing) = &mut self.standing {
+            let Standing { cursors, states } = &mut **standing;
+            for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
+                let start = match window.frame {
+                    Frame::Lifetime => 0,
+                    _ => cursor.start.max(cut),
+                };
+                let range = start..cursor.end.max(cut);
+                shift(&self.log, window, cursor, range, states, width, heap);
+            }
+        }
+        self.log.drop_before(cut, width, heap);
         if layout.lifetime {
             self.folded += unseen as u64;
+        } else if self.log.len() <= FEW / 4 {
+            self.standing = None;
         }
     }
 
     /// When [`History::trim`] will next find about half of the rows unseen.
     pub(super) fn next_due(&self, layout: &Layout) -> Option<Micros> {
         let base = self.log.base();
-        layout.half_life(self.log.len(), |i| self.log.time(base + i))
+        layout.half_life(self.log.len(), |i| self.log.time(base + i, layout.width))
     }
 
-    /// Moves every window to `start_of(log, frame, start)..end`, by the shorter way: over the rows
-    /// that differ or, where the old and the new window share none, from nothing.
-    fn move_to(
-        &mut self,
-        layout: &Layout,
-        end: usize,
-        start_of: impl Fn(&Log, Frame, usize) -> usize,
-    ) {
-        let History { log, starts, states, .. } = self;
-        for (window, start) in layout.windows.iter().zip(starts) {
-            let (old, new) = (*start..self.end, start_of(log, window.frame, *start)..end);
-            *start = new.start;
-            let slots = &layout.slots[window.slots.clone()];
-            let states = &mut states[window.slots.clone()];
-            if new.start >= old.end || new.end <= old.start {
-                states.iter_mut().for_each(State::clear);
-                feed(log, new, slots, states, State::insert);
-                continue;
-            }
-            feed(log, old.end..new.end, slots, states, State::insert);
-            feed(log, new.end..old.end, slots, states, State::remove);
-            feed(log, new.start..old.start, slots, states, State::insert);
-            feed(log, old.start..new.start, slots, states, State::remove);
-            refill(log, new, slots, states);
-        }
-        self.end = end;
+    /// Lets go of everything.
+    pub(super) fn release(mut self, width: Width, heap: &mut Heap) {
+        self.log.release(width, heap);
     }
+}
+
+impl Standing {
+    /// Windows over no rows yet: a read moves them to where they belong.
+    fn new(layout: &Layout, log: &Log) -> Standing {
+        let nowhere = |window: &Window| {
+            let start = if window.frame == Frame::Lifetime { 0 } else { log.base() };
+            Cursor::new(start..log.base(), log, layout.width)
+        };
+        Standing {
+            cursors: layout.windows.iter().map(nowhere).collect(),
+            states: layout.states(),
+        }
+    }
+}
+
+impl States {
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.counts)
+            + size_of_val(&*self.states)
+            + self.states.iter().map(State::bytes).sum::<usize>()
+    }
+
+    fn clear(&mut self, window: &Window) {
+        self.counts[window.counts.clone()].fill(0);
+        self.states[window.states.clone()].iter_mut().for_each(State::clear);
+    }
+
+    /// Takes a row that passes the filter in or out of what one column feeds.
+    #[inline]
+    fn step<const IN: bool>(&mut self, feed: &Feed, row: &Row<'_>) {
+        if let Some(count) = feed.count {
+            let n = u64::from(!row.value.is_null());
+            let count = &mut self.counts[count];
+            *count = if IN { *count + n } else { count.saturating_sub(n) };
+        }
+        for state in &mut self.states[feed.states.clone()] {
+            if IN { state.insert(row) } else { state.remove(row) }
+        }
+    }
+}
+
+/// Moves a window to a range, by the shorter way: over the rows that differ or, where the old and the
+/// new range share none, from nothing.
+#[inline]
+fn shift(
+    log: &Log,
+    window: &Window,
+    cursor: &mut Cursor,
+    new: Range<usize>,
+    states: &mut States,
+    width: Width,
+    heap: &Heap,
+) {
+    let old = cursor.start..cursor.end;
+    if old == new {
+        return;
+    }
+    let feeds = &window.feeds;
+    if new.start != old.start || cursor.first == Micros::MAX {
+        *cursor = Cursor::new(new.clone(), log, width);
+    } else {
+        cursor.end = new.end;
+    }
+    // A window that lost its rows to the log holds none of them any more.
+    if new.start >= old.end || new.end <= old.start {
+        states.clear(window);
+        feed::<true>(log, new, feeds, states, width, heap);
+        return;
+    }
+    feed::<true>(log, old.end..new.end, feeds, states, width, heap);
+    feed::<false>(log, new.end..old.end, feeds, states, width, heap);
+    feed::<true>(log, new.start..old.start, feeds, states, width, heap);
+    feed::<false>(log, old.start..new.start, feeds, states, width, heap);
+    refill(log, new, window, states, width, heap);
 }
 
 /// Puts rows into the states of a window or takes them out.
 #[inline]
-fn feed(
+fn feed<const IN: bool>(
     log: &Log,
     rows: Range<usize>,
-    slots: &[Slot],
-    states: &mut [State],
-    step: impl Fn(&mut State, &Row<'_>),
+    feeds: &[Feed],
+    states: &mut States,
+    width: Width,
+    heap: &Heap,
 ) {
     for at in rows {
-        let value = |column: usize| log.value(at, column);
-        for (slot, state) in slots.iter().zip(states.iter_mut()) {
-            if slot.filter.is_none_or(|filter| is_true(value(filter))) {
-                step(state, &row(log.time(at), slot.column, slot.second, value));
+        let row = log.row(at, width);
+        for feed in feeds {
+            if feed.filter.is_none_or(|filter| row.is_true(filter, width)) {
+                seen(row, feed.column, feed.second, width, heap, |row| {
+                    states.step::<IN>(feed, row);
+                });
             }
         }
     }
 }
 
-/// A row as states see it.
+/// Shows a row as states see it.
 #[inline]
-fn row<'a>(
-    time: Micros,
+fn seen<T>(
+    row: RowRef<'_>,
     column: Option<usize>,
     second: Option<usize>,
-    value: impl Fn(usize) -> &'a Value,
-) -> Row<'a> {
-    Row { time, value: column.map_or(&ROW, &value), second: second.map_or(&Value::Null, &value) }
+    width: Width,
+    heap: &Heap,
+    see: impl FnOnce(&Row<'_>) -> T,
+) -> T {
+    let value = column.map(|column| row.value(column, width, heap));
+    let second = second.map(|column| row.value(column, width, heap));
+    let value = value.as_ref().unwrap_or(&ROW);
+    see(&Row { time: row.time(), value, second: second.as_ref().unwrap_or(&Value::Null) })
 }
 
 /// Tells extremes that have lost all they knew of what is in the window.
 #[inline]
-fn refill(log: &Log, rows: Range<usize>, slots: &[Slot], states: &mut [State]) {
-    for (slot, state) in slots.iter().zip(states) {
-        if let (State::Extreme(extreme), Some(column)) = (state, slot.column)
-            && extreme.is_starved()
-        {
-            let passes =
-                |row: &usize| slot.filter.is_none_or(|filter| is_true(log.value(*row, filter)));
-            extreme.refill(rows.clone().filter(passes).map(|row| log.value(row, column)));
+fn refill(
+    log: &Log,
+    rows: Range<usize>,
+    window: &Window,
+    states: &mut States,
+    width: Width,
+    heap: &Heap,
+) {
+    if !window.extremes {
+        return;
+    }
+    for feed in &window.feeds {
+        for state in &mut states.states[feed.states.clone()] {
+            if let (State::Extreme(extreme), Some(column)) = (state, feed.column)
+                && extreme.is_starved()
+            {
+                let rows = rows.clone().map(|at| log.row(at, width));
+                let passes = |row: &RowRef<'_>| {
+                    feed.filter.is_none_or(|filter| row.is_true(filter, width))
+                };
+                extreme.refill(rows.filter(passes).map(|row| row.value(column, width, heap)));
+            }
         }
     }
 }
 
-fn is_true(value: &Value) -> bool {
-    matches!(value, Value::Bool(true))
+/// What every output of a window reads where it stands.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+fn answer(
+    log: &Log,
+    window: &Window,
+    range: Range<usize>,
+    states: &States,
+    time: Micros,
+    width: Width,
+    heap: &Heap,
+    layout: &Layout,
+    give: &mut impl FnMut(usize, Value),
+) {
+    let len = (range.end - range.start) as u64;
+    let range = range.start.max(log.base())..range.end;
+    for &n in &window.outputs {
+        let output = &layout.outputs[n];
+        let rows = Filtered { log, range: range.clone(), output, width, heap };
+        give(
+            n,
+            output.aggregate.finish(&View {
+                counts: &states.counts,
+                states: &states.states,
+                places: &output.places,
+                rows: &rows,
+                len,
+                time,
+            }),
+        );
+    }
 }
 
 /// The rows of an output's window that pass its filter. A filter is tried row by row from the asked
@@ -274,18 +480,28 @@ struct Filtered<'a> {
     log: &'a Log,
     range: Range<usize>,
     output: &'a Answer,
+    width: Width,
+    heap: &'a Heap,
 }
 
 impl Filtered<'_> {
     fn passes(&self, row: usize) -> bool {
-        self.output.filter.is_none_or(|filter| is_true(self.log.value(row, filter)))
+        let is_true = |filter| self.log.row(row, self.width).is_true(filter, self.width);
+        self.output.filter.is_none_or(is_true)
     }
 
     /// Visits rows until told to stop.
-    fn visit(&self, mut rows: impl Iterator<Item = usize>, visit: &mut dyn FnMut(Row<'_>) -> bool) {
+    fn visit(
+        &self,
+        mut rows: impl Iterator<Item = usize>,
+        visit: &mut dyn FnMut(Row<'_>) -> bool,
+    ) {
         let Answer { column, second, .. } = *self.output;
-        let seen = |at: usize| row(self.log.time(at), column, second, |c| self.log.value(at, c));
-        let _ = rows.all(|at| visit(seen(at)));
+        let shown = |at: usize| {
+            let row = self.log.row(at, self.width);
+            seen(row, column, second, self.width, self.heap, |row| visit(*row))
+        };
+        let _ = rows.all(shown);
     }
 }
 

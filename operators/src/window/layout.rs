@@ -6,18 +6,22 @@ use std::sync::Arc;
 use tidemill_config::plan::Frame;
 use tidemill_types::Micros;
 
+use super::history::States;
+use super::log::Width;
 use super::{Group, Output};
 use crate::aggregate::state::State;
-use crate::aggregate::{Aggregate, Primitive, Running};
+use crate::aggregate::{ALL_ROWS, Aggregate, Primitive, Running};
 
 pub(super) struct Layout {
     pub(super) own_stream: bool,
     /// Which of a row's values are kept, ascending.
     pub(super) columns: Vec<usize>,
+    pub(super) width: Width,
     pub(super) windows: Vec<Window>,
-    /// What feeds each state of a key.
-    pub(super) slots: Vec<Slot>,
     pub(super) outputs: Vec<Answer>,
+    /// What makes each state of a key.
+    slots: Vec<Slot>,
+    counts: usize,
     /// The longest of the time frames.
     span: Option<Micros>,
     /// The newest rows that stay however old they are: as many as the longest row frame shows, or all
@@ -29,16 +33,29 @@ pub(super) struct Layout {
 
 pub(super) struct Window {
     pub(super) frame: Frame,
-    /// Its states within those of a key.
-    pub(super) slots: Range<usize>,
+    pub(super) feeds: Vec<Feed>,
+    /// Its counts and states within those of a key.
+    pub(super) counts: Range<usize>,
+    pub(super) states: Range<usize>,
+    /// What is read of it.
+    pub(super) outputs: Vec<usize>,
+    /// Whether some state may ask for the rows again.
+    pub(super) extremes: bool,
 }
 
-/// A primitive of a window: over which kept columns, under which kept filter.
-pub(super) struct Slot {
-    primitive: Primitive,
+/// What one kept column, or two, under one kept filter goes into.
+pub(super) struct Feed {
     pub(super) column: Option<usize>,
     pub(super) second: Option<usize>,
     pub(super) filter: Option<usize>,
+    /// The count of values that are not NULL, where it is read.
+    pub(super) count: Option<usize>,
+    pub(super) states: Range<usize>,
+}
+
+/// A primitive of a window.
+struct Slot {
+    primitive: Primitive,
     /// What makes the state of [`Primitive::Own`].
     own: Option<Box<dyn Running>>,
 }
@@ -46,20 +63,25 @@ pub(super) struct Slot {
 impl PartialEq for Slot {
     fn eq(&self, other: &Slot) -> bool {
         let name = |slot: &Slot| slot.own.as_ref().map(|own| own.name());
-        (self.primitive, self.column, self.second, self.filter)
-            == (other.primitive, other.column, other.second, other.filter)
-            && name(self) == name(other)
+        self.primitive == other.primitive && name(self) == name(other)
     }
 }
 
 pub(super) struct Answer {
-    pub(super) window: usize,
     pub(super) column: Option<usize>,
     pub(super) second: Option<usize>,
     pub(super) filter: Option<usize>,
-    /// Where each primitive stands among the states; out of range if it is not read.
+    /// Where each primitive stands among the counts or states; out of range if it is not read.
     pub(super) places: [usize; Primitive::COUNT],
     pub(super) aggregate: Arc<dyn Aggregate>,
+}
+
+/// What a feed of the window in the making is to be.
+#[derive(Clone, Copy, PartialEq)]
+struct Columns {
+    column: Option<usize>,
+    second: Option<usize>,
+    filter: Option<usize>,
 }
 
 impl Layout {
@@ -72,65 +94,102 @@ impl Layout {
         let mut frames: Vec<Frame> = outputs.iter().map(|o| o.frame).collect();
         frames.sort_unstable();
         frames.dedup();
-        // By window, so that the states of one lie together.
         let mut layout = Layout {
             own_stream,
             span: frames.iter().filter_map(span).max(),
             rows: outputs.iter().map(rows_kept).max().unwrap_or(0),
             lifetime: frames.contains(&Frame::Lifetime),
-            columns,
+            width: Width::new(columns.len()),
             windows: Vec::new(),
             slots: Vec::new(),
-            outputs: Vec::new(),
+            counts: 0,
+            outputs: outputs.iter().map(|output| Answer::new(output, &columns)).collect(),
+            columns,
         };
-        let mut answers: Vec<Option<Answer>> = outputs.iter().map(|_| None).collect();
+        // By window, so that the states of one lie together.
         for frame in frames {
-            let first = layout.slots.len();
-            for (output, answer) in
-                outputs.iter().zip(&mut answers).filter(|(o, _)| o.frame == frame)
-            {
-                *answer = Some(layout.answer(output, first));
-            }
-            let slots = first..layout.slots.len();
-            layout.windows.push(Window { frame, slots });
+            let of = (0..outputs.len()).filter(|n| outputs[*n].frame == frame).collect();
+            layout.window(frame, of);
         }
-        layout.outputs = answers.into_iter().flatten().collect();
         layout
     }
 
-    /// Finds or makes the slots of an output of the window in the making, whose slots begin at `first`.
-    fn answer(&mut self, output: &Output, first: usize) -> Answer {
-        let kept = |column: usize| self.columns.binary_search(&column).ok();
-        let column = output.column.and_then(kept);
-        let second = output.second.and_then(kept);
-        let filter = output.filter.and_then(kept);
-        let mut places = [usize::MAX; Primitive::COUNT];
-        for &primitive in output.aggregate.primitives() {
-            if primitive == Primitive::Position {
-                continue;
+    /// Adds a window with the slots that its outputs read, each once.
+    fn window(&mut self, frame: Frame, outputs: Vec<usize>) {
+        let (first_count, first_state) = (self.counts, self.slots.len());
+        let mut wanted: Vec<(Columns, Vec<Slot>, bool)> = Vec::new();
+        let mut asks = Vec::new();
+        for &n in &outputs {
+            let Answer { column, second, filter, .. } = self.outputs[n];
+            let aggregate = Arc::clone(&self.outputs[n].aggregate);
+            for &primitive in aggregate.primitives() {
+                if primitive == Primitive::Position {
+                    continue;
+                }
+                let own = aggregate.running().filter(|_| primitive == Primitive::Own);
+                // What the second column decides, only an aggregate's own value reads.
+                let second = second.filter(|_| primitive == Primitive::Own);
+                let columns = Columns { column, second, filter };
+                if counts_rows(primitive, frame, columns) {
+                    self.outputs[n].places[primitive as usize] = ALL_ROWS;
+                    continue;
+                }
+                let feed = wanted.iter().position(|w| w.0 == columns).unwrap_or_else(|| {
+                    wanted.push((columns, Vec::new(), false));
+                    wanted.len() - 1
+                });
+                if primitive == Primitive::Count {
+                    wanted[feed].2 = true;
+                    asks.push((n, primitive, feed, 0));
+                    continue;
+                }
+                let slot = Slot { primitive: kept_as(primitive, frame), own };
+                let slots = &mut wanted[feed].1;
+                let place = slots.iter().position(|s| *s == slot).unwrap_or_else(|| {
+                    slots.push(slot);
+                    slots.len() - 1
+                });
+                asks.push((n, primitive, feed, place));
             }
-            let own = output.aggregate.running().filter(|_| primitive == Primitive::Own);
-            let primitive_kept = kept_as(primitive, output.frame);
-            // What the second column decides, only an aggregate's own value reads.
-            let second = second.filter(|_| primitive == Primitive::Own);
-            let slot = Slot { primitive: primitive_kept, column, second, filter, own };
-            let place = self.slots[first..].iter().position(|s| *s == slot).map(|i| first + i);
-            places[primitive as usize] = place.unwrap_or_else(|| {
-                self.slots.push(slot);
-                self.slots.len() - 1
-            });
         }
-        let aggregate = Arc::clone(&output.aggregate);
-        Answer { window: self.windows.len(), column, second, filter, places, aggregate }
+        let mut feeds = Vec::with_capacity(wanted.len());
+        for (Columns { column, second, filter }, slots, counted) in wanted {
+            let first = self.slots.len();
+            self.slots.extend(slots);
+            let count = counted.then_some(self.counts);
+            self.counts += usize::from(counted);
+            feeds.push(Feed { column, second, filter, count, states: first..self.slots.len() });
+        }
+        for (n, primitive, feed, place) in asks {
+            let feed = &feeds[feed];
+            self.outputs[n].places[primitive as usize] = match primitive {
+                Primitive::Count => feed.count.unwrap_or(usize::MAX),
+                _ => feed.states.start + place,
+            };
+        }
+        let extremes = self.slots[first_state..]
+            .iter()
+            .any(|s| matches!(s.primitive, Primitive::Least | Primitive::Greatest));
+        self.windows.push(Window {
+            frame,
+            feeds,
+            counts: first_count..self.counts,
+            states: first_state..self.slots.len(),
+            outputs,
+            extremes,
+        });
     }
 
     /// The states of a key without rows.
-    pub(super) fn states(&self) -> Box<[State]> {
+    pub(super) fn states(&self) -> States {
         let state = |slot: &Slot| match &slot.own {
             Some(own) => Some(State::Own(own.fresh())),
             None => State::new(slot.primitive),
         };
-        self.slots.iter().filter_map(state).collect()
+        States {
+            counts: vec![0; self.counts].into(),
+            states: self.slots.iter().filter_map(state).collect(),
+        }
     }
 
     /// How many of `len` rows, `settled` of them before the watermark and `expired` of them before
@@ -157,6 +216,26 @@ impl Layout {
         let expired = time(middle).saturating_add(self.span.unwrap_or(0)).saturating_add(1);
         Some(settled.max(expired))
     }
+}
+
+impl Answer {
+    fn new(output: &Output, columns: &[usize]) -> Answer {
+        let kept = |column: usize| columns.binary_search(&column).ok();
+        Answer {
+            column: output.column.and_then(kept),
+            second: output.second.and_then(kept),
+            filter: output.filter.and_then(kept),
+            places: [usize::MAX; Primitive::COUNT],
+            aggregate: Arc::clone(&output.aggregate),
+        }
+    }
+}
+
+/// Whether a primitive is no more than the number of rows in the window. Of a window over all rows that is
+/// not known: rows that the log let go of may be taken back.
+fn counts_rows(primitive: Primitive, frame: Frame, columns: Columns) -> bool {
+    let all = Columns { column: None, second: None, filter: None };
+    primitive == Primitive::Count && columns == all && frame != Frame::Lifetime
 }
 
 /// What stands for a primitive in a frame. An extreme may ask for the rows again, and a window over

@@ -1,188 +1,340 @@
-//! The rows of one key, once, in (event time, id, values) order, by column.
+//! The rows of one key, once, in (event time, id, values) order: a ring of rows of a few words.
 //!
 //! Rows are known by *position*: how many rows precede them, those let go of included, so that a
-//! position stays valid while rows in front go.
+//! position stays valid while rows in front go. A row is one stretch of memory, so that taking one in
+//! or out touches a cache line or two, however many columns it has.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 
 use tidemill_types::{Id, Micros, Value};
 
+use super::heap::Heap;
+use crate::column::Cell;
+
+/// Columns whose kinds one word tells, at three bits each; the rest is the kind of the id.
+const KINDS_A_WORD: usize = 20;
+const ID_KIND: u32 = 60;
+
+const NULL: u64 = 0;
+const BOOL: u64 = 1;
+const INT: u64 = 2;
+const FLOAT: u64 = 3;
+const TEXT: u64 = 4;
+
+/// The words of a row: time, id, kinds, then a word a column.
+#[derive(Clone, Copy)]
+pub(super) struct RowRef<'a>(&'a [u64]);
+
+impl<'a> RowRef<'a> {
+    #[inline]
+    pub(super) fn time(self) -> Micros {
+        self.0[0] as Micros
+    }
+
+    #[inline]
+    fn kind(self, column: usize) -> u64 {
+        self.0[2 + column / KINDS_A_WORD] >> (3 * (column % KINDS_A_WORD)) & 7
+    }
+
+    /// Whether a column holds true.
+    #[inline]
+    pub(super) fn is_true(self, column: usize, width: Width) -> bool {
+        self.kind(column) == BOOL && self.0[width.head + column] == 1
+    }
+
+    /// A column's value.
+    #[inline]
+    pub(super) fn value(self, column: usize, width: Width, heap: &Heap) -> Value {
+        let word = self.0[width.head + column];
+        match self.kind(column) {
+            NULL => Value::Null,
+            BOOL => Value::Bool(word == 1),
+            INT => Value::Int(word as i64),
+            FLOAT => Value::Float(f64::from_bits(word)),
+            _ => heap.text(word),
+        }
+    }
+
+    /// How this row orders against another. Values break ties of id, so that rows with one id stand
+    /// in one order whatever the order they came in.
+    #[inline]
+    fn order(self, other: RowRef<'_>, width: Width, heap: &Heap) -> Ordering {
+        self.time().cmp(&other.time()).then_with(|| {
+            self.id_order(other, heap).then_with(|| {
+                let both = |column| {
+                    by_bits(&self.value(column, width, heap), &other.value(column, width, heap))
+                };
+                (0..width.columns).map(both).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+            })
+        })
+    }
+
+    #[inline]
+    fn id_order(self, other: RowRef<'_>, heap: &Heap) -> Ordering {
+        match (self.0[2] >> ID_KIND, other.0[2] >> ID_KIND) {
+            (0, 0) => (self.0[1] as i64).cmp(&(other.0[1] as i64)),
+            (0, _) => Ordering::Less,
+            (_, 0) => Ordering::Greater,
+            _ => heap.id(self.0[1]).cmp(heap.id(other.0[1])),
+        }
+    }
+
+    /// How this row's id orders against another.
+    #[inline]
+    fn id_cmp(self, id: &Id, heap: &Heap) -> Ordering {
+        match (self.0[2] >> ID_KIND, id) {
+            (0, Id::Int(id)) => (self.0[1] as i64).cmp(id),
+            (0, _) => Ordering::Less,
+            (_, id) => heap.id(self.0[1]).cmp(id),
+        }
+    }
+
+    /// Lets go of what it holds on the heap.
+    fn release(self, width: Width, heap: &mut Heap) {
+        if self.0[2] >> ID_KIND != 0 {
+            heap.release_id(self.0[1]);
+        }
+        for column in (0..width.columns).filter(|column| self.kind(*column) == TEXT) {
+            heap.release_text(self.0[width.head + column]);
+        }
+    }
+}
+
+/// How many words a row has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Width {
+    pub(super) columns: usize,
+    /// Words before the columns.
+    head: usize,
+}
+
+impl Width {
+    pub(super) fn new(columns: usize) -> Width {
+        Width { columns, head: 2 + columns.div_ceil(KINDS_A_WORD).max(1) }
+    }
+
+    fn words(self) -> usize {
+        self.head + self.columns
+    }
+
+    /// Writes a row; `cell` gives its columns. What it holds on the heap is the caller's to release.
+    #[inline]
+    pub(super) fn encode<'a>(
+        self,
+        time: Micros,
+        id: &Id,
+        cell: impl Fn(usize) -> Cell<'a>,
+        heap: &mut Heap,
+        row: &mut Vec<u64>,
+    ) {
+        row.clear();
+        row.resize(self.words(), 0);
+        row[0] = time as u64;
+        match id {
+            Id::Int(id) => row[1] = *id as u64,
+            other => {
+                row[1] = heap.hold_id(other);
+                row[2] = 1 << ID_KIND;
+            }
+        }
+        for column in 0..self.columns {
+            let (kind, word) = match cell(column) {
+                Cell::Null => continue,
+                Cell::Bool(b) => (BOOL, u64::from(b)),
+                Cell::Int(i) => (INT, i as u64),
+                Cell::Float(x) => (FLOAT, x.to_bits()),
+                Cell::Text(text) => (TEXT, heap.hold_text(text)),
+            };
+            row[2 + column / KINDS_A_WORD] |= kind << (3 * (column % KINDS_A_WORD));
+            row[self.head + column] = word;
+        }
+    }
+
+    /// Takes back what [`Width::encode`] held for a row that is not kept.
+    pub(super) fn forget(self, row: &[u64], heap: &mut Heap) {
+        RowRef(row).release(self, heap);
+    }
+}
+
+/// Rows in order.
+#[derive(Default)]
 pub(super) struct Log {
     /// The position of the first row held.
     base: usize,
-    times: VecDeque<Micros>,
-    ids: VecDeque<Id>,
-    /// `width` to a row.
-    values: VecDeque<Value>,
-    width: usize,
-    /// Bytes of ids and texts on the heap.
-    text: usize,
+    /// The place of the first row in the ring.
+    head: usize,
+    len: usize,
+    /// A power of two of rows, or nothing.
+    words: Vec<u64>,
+    /// Rows that the ring holds.
+    room: usize,
 }
 
 impl Log {
-    pub(super) fn new(width: usize) -> Log {
-        let (times, ids, values) = Default::default();
-        Log { base: 0, times, ids, values, width, text: 0 }
-    }
-
+    #[inline]
     pub(super) fn base(&self) -> usize {
         self.base
     }
 
     /// The position after the last row.
+    #[inline]
     pub(super) fn end(&self) -> usize {
-        self.base + self.times.len()
+        self.base + self.len
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.times.len()
+        self.len
     }
 
     #[inline]
-    pub(super) fn time(&self, position: usize) -> Micros {
-        self.times[position - self.base]
+    pub(super) fn row(&self, position: usize, width: Width) -> RowRef<'_> {
+        RowRef(self.at(position - self.base, width.words()))
     }
 
-    /// Kept column `column` of a row.
     #[inline]
-    pub(super) fn value(&self, position: usize, column: usize) -> &Value {
-        &self.values[(position - self.base) * self.width + column]
+    fn at(&self, i: usize, words: usize) -> &[u64] {
+        let start = (self.head + i & self.room.wrapping_sub(1)) * words;
+        &self.words[start..start + words]
+    }
+
+    #[inline]
+    pub(super) fn time(&self, position: usize, width: Width) -> Micros {
+        self.time_at(position - self.base, width)
+    }
+
+    #[inline]
+    fn time_at(&self, i: usize, width: Width) -> Micros {
+        self.words[(self.head + i & self.room.wrapping_sub(1)) * width.words()] as Micros
     }
 
     /// The first position whose row is at `time` or later; `hint` is where it was last.
     #[inline]
-    pub(super) fn first_at(&self, hint: usize, time: Micros) -> usize {
-        self.partition(hint, |i| self.times[i] < time)
+    pub(super) fn first_at(&self, hint: usize, time: Micros, width: Width) -> usize {
+        self.partition(hint, |i| self.time_at(i, width) < time)
     }
 
     /// The first position whose row is after `time`.
     #[inline]
-    pub(super) fn first_after(&self, hint: usize, time: Micros) -> usize {
-        self.partition(hint, |i| self.times[i] <= time)
+    pub(super) fn first_after(&self, hint: usize, time: Micros, width: Width) -> usize {
+        self.partition(hint, |i| self.time_at(i, width) <= time)
     }
 
     /// The first position whose row is after (`time`, `id`).
     #[inline]
-    pub(super) fn first_after_row(&self, hint: usize, time: Micros, id: &Id) -> usize {
-        self.partition(hint, |i| match self.times[i].cmp(&time) {
-            Ordering::Equal => self.ids[i] <= *id,
+    pub(super) fn first_after_row(
+        &self,
+        hint: usize,
+        time: Micros,
+        id: &Id,
+        width: Width,
+        heap: &Heap,
+    ) -> usize {
+        self.partition(hint, |i| match self.time_at(i, width).cmp(&time) {
+            Ordering::Equal => RowRef(self.at(i, width.words())).id_cmp(id, heap).is_le(),
             order => order == Ordering::Less,
         })
     }
 
     /// Puts a row where it belongs; returns its position.
-    pub(super) fn insert(
-        &mut self,
-        time: Micros,
-        id: &Id,
-        values: &[Value],
-        columns: &[usize],
-    ) -> usize {
-        let position = self.place(time, id, values, columns);
-        let i = position - self.base;
-        let row = columns.iter().map(|&c| values.get(c).cloned().unwrap_or_default());
-        self.text += heap(id);
-        if i == self.times.len() {
-            self.values.extend(row);
-        } else {
-            for (c, value) in row.enumerate() {
-                self.values.insert(i * self.width + c, value);
-            }
+    #[inline]
+    pub(super) fn insert(&mut self, row: &[u64], width: Width, heap: &Heap) -> usize {
+        let place = self.place(row, width, heap);
+        if self.len == self.room {
+            self.resize((2 * self.room).max(2), width);
         }
-        self.text += self.row(i).map(text).sum::<usize>();
-        self.times.insert(i, time);
-        self.ids.insert(i, id.clone());
-        position
+        let (words, i) = (width.words(), place - self.base);
+        self.len += 1;
+        // Late rows are few and belong near the end.
+        for j in (i + 1..self.len).rev() {
+            let (from, to) = (self.start(j - 1, words), self.start(j, words));
+            self.words.copy_within(from..from + words, to);
+        }
+        let start = self.start(i, words);
+        self.words[start..start + words].copy_from_slice(row);
+        place
+    }
+
+    #[inline]
+    fn start(&self, i: usize, words: usize) -> usize {
+        (self.head + i & self.room.wrapping_sub(1)) * words
     }
 
     /// Where exactly this row stands.
-    pub(super) fn find(
-        &self,
-        time: Micros,
-        id: &Id,
-        values: &[Value],
-        columns: &[usize],
-    ) -> Option<usize> {
-        let after = self.place(time, id, values, columns);
+    pub(super) fn find(&self, row: &[u64], width: Width, heap: &Heap) -> Option<usize> {
+        let after = self.place(row, width, heap);
         let i = after.checked_sub(self.base + 1)?;
-        (self.order(i, time, id, values, columns) == Ordering::Equal).then_some(after - 1)
+        let found = RowRef(self.at(i, width.words()));
+        (found.order(RowRef(row), width, heap) == Ordering::Equal).then_some(after - 1)
     }
 
     /// Takes a row out.
-    pub(super) fn remove(&mut self, position: usize) {
-        let i = position - self.base;
-        self.text -= self.ids.get(i).map_or(0, heap) + self.row(i).map(text).sum::<usize>();
-        self.times.remove(i);
-        self.ids.remove(i);
-        self.values.drain(i * self.width..(i + 1) * self.width);
+    pub(super) fn remove(&mut self, position: usize, width: Width, heap: &mut Heap) {
+        let (words, i) = (width.words(), position - self.base);
+        self.row(position, width).release(width, heap);
+        for j in i..self.len - 1 {
+            let (from, to) = (self.start(j + 1, words), self.start(j, words));
+            self.words.copy_within(from..from + words, to);
+        }
+        self.len -= 1;
     }
 
     /// Lets go of the rows before a position, and of the room they took.
-    pub(super) fn drop_before(&mut self, position: usize) {
+    pub(super) fn drop_before(&mut self, position: usize, width: Width, heap: &mut Heap) {
         let n = position - self.base;
-        let freed: usize = self.ids.drain(..n).map(|id| heap(&id)).sum();
-        self.text -= freed + self.values.drain(..n * self.width).map(|v| text(&v)).sum::<usize>();
-        self.times.drain(..n);
-        self.base = position;
-        if self.times.capacity() > 4 * self.times.len() + 16 {
-            let room = 2 * self.times.len();
-            self.times.shrink_to(room);
-            self.ids.shrink_to(room);
-            self.values.shrink_to(room * self.width);
+        if heap.holds_anything() {
+            (0..n).for_each(|i| RowRef(self.at(i, width.words())).release(width, heap));
         }
+        self.head = self.head + n & self.room.wrapping_sub(1);
+        self.len -= n;
+        self.base = position;
+        if self.room > 4 * self.len.max(1) {
+            self.resize((2 * self.len).next_power_of_two(), width);
+        }
+    }
+
+    fn resize(&mut self, room: usize, width: Width) {
+        let words = width.words();
+        let mut fresh = Vec::with_capacity(if self.len == 0 && room < 2 { 0 } else { room * words });
+        (0..self.len).for_each(|i| fresh.extend_from_slice(self.at(i, words)));
+        fresh.resize(fresh.capacity() / words * words, 0);
+        self.room = fresh.len() / words;
+        debug_assert!(self.room == 0 || self.room.is_power_of_two());
+        (self.words, self.head) = (fresh, 0);
+    }
+
+    /// Lets go of all rows.
+    pub(super) fn release(&mut self, width: Width, heap: &mut Heap) {
+        self.drop_before(self.end(), width, heap);
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.times.capacity() * size_of::<Micros>()
-            + self.ids.capacity() * size_of::<Id>()
-            + self.values.capacity() * size_of::<Value>()
-            + self.text
-    }
-
-    fn row(&self, i: usize) -> impl Iterator<Item = &Value> {
-        self.values.range(i * self.width..(i + 1) * self.width)
+        self.words.capacity() * size_of::<u64>()
     }
 
     /// The position after all rows that do not order after this one.
-    fn place(&self, time: Micros, id: &Id, values: &[Value], columns: &[usize]) -> usize {
-        self.partition(self.end(), |i| self.order(i, time, id, values, columns).is_le())
-    }
-
-    /// How row `i` orders against another. Values break ties of id, so that rows with one id stand
-    /// in one order whatever the order they came in.
-    fn order(
-        &self,
-        i: usize,
-        time: Micros,
-        id: &Id,
-        values: &[Value],
-        columns: &[usize],
-    ) -> Ordering {
-        let other = columns.iter().map(|&c| values.get(c).unwrap_or(&Value::Null));
-        let by_values =
-            || self.row(i).zip(other).map(|(a, b)| by_bits(a, b)).find(|order| order.is_ne());
-        self.times[i]
-            .cmp(&time)
-            .then_with(|| self.ids[i].cmp(id))
-            .then_with(|| by_values().unwrap_or(Ordering::Equal))
+    #[inline]
+    fn place(&self, row: &[u64], width: Width, heap: &Heap) -> usize {
+        let row = RowRef(row);
+        self.partition(self.end(), |i| {
+            RowRef(self.at(i, width.words())).order(row, width, heap).is_le()
+        })
     }
 
     /// The first position that is not `before`, tried near `hint` first: requests come in order.
     #[inline]
     fn partition(&self, hint: usize, before: impl Fn(usize) -> bool) -> usize {
-        let len = self.times.len();
-        let mut i = hint.saturating_sub(self.base).min(len);
+        let mut i = hint.saturating_sub(self.base).min(self.len);
         if i == 0 || before(i - 1) {
             for _ in 0..4 {
-                if i == len || !before(i) {
+                if i == self.len || !before(i) {
                     return self.base + i;
                 }
                 i += 1;
             }
         }
-        let (mut low, mut high) = (0, len);
+        let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
             if before(middle) { low = middle + 1 } else { high = middle }
@@ -197,16 +349,4 @@ fn by_bits(a: &Value, b: &Value) -> Ordering {
         (Value::Float(a), Value::Float(b)) => a.to_bits().cmp(&b.to_bits()),
         _ => Ordering::Equal,
     })
-}
-
-fn heap(id: &Id) -> usize {
-    match id {
-        Id::Int(_) => 0,
-        Id::Text(text) => text.len(),
-        Id::Row(bytes) => bytes.len(),
-    }
-}
-
-fn text(value: &Value) -> usize {
-    value.as_str().map_or(0, str::len)
 }

@@ -15,14 +15,17 @@ use tidemill_config::plan::Frame;
 use tidemill_types::{Id, Key, Micros, Value};
 
 use crate::aggregate::Aggregate;
+use crate::column::Cell;
 
 mod expiry;
+mod heap;
 mod history;
 mod layout;
 mod log;
 
 use expiry::Expiry;
-use history::History;
+use heap::Heap;
+use history::{History, Moment, States};
 use layout::Layout;
 
 /// One aggregate over one window of a group.
@@ -53,11 +56,18 @@ pub struct Group {
 /// The rows and windows of one group.
 ///
 /// Cost of a request in time order: a hash look-up and, per window, one step of each primitive for
-/// every row that enters or leaves it. A late row costs a binary search and a move of the rows
-/// behind it; a read out of order, the rows between.
+/// every row that enters or leaves it; of a key of few rows, one step for every row in the window. A
+/// late row costs a binary search and a move of the rows behind it; a read out of order, the rows between.
 pub struct Store {
     layout: Layout,
-    keys: HashMap<Key, History, BuildHasherDefault<KeyHasher>>,
+    places: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
+    keys: Vec<History>,
+    free: Vec<u32>,
+    heap: Heap,
+    /// States for keys that keep none.
+    scratch: States,
+    /// A row on its way in.
+    row: Vec<u64>,
     /// What a read over no rows answers.
     empty: Vec<Value>,
     expiry: Expiry,
@@ -68,11 +78,19 @@ impl Store {
     /// An empty store.
     pub fn new(group: Group) -> Store {
         let layout = Layout::new(group);
-        let mut empty = Vec::with_capacity(layout.outputs.len());
-        History::new(&layout).answer(&layout, Micros::MIN, &mut empty);
+        let mut empty = vec![Value::Null; layout.outputs.len()];
+        let (heap, mut scratch) = (Heap::default(), layout.states());
+        let at = Moment { time: Micros::MIN, id: &Id::Int(0) };
+        History::default()
+            .read(&layout, at, &heap, &mut scratch, &mut |output, value| empty[output] = value);
         Store {
             layout,
-            keys: HashMap::default(),
+            places: HashMap::default(),
+            keys: Vec::new(),
+            free: Vec::new(),
+            heap,
+            scratch,
+            row: Vec::new(),
             empty,
             expiry: Expiry::default(),
             watermark: Micros::MIN,
@@ -82,11 +100,46 @@ impl Store {
     /// Takes a row in, wherever it belongs in time; `values` are the columns that outputs name (one
     /// that is missing is NULL).
     pub fn insert(&mut self, key: Key, time: Micros, id: &Id, values: &[Value]) {
-        let layout = &self.layout;
-        let history = self.keys.entry(key).or_insert_with(|| History::new(layout));
-        history.insert(layout, time, id, values);
+        let place = self.place(key);
+        self.insert_at(place, key, time, id, |c| values.get(c).map_or(Cell::Null, Cell::from));
+    }
+
+    /// Where a key's rows are, or will be. It stands until rows are let go of: [`Store::retract`],
+    /// [`Store::advance`].
+    #[inline]
+    pub fn place(&mut self, key: Key) -> u32 {
+        let Store { places, keys, free, .. } = self;
+        *places.entry(key).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                keys.push(History::default());
+                keys.len() as u32 - 1
+            })
+        })
+    }
+
+    /// Reads what requests to these places will touch, so that the memory of several keys is on its
+    /// way at once. It changes nothing; what it returns means nothing.
+    pub fn touch(&self, places: impl Iterator<Item = u32>) -> u64 {
+        let touch = |place: u32| self.keys[place as usize].touch(self.layout.width);
+        places.fold(0, |sum, place| sum ^ touch(place))
+    }
+
+    /// [`Store::insert`] at the place of the key; `cell` gives the columns.
+    #[inline]
+    pub fn insert_at<'a>(
+        &mut self,
+        place: u32,
+        key: Key,
+        time: Micros,
+        id: &Id,
+        cell: impl Fn(usize) -> Cell<'a>,
+    ) {
+        let Store { layout, keys, heap, row, expiry, .. } = self;
+        layout.width.encode(time, id, |kept| cell(layout.columns[kept]), heap, row);
+        let history = &mut keys[place as usize];
+        history.insert(layout, row, heap);
         if history.due.is_none() {
-            history.due = self.expiry.schedule(key, history.next_due(layout));
+            history.due = expiry.schedule(key, history.next_due(layout));
         }
     }
 
@@ -96,26 +149,58 @@ impl Store {
     /// their sums: it is taken back on trust. A window of the newest n rows then shows fewer than n
     /// until new ones come, for the row that would move up is gone.
     pub fn retract(&mut self, key: Key, time: Micros, id: &Id, values: &[Value]) -> bool {
-        let Some(history) = self.keys.get_mut(&key) else { return false };
-        let found = history.retract(&self.layout, time, id, values)
-            || time < self.watermark && history.retract_folded(&self.layout, time, values);
+        let Store { layout, places, keys, heap, row, watermark, .. } = self;
+        let Some(&place) = places.get(&key) else { return false };
+        let cell = |kept: usize| values.get(layout.columns[kept]).map_or(Cell::Null, Cell::from);
+        layout.width.encode(time, id, cell, heap, row);
+        let history = &mut keys[place as usize];
+        let found = history.retract(layout, row, heap)
+            || time < *watermark && history.retract_folded(layout, time, cell);
+        layout.width.forget(row, heap);
         if history.is_empty() {
-            self.keys.remove(&key);
+            self.remove(key, place);
         }
         found
+    }
+
+    fn remove(&mut self, key: Key, place: u32) {
+        self.places.remove(&key);
+        std::mem::take(&mut self.keys[place as usize]).release(self.layout.width, &mut self.heap);
+        self.free.push(place);
     }
 
     /// Answers every output as of (time, id), appended to `out`. For each key, reads come in
     /// (time, id) order for full speed; a read before an earlier one is right too, but takes as many
     /// steps as there are rows between. Reads before the watermark see what is still held.
     pub fn read(&mut self, key: Option<Key>, time: Micros, id: &Id, out: &mut Vec<Value>) {
-        match key.and_then(|key| self.keys.get_mut(&key)) {
-            Some(history) => {
-                history.seek(&self.layout, time, id);
-                history.answer(&self.layout, time, out);
+        let first = out.len();
+        out.resize(first + self.empty.len(), Value::Null);
+        let place = key.and_then(|key| self.places.get(&key).copied());
+        self.read_at(place, time, id, &mut |output, value| out[first + output] = value);
+    }
+
+    /// Gives each output, by its number, as of (time, id) at the place of a key; without one, what a
+    /// key without rows answers.
+    #[inline]
+    pub fn read_at(
+        &mut self,
+        place: Option<u32>,
+        time: Micros,
+        id: &Id,
+        give: &mut impl FnMut(usize, Value),
+    ) {
+        let Store { layout, keys, heap, scratch, empty, .. } = self;
+        match place {
+            Some(place) => {
+                keys[place as usize].read(layout, Moment { time, id }, heap, scratch, give);
             }
-            None => out.extend_from_slice(&self.empty),
+            None => empty.iter().enumerate().for_each(|(n, value)| give(n, value.clone())),
         }
+    }
+
+    /// The place of a key that has rows.
+    pub fn find(&self, key: Key) -> Option<u32> {
+        self.places.get(&key).copied()
     }
 
     /// Lets go of what no read at `watermark` or later can see, in all keys. A key is looked at only
@@ -128,27 +213,41 @@ impl Store {
         self.watermark = watermark;
         while let Some((key, due)) = self.expiry.pop(watermark) {
             // An entry that the key no longer names is left from an earlier life of it.
-            let Some(history) = self.keys.get_mut(&key).filter(|h| h.due == Some(due)) else {
+            let Some(&place) = self.places.get(&key) else { continue };
+            let history = &mut self.keys[place as usize];
+            if history.due != Some(due) {
                 continue;
-            };
-            history.trim(&self.layout, watermark);
+            }
+            history.trim(&self.layout, watermark, &mut self.heap);
             if history.is_empty() {
-                self.keys.remove(&key);
+                self.remove(key, place);
             } else {
                 let next = history.next_due(&self.layout).filter(|due| *due > watermark);
                 history.due = self.expiry.schedule(key, next);
             }
         }
-        if self.keys.capacity() > 4 * self.keys.len() + 64 {
-            self.keys.shrink_to(2 * self.keys.len());
+        if self.places.capacity() > 4 * self.places.len() + 64 {
+            self.compact();
         }
+    }
+
+    /// Gives back the memory of keys that are gone.
+    fn compact(&mut self) {
+        let mut keys = Vec::with_capacity(self.places.len());
+        self.places.shrink_to(2 * self.places.len());
+        for place in self.places.values_mut() {
+            keys.push(std::mem::take(&mut self.keys[*place as usize]));
+            *place = keys.len() as u32 - 1;
+        }
+        (self.keys, self.free) = (keys, Vec::new());
     }
 
     /// Keys, rows and bytes held, estimated. Walks over all keys.
     pub fn size(&self) -> (usize, usize, usize) {
-        let rows = self.keys.values().map(History::rows).sum();
-        let bytes: usize = self.keys.values().map(History::bytes).sum();
-        (self.keys.len(), rows, bytes + self.keys.allocation_size() + self.expiry.bytes())
+        let rows = self.keys.iter().map(History::rows).sum();
+        let bytes: usize = self.keys.iter().map(History::bytes).sum();
+        let keys = self.places.allocation_size() + self.keys.capacity() * size_of::<History>();
+        (self.places.len(), rows, bytes + keys + self.heap.bytes() + self.expiry.bytes())
     }
 }
 

@@ -1,0 +1,195 @@
+//! What windows cost with nothing around them: `cargo bench --bench windows`.
+//!
+//! Payments as the features of `config/pipelines/payments.toml` see them, rows in memory and in order,
+//! one thread: each is taken into its card's windows and read, 20 answers over a minute, an hour, a day and
+//! the last two rows. Three days of event time; the second half is timed, when every window is full.
+//! Median of five.
+//!
+//!     cargo bench --bench windows -- keys       # 1 k to 10 M cards, even and zipf 1.1
+//!     cargo bench --bench windows -- lengths    # the longest window from a minute to 30 days
+//!     cargo bench --bench windows -- memory     # bytes a key and a row
+
+#![allow(clippy::print_stdout)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidemill_config::plan::Frame;
+use tidemill_operators::aggregate::{self, Call};
+use tidemill_operators::column::Cell;
+use tidemill_operators::window::{Group, Output, Store};
+use tidemill_types::{DataType, Id, Key, Micros};
+
+const SECOND: Micros = 1_000_000;
+const HOUR: Micros = 3_600 * SECOND;
+const DAY: Micros = 24 * HOUR;
+
+/// How many requests have their memory on its way at once.
+const AHEAD: usize = 128;
+
+/// Numbers that look random and are the same each time (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to 1.
+    fn share(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+struct Payment {
+    key: Key,
+    time: Micros,
+    merchant: i64,
+    amount: f64,
+}
+
+/// Payments of so many cards, whose shares fall as `1 / rank^zipf`.
+fn payments(n: usize, cards: usize, zipf: f64) -> Vec<Payment> {
+    let mut chance = Chance(7);
+    let mut sum = 0.0;
+    let mut shares: Vec<f64> = Vec::with_capacity(cards);
+    for rank in 1..=cards {
+        sum += (rank as f64).powf(-zipf);
+        shares.push(sum);
+    }
+    let card = |chance: &mut Chance| {
+        let at = chance.share() * sum;
+        shares.partition_point(|share| *share < at).min(cards - 1)
+    };
+    (0..n)
+        .map(|i| Payment {
+            // Ranks are scattered over the hashes, as those of real keys are.
+            key: Key::of_bytes(&(card(&mut chance) as u64).to_le_bytes()),
+            time: (3.0 * DAY as f64 * i as f64 / n as f64) as Micros,
+            merchant: (chance.share() * chance.share() * 20_000.0) as i64,
+            amount: (chance.share() * chance.share() * 30_000.0).round() / 100.0,
+        })
+        .collect()
+}
+
+/// The answers of the payments pipeline, with the longest window of this length.
+fn group(longest: Micros) -> Group {
+    let (float, int) = (Some(DataType::Float64), Some(DataType::Int64));
+    let output = |frame, column, name: &str, distinct, input| Output {
+        frame,
+        column,
+        second: None,
+        filter: None,
+        aggregate: Arc::from(
+            aggregate::build(&Call { name, distinct, input, second: None, constants: &[] })
+                .expect("a call of the list"),
+        ),
+    };
+    let mut outputs = Vec::new();
+    for span in [60 * SECOND, HOUR, longest] {
+        let frame = Frame::Last(span);
+        outputs.push(output(frame, None, "count", false, None));
+        for name in ["sum", "avg", "stddev_pop", "min", "max"] {
+            outputs.push(output(frame, Some(0), name, false, float));
+        }
+    }
+    outputs.push(output(Frame::Last(HOUR), Some(1), "count", true, int));
+    outputs.push(output(Frame::Rows(2), Some(2), "lag", false, int));
+    Group { own_stream: true, outputs }
+}
+
+/// Takes and reads all; gives nanoseconds an event of the second half, and the store.
+fn run(payments: &[Payment], longest: Micros) -> (f64, Store) {
+    let group = group(longest);
+    let mut out = vec![Vec::with_capacity(AHEAD); group.outputs.len()];
+    let mut store = Store::new(group);
+    let mut places = Vec::with_capacity(AHEAD);
+    let mut began = Instant::now();
+    let half = payments.len() / 2 / AHEAD * AHEAD;
+    let mut id = 0;
+    for (n, chunk) in payments.chunks(AHEAD).enumerate() {
+        if n * AHEAD == half {
+            began = Instant::now();
+        }
+        places.clear();
+        places.extend(chunk.iter().map(|p| store.place(p.key)));
+        std::hint::black_box(store.touch(places.iter().copied()));
+        out.iter_mut().for_each(Vec::clear);
+        for (payment, &place) in chunk.iter().zip(&places) {
+            id += 1;
+            let cell = |column: usize| match column {
+                0 => Cell::Float(payment.amount),
+                1 => Cell::Int(payment.merchant),
+                _ => Cell::Int(payment.time),
+            };
+            store.insert_at(place, payment.key, payment.time, &Id::Int(id), cell);
+            store.read_at(Some(place), payment.time, &Id::Int(id), &mut |output, value| {
+                out[output].push(value.as_f64().unwrap_or(f64::NAN));
+            });
+        }
+        std::hint::black_box(&out);
+        if n % 64 == 0 {
+            store.advance(chunk[0].time);
+        }
+    }
+    let events = payments.len() - half;
+    (began.elapsed().as_secs_f64() * 1e9 / events as f64, store)
+}
+
+fn median(payments: &[Payment], longest: Micros) -> f64 {
+    let mut times: Vec<f64> = (0..5).map(|_| run(payments, longest).0).collect();
+    times.sort_by(f64::total_cmp);
+    times[2]
+}
+
+fn say(what: &str, ns: f64) {
+    println!("{what:<44}{ns:>10.1} ns{:>14.2} M/s", 1e3 / ns);
+}
+
+fn main() {
+    let asked = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
+    match asked.as_str() {
+        "keys" => {
+            for (cards, events) in
+                [(1_000, 2), (10_000, 2), (100_000, 4), (1_000_000, 4), (10_000_000, 10)]
+            {
+                for zipf in [1.1, 0.0] {
+                    let payments = payments(events * 1_000_000, cards, zipf);
+                    say(&format!("{cards} cards, zipf {zipf}"), median(&payments, DAY));
+                }
+            }
+        }
+        "lengths" => {
+            let payments = payments(4_000_000, 100_000, 1.1);
+            for (name, longest) in [
+                ("1m", 60 * SECOND),
+                ("1h", HOUR),
+                ("6h", 6 * HOUR),
+                ("1d", DAY),
+                ("7d", 7 * DAY),
+                ("30d", 30 * DAY),
+            ] {
+                say(&format!("longest window {name}"), median(&payments, longest));
+            }
+        }
+        "memory" => {
+            for (cards, zipf) in [(100_000, 1.1), (100_000, 0.0), (1_000_000, 1.1), (1_000_000, 0.0)] {
+                let (_, store) = run(&payments(4_000_000, cards, zipf), DAY);
+                let (keys, rows, bytes) = store.size();
+                println!(
+                    "{cards} cards, zipf {zipf}: {keys} keys, {rows} rows, {} bytes a key, {} a row",
+                    bytes / keys.max(1),
+                    bytes / rows.max(1)
+                );
+            }
+        }
+        _ => {
+            let payments = payments(4_000_000, 100_000, 1.1);
+            say("100000 cards, zipf 1.1", median(&payments, DAY));
+        }
+    }
+}
