@@ -8,6 +8,7 @@
 //!     cargo bench --bench windows -- keys       # 1 k to 10 M cards, even and zipf 1.1
 //!     cargo bench --bench windows -- lengths    # the longest window from a minute to 30 days
 //!     cargo bench --bench windows -- memory     # bytes a key and a row
+//!     cargo bench --bench windows -- once       # little, to count instructions
 
 #![allow(clippy::print_stdout)]
 
@@ -177,7 +178,9 @@ fn main() {
             }
         }
         "memory" => {
-            for (cards, zipf) in [(100_000, 1.1), (100_000, 0.0), (1_000_000, 1.1), (1_000_000, 0.0)] {
+            for (cards, zipf) in
+                [(100_000, 1.1), (100_000, 0.0), (1_000_000, 1.1), (1_000_000, 0.0)]
+            {
                 let (_, store) = run(&payments(4_000_000, cards, zipf), DAY);
                 let (keys, rows, bytes) = store.size();
                 println!(
@@ -186,6 +189,10 @@ fn main() {
                     bytes / rows.max(1)
                 );
             }
+        }
+        "once" => {
+            let payments = payments(400_000, 100_000, 1.1);
+            say("100000 cards, zipf 1.1, 400000 events, once", run(&payments, DAY).0);
         }
         _ => {
             let payments = payments(4_000_000, 100_000, 1.1);

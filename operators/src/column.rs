@@ -170,10 +170,7 @@ impl<'a> Typed<'a> {
                 Typed::Int(array.as_primitive::<Int64Type>().values(), array.nulls())
             }
             Some(DataType::Timestamp) => {
-                Typed::Int(
-                    array.as_primitive::<TimestampMicrosecondType>().values(),
-                    array.nulls(),
-                )
+                Typed::Int(array.as_primitive::<TimestampMicrosecondType>().values(), array.nulls())
             }
             Some(DataType::Float64) => {
                 Typed::Float(array.as_primitive::<Float64Type>().values(), array.nulls())

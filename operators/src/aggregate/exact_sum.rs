@@ -47,8 +47,29 @@ impl Rounded {
     }
 
     /// The nearest f64; infinite beyond its range.
+    #[inline]
     pub fn to_f64(self) -> f64 {
+        let own = (self.mantissa.to_bits() >> 52 & 0x7ff) as i32;
+        // Where neither power nor product leaves the normal numbers, a product is exact.
+        if (-1022..=1023).contains(&self.exponent) && (2..2046).contains(&(own + self.exponent)) {
+            return self.mantissa * f64::from_bits(((self.exponent + 1023) as u64) << 52);
+        }
         libm::ldexp(self.mantissa, self.exponent)
+    }
+
+    /// `magnitude * 2^exponent`, rounded to nearest, ties to even; `sticky` says whether there is more
+    /// below the magnitude, which then has at least 55 bits.
+    #[inline]
+    pub(super) fn of_magnitude(magnitude: u128, exponent: i32, sticky: bool) -> Rounded {
+        let (high, low) = ((magnitude >> 64) as u64, magnitude as u64);
+        if high == 0 {
+            return Rounded { mantissa: (low | u64::from(sticky)) as f64, exponent };
+        }
+        let shift = high.leading_zeros();
+        let pair = magnitude << shift;
+        // What lies below 64 bits can only break a tie: one bit stands for all of it.
+        let top = (pair >> 64) as u64 | u64::from(pair as u64 != 0 || sticky);
+        Rounded { mantissa: top as f64, exponent: exponent + 64 - shift as i32 }
     }
 }
 
@@ -83,10 +104,17 @@ impl ExactSum {
     }
 
     /// The sum, correctly rounded to 53 bits (nearest, ties to even).
+    #[inline]
     pub fn rounded(&self) -> Rounded {
         match &self.wide {
             Some(wide) => wide.0.rounded(),
-            None => Rounded { mantissa: self.value as f64, exponent: self.base },
+            None => {
+                let magnitude = Rounded::of_magnitude(self.value.unsigned_abs(), self.base, false);
+                match self.value < 0 {
+                    true => Rounded { mantissa: -magnitude.mantissa, ..magnitude },
+                    false => magnitude,
+                }
+            }
         }
     }
 
@@ -148,7 +176,7 @@ fn shift_left(value: i128, by: i32) -> Option<i128> {
 
 /// A finite f64 as `m * 2^e` with odd m (or 0): the fewest bits that say it.
 #[inline]
-fn dyadic(x: f64) -> (i64, i32) {
+pub(super) fn dyadic(x: f64) -> (i64, i32) {
     let bits = x.to_bits();
     let exponent = (bits >> 52 & 0x7ff) as i32;
     let fraction = (bits & ((1 << 52) - 1)) as i64;
@@ -206,6 +234,12 @@ impl Sum {
         }
     }
 
+    /// Adds a finite number that was taken apart, or its opposite.
+    #[inline]
+    pub(super) fn add(&mut self, m: i64, e: i32) {
+        self.finite.add(i128::from(m), e);
+    }
+
     #[cold]
     fn special(&mut self, value: &Value, change: fn(&mut u64)) {
         let Value::Float(x) = value else { return };
@@ -239,6 +273,7 @@ impl Sum {
 
     /// The sum divided by a count: the sum is rounded once, the quotient once, and there is no
     /// overflow in between.
+    #[inline]
     pub fn mean(&self, n: u64) -> f64 {
         self.non_finite().unwrap_or_else(|| self.finite.rounded().divided_by(n as f64).to_f64())
     }

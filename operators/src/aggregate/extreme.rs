@@ -38,8 +38,32 @@ impl Extreme {
     /// Adds a number; NULL is not there.
     #[inline]
     pub fn insert(&mut self, value: &Value) {
-        let Some(rank) = self.rank(value) else { return };
-        self.float = matches!(value, Value::Float(_));
+        if let Some(rank) = self.rank(value) {
+            self.insert_rank(rank, matches!(value, Value::Float(_)));
+        }
+    }
+
+    /// The rank of a float among floats; a whole number is its own.
+    #[inline]
+    pub(super) fn rank_of(x: f64) -> i64 {
+        rank(x)
+    }
+
+    /// Adds a number by its rank, not turned.
+    #[inline]
+    pub(super) fn insert_number(&mut self, rank: i64, float: bool) {
+        self.insert_rank(if self.greatest { !rank } else { rank }, float);
+    }
+
+    /// Takes out a number by its rank, not turned.
+    #[inline]
+    pub(super) fn remove_number(&mut self, rank: i64) {
+        self.remove_rank(if self.greatest { !rank } else { rank });
+    }
+
+    #[inline]
+    fn insert_rank(&mut self, rank: i64, float: bool) {
+        self.float = float;
         match self.ends.first() {
             Some(&behind) if rank < behind || self.rest == 0 => {
                 let place = self.ends.partition_point(|x| *x > rank);
@@ -58,7 +82,13 @@ impl Extreme {
     /// Takes out a number that was added.
     #[inline]
     pub fn remove(&mut self, value: &Value) {
-        let Some(rank) = self.rank(value) else { return };
+        if let Some(rank) = self.rank(value) {
+            self.remove_rank(rank);
+        }
+    }
+
+    #[inline]
+    fn remove_rank(&mut self, rank: i64) {
         self.gone += 1;
         match self.ends.first() {
             Some(&behind) if rank <= behind => {

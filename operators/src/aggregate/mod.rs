@@ -243,6 +243,8 @@ pub struct View<'a> {
     pub(crate) states: &'a [State],
     /// Where in `counts` or `states` each [`Primitive`] stands; out of range if it was not named.
     pub(crate) places: &'a [usize; Primitive::COUNT],
+    /// Which columns the output reads, and its filter.
+    pub(crate) columns: Columns,
     /// Rows in the window.
     pub(crate) len: u64,
     pub(crate) rows: &'a dyn Rows,
@@ -250,11 +252,25 @@ pub struct View<'a> {
     pub(crate) time: Micros,
 }
 
+/// The columns that a call reads, by their number among those that the window keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Columns {
+    pub(crate) column: Option<u32>,
+    pub(crate) second: Option<u32>,
+    pub(crate) filter: Option<u32>,
+}
+
 /// The rows of a window by position, in (event time, id) order, NULL values included.
 pub(crate) trait Rows {
-    /// Visits rows from the oldest on, or from the newest back, without the first `skip` of them,
-    /// until `visit` says false.
-    fn walk(&self, newest_first: bool, skip: usize, visit: &mut dyn FnMut(Row<'_>) -> bool);
+    /// Visits the rows that pass the filter from the oldest on, or from the newest back, without the
+    /// first `skip` of them, until `visit` says false.
+    fn walk(
+        &self,
+        columns: Columns,
+        newest_first: bool,
+        skip: usize,
+        visit: &mut dyn FnMut(Row<'_>) -> bool,
+    );
 }
 
 impl<'a> View<'a> {
@@ -338,12 +354,12 @@ impl<'a> View<'a> {
     /// [`Primitive::Position`]: visits rows in (event time, id) order, or from the newest back, until
     /// `visit` says false. The cost is the rows visited and those that a filter passes over.
     pub fn walk(&self, newest_first: bool, mut visit: impl FnMut(Row<'_>) -> bool) {
-        self.rows.walk(newest_first, 0, &mut visit);
+        self.rows.walk(self.columns, newest_first, 0, &mut visit);
     }
 
     fn nth(&self, newest_first: bool, n: usize) -> Option<Value> {
         let mut found = None;
-        self.rows.walk(newest_first, n, &mut |row| {
+        self.rows.walk(self.columns, newest_first, n, &mut |row| {
             found = Some(row.value.clone());
             false
         });

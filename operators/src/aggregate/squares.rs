@@ -70,6 +70,26 @@ impl Count {
         Some(Count { high, low })
     }
 
+    /// Times a count, modulo 2^256.
+    #[inline]
+    fn times(self, n: u64) -> Count {
+        let n = u128::from(n);
+        let bottom = (self.low & u128::from(u64::MAX)) * n;
+        let middle = (self.low >> 64) * n + (bottom >> 64);
+        let low = middle << 64 | bottom & u128::from(u64::MAX);
+        Count { high: self.high.wrapping_mul(n).wrapping_add(middle >> 64), low }
+    }
+
+    /// The square of a number of 127 bits.
+    #[inline]
+    fn square(x: u128) -> Count {
+        let (high, low) = (x >> 64, x & u128::from(u64::MAX));
+        let (squared, cross) = (low * low, high * low);
+        // The cross product counts twice; it has 127 bits.
+        let (sum, carry) = squared.overflowing_add(cross << 65);
+        Count { high: high * high + (cross >> 63) + u128::from(carry), low: sum }
+    }
+
     #[inline]
     fn limbs(self) -> [u64; 4] {
         [self.low as u64, (self.low >> 64) as u64, self.high as u64, (self.high >> 64) as u64]
@@ -91,7 +111,17 @@ impl SumSquares {
 
     #[inline]
     fn change(&mut self, value: &Value, out: bool) {
-        let Some((m, e)) = parts_of(value).filter(|(m, _)| *m != 0) else { return };
+        if let Some((m, e)) = parts_of(value) {
+            self.step(m, e, out);
+        }
+    }
+
+    /// Adds the square of a finite number that was taken apart, or takes it out.
+    #[inline]
+    pub(super) fn step(&mut self, m: i64, e: i32, out: bool) {
+        if m == 0 {
+            return;
+        }
         let magnitude = u128::from(m.unsigned_abs());
         let (square, e) = (magnitude * magnitude, 2 * e);
         if self.wide.is_none()
@@ -156,12 +186,31 @@ impl SumSquares {
         difference.rounded()
     }
 
-    /// In 512 bits, where they do.
+    /// In 256 bits, or in 512, where they do.
+    #[inline]
     fn narrow_deviation(&self, n: u64, s1: i128, base: i32) -> Option<Rounded> {
+        let up = self.base - base;
+        let magnitude = s1.unsigned_abs();
+        if (0..32).contains(&up)
+            && n >> 32 == 0
+            && self.value.high >> 32 == 0
+            && magnitude >> 112 == 0
+        {
+            // n S2 below 2^192 and shifted below 2^224; S1^2 is no greater.
+            let scaled = self.value.times(n).shifted(up as u32)?;
+            let difference = scaled.minus(Count::square(magnitude))?;
+            let Count { high, low } = difference;
+            if high == 0 {
+                return Some(Rounded::of_magnitude(low, base, false));
+            }
+            let shift = high.leading_zeros();
+            let top = if shift == 0 { high } else { high << shift | low >> (128 - shift) };
+            let rest = if shift == 0 { low } else { low << shift };
+            return Some(Rounded::of_magnitude(top, base + 128 - shift as i32, rest != 0));
+        }
         let least = if s1 == 0 { self.base } else { base.min(self.base) };
         let mut scaled = [0u64; 5];
         multiply(&self.value.limbs(), &[n], &mut scaled);
-        let magnitude = s1.unsigned_abs();
         let halves = [magnitude as u64, (magnitude >> 64) as u64];
         let mut square = [0u64; 4];
         multiply(&halves, &halves, &mut square);

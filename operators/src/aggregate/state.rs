@@ -1,8 +1,9 @@
 //! One primitive of one window: what rows are put into and taken out of.
 
+use tidemill_types::Value;
 
 use super::distinct::Distinct;
-use super::exact_sum::Sum;
+use super::exact_sum::{Sum, dyadic};
 use super::extreme::Extreme;
 use super::ordered::Ordered;
 use super::squares::SumSquares;
@@ -25,7 +26,73 @@ pub enum State {
     Own(Box<dyn Running>),
 }
 
+/// A finite number, taken apart once for all states that it goes into.
+#[derive(Clone, Copy)]
+pub struct Number {
+    m: i64,
+    e: i32,
+    rank: i64,
+    float: bool,
+}
+
+impl Number {
+    /// A float, if it is finite.
+    #[inline]
+    pub fn of_float(x: f64) -> Option<Number> {
+        let (m, e) = dyadic(x);
+        x.is_finite().then(|| Number { m, e, rank: Extreme::rank_of(x), float: true })
+    }
+
+    /// A whole number.
+    #[inline]
+    pub fn of_int(i: i64) -> Number {
+        Number { m: i, e: 0, rank: i, float: false }
+    }
+}
+
+/// Adds it or takes it out.
+impl Number {
+    #[inline]
+    pub(crate) fn step_sum<const IN: bool>(&self, sum: &mut Sum) {
+        match IN {
+            true => sum.add(self.m, self.e),
+            // The opposite of the least whole number is none of 64 bits.
+            false if self.m == i64::MIN => sum.remove(&Value::Int(self.m)),
+            false => sum.add(-self.m, self.e),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn step_squares<const IN: bool>(&self, squares: &mut SumSquares) {
+        squares.step(self.m, self.e, !IN);
+    }
+
+    #[inline]
+    pub(crate) fn step_extreme<const IN: bool>(&self, extreme: &mut Extreme) {
+        match IN {
+            true => extreme.insert_number(self.rank, self.float),
+            false => extreme.remove_number(self.rank),
+        }
+    }
+}
+
 impl State {
+    /// Whether numbers may come taken apart: [`State::step`].
+    pub fn takes_numbers(&self) -> bool {
+        matches!(self, State::Sum(_) | State::SumSquares(_) | State::Extreme(_))
+    }
+
+    /// Adds a number or takes it out, where [`State::takes_numbers`].
+    #[inline]
+    pub fn step<const IN: bool>(&mut self, number: &Number) {
+        match self {
+            State::Sum(sum) => number.step_sum::<IN>(sum),
+            State::SumSquares(squares) => number.step_squares::<IN>(squares),
+            State::Extreme(extreme) => number.step_extreme::<IN>(extreme),
+            State::Ordered(_) | State::Distinct(_) | State::Own(_) => {}
+        }
+    }
+
     /// Over no values, where there is one; that of [`Primitive::Own`] is made by the aggregate.
     pub fn new(primitive: Primitive) -> Option<State> {
         Some(match primitive {

@@ -122,7 +122,9 @@ impl Picks {
     fn rows(&self, of: &RecordBatch) -> RecordBatch {
         match self {
             Picks::All => of.clone(),
-            Picks::Some(picks) => take_record_batch(of, picks).expect("picks are rows of the batch"),
+            Picks::Some(picks) => {
+                take_record_batch(of, picks).expect("picks are rows of the batch")
+            }
         }
     }
 }

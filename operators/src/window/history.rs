@@ -14,17 +14,17 @@ use tidemill_config::plan::Frame;
 use tidemill_types::{Id, Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Answer, Feed, Layout, Window};
-use super::log::{Log, RowRef, Width};
-use crate::aggregate::state::State;
-use crate::aggregate::{Row, Rows, View};
+use super::layout::{Feed, Layout, Window};
+use super::log::{Log, RowRef, Seen, Width};
+use crate::aggregate::state::{Number, State};
+use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
 /// What stands for a row where no column is read: anything that is not NULL.
 static ROW: Value = Value::Bool(true);
 
 /// A key with more rows than this keeps states, and gives them up again at a fourth of it.
-const FEW: usize = 24;
+const FEW: usize = 12;
 
 #[derive(Default)]
 pub(super) struct History {
@@ -307,10 +307,7 @@ impl Standing {
             let start = if window.frame == Frame::Lifetime { 0 } else { log.base() };
             Cursor::new(start..log.base(), log, layout.width)
         };
-        Standing {
-            cursors: layout.windows.iter().map(nowhere).collect(),
-            states: layout.states(),
-        }
+        Standing { cursors: layout.windows.iter().map(nowhere).collect(), states: layout.states() }
     }
 }
 
@@ -324,6 +321,25 @@ impl States {
     fn clear(&mut self, window: &Window) {
         self.counts[window.counts.clone()].fill(0);
         self.states[window.states.clone()].iter_mut().for_each(State::clear);
+    }
+
+    /// Takes a number in or out of what one column feeds.
+    #[inline]
+    fn step_number<const IN: bool>(&mut self, feed: &Feed, number: &Number) {
+        if let Some(count) = feed.count {
+            let count = &mut self.counts[count];
+            *count = if IN { *count + 1 } else { count.saturating_sub(1) };
+        }
+        match &mut self.states[feed.states.clone()] {
+            // What a column of amounts is mostly asked for, in one stretch of code.
+            [State::Sum(s), State::SumSquares(q), State::Extreme(low), State::Extreme(high)] => {
+                number.step_sum::<IN>(s);
+                number.step_squares::<IN>(q);
+                number.step_extreme::<IN>(low);
+                number.step_extreme::<IN>(high);
+            }
+            states => states.iter_mut().for_each(|state| state.step::<IN>(number)),
+        }
     }
 
     /// Takes a row that passes the filter in or out of what one column feeds.
@@ -388,10 +404,18 @@ fn feed<const IN: bool>(
     for at in rows {
         let row = log.row(at, width);
         for feed in feeds {
-            if feed.filter.is_none_or(|filter| row.is_true(filter, width)) {
-                seen(row, feed.column, feed.second, width, heap, |row| {
-                    states.step::<IN>(feed, row);
-                });
+            if feed.filter.is_some_and(|filter| !row.is_true(filter, width)) {
+                continue;
+            }
+            let number = feed.column.filter(|_| feed.numbers).map(|c| row.number(c, width));
+            match number {
+                Some(Seen::Number(number)) => states.step_number::<IN>(feed, &number),
+                Some(Seen::Null) => {}
+                Some(Seen::Other) | None => {
+                    seen(row, feed.column, feed.second, width, heap, |row| {
+                        states.step::<IN>(feed, row);
+                    });
+                }
             }
         }
     }
@@ -432,9 +456,8 @@ fn refill(
                 && extreme.is_starved()
             {
                 let rows = rows.clone().map(|at| log.row(at, width));
-                let passes = |row: &RowRef<'_>| {
-                    feed.filter.is_none_or(|filter| row.is_true(filter, width))
-                };
+                let passes =
+                    |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter, width));
                 extreme.refill(rows.filter(passes).map(|row| row.value(column, width, heap)));
             }
         }
@@ -455,48 +478,42 @@ fn answer(
     layout: &Layout,
     give: &mut impl FnMut(usize, Value),
 ) {
-    let len = (range.end - range.start) as u64;
-    let range = range.start.max(log.base())..range.end;
+    let held = Held { log, range: range.start.max(log.base())..range.end, width, heap };
+    let Some(&first) = window.outputs.first() else { return };
+    let mut view = View {
+        counts: &states.counts,
+        states: &states.states,
+        places: &layout.outputs[first].places,
+        columns: Columns::default(),
+        len: (range.end - range.start) as u64,
+        rows: &held,
+        time,
+    };
     for &n in &window.outputs {
         let output = &layout.outputs[n];
-        let rows = Filtered { log, range: range.clone(), output, width, heap };
-        give(
-            n,
-            output.aggregate.finish(&View {
-                counts: &states.counts,
-                states: &states.states,
-                places: &output.places,
-                rows: &rows,
-                len,
-                time,
-            }),
-        );
+        (view.places, view.columns) = (&output.places, output.columns);
+        give(n, output.aggregate.finish(&view));
     }
 }
 
-/// The rows of an output's window that pass its filter. A filter is tried row by row from the asked
-/// end: the cost is the rows passed over.
-struct Filtered<'a> {
+/// The rows of a window. A filter is tried row by row from the asked end: the cost is the rows passed
+/// over.
+struct Held<'a> {
     log: &'a Log,
     range: Range<usize>,
-    output: &'a Answer,
     width: Width,
     heap: &'a Heap,
 }
 
-impl Filtered<'_> {
-    fn passes(&self, row: usize) -> bool {
-        let is_true = |filter| self.log.row(row, self.width).is_true(filter, self.width);
-        self.output.filter.is_none_or(is_true)
-    }
-
+impl Held<'_> {
     /// Visits rows until told to stop.
     fn visit(
         &self,
         mut rows: impl Iterator<Item = usize>,
+        columns: Columns,
         visit: &mut dyn FnMut(Row<'_>) -> bool,
     ) {
-        let Answer { column, second, .. } = *self.output;
+        let [column, second] = [columns.column, columns.second].map(|c| c.map(|c| c as usize));
         let shown = |at: usize| {
             let row = self.log.row(at, self.width);
             seen(row, column, second, self.width, self.heap, |row| visit(*row))
@@ -505,15 +522,25 @@ impl Filtered<'_> {
     }
 }
 
-impl Rows for Filtered<'_> {
-    fn walk(&self, newest_first: bool, skip: usize, visit: &mut dyn FnMut(Row<'_>) -> bool) {
+impl Rows for Held<'_> {
+    fn walk(
+        &self,
+        columns: Columns,
+        newest_first: bool,
+        skip: usize,
+        visit: &mut dyn FnMut(Row<'_>) -> bool,
+    ) {
         let range = self.range.clone();
+        let passes = |at: &usize| {
+            let is_true = |f| self.log.row(*at, self.width).is_true(f as usize, self.width);
+            columns.filter.is_none_or(is_true)
+        };
         // Passing over rows of a range is one step, of those that pass a filter one each.
-        match (newest_first, self.output.filter) {
-            (false, None) => self.visit(range.skip(skip), visit),
-            (true, None) => self.visit(range.rev().skip(skip), visit),
-            (false, _) => self.visit(range.filter(|row| self.passes(*row)).skip(skip), visit),
-            (true, _) => self.visit(range.rev().filter(|row| self.passes(*row)).skip(skip), visit),
+        match (newest_first, columns.filter) {
+            (false, None) => self.visit(range.skip(skip), columns, visit),
+            (true, None) => self.visit(range.rev().skip(skip), columns, visit),
+            (false, _) => self.visit(range.filter(passes).skip(skip), columns, visit),
+            (true, _) => self.visit(range.rev().filter(passes).skip(skip), columns, visit),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::history::States;
 use super::log::Width;
 use super::{Group, Output};
 use crate::aggregate::state::State;
-use crate::aggregate::{ALL_ROWS, Aggregate, Primitive, Running};
+use crate::aggregate::{ALL_ROWS, Aggregate, Columns, Primitive, Running};
 
 pub(super) struct Layout {
     pub(super) own_stream: bool,
@@ -51,6 +51,8 @@ pub(super) struct Feed {
     /// The count of values that are not NULL, where it is read.
     pub(super) count: Option<usize>,
     pub(super) states: Range<usize>,
+    /// Whether all states take numbers apart once: [`State::step`].
+    pub(super) numbers: bool,
 }
 
 /// A primitive of a window.
@@ -58,6 +60,16 @@ struct Slot {
     primitive: Primitive,
     /// What makes the state of [`Primitive::Own`].
     own: Option<Box<dyn Running>>,
+}
+
+impl Slot {
+    /// Its state over no rows.
+    fn state(&self) -> Option<State> {
+        match &self.own {
+            Some(own) => Some(State::Own(own.fresh())),
+            None => State::new(self.primitive),
+        }
+    }
 }
 
 impl PartialEq for Slot {
@@ -68,20 +80,10 @@ impl PartialEq for Slot {
 }
 
 pub(super) struct Answer {
-    pub(super) column: Option<usize>,
-    pub(super) second: Option<usize>,
-    pub(super) filter: Option<usize>,
+    pub(super) columns: Columns,
     /// Where each primitive stands among the counts or states; out of range if it is not read.
     pub(super) places: [usize; Primitive::COUNT],
     pub(super) aggregate: Arc<dyn Aggregate>,
-}
-
-/// What a feed of the window in the making is to be.
-#[derive(Clone, Copy, PartialEq)]
-struct Columns {
-    column: Option<usize>,
-    second: Option<usize>,
-    filter: Option<usize>,
 }
 
 impl Layout {
@@ -120,7 +122,7 @@ impl Layout {
         let mut wanted: Vec<(Columns, Vec<Slot>, bool)> = Vec::new();
         let mut asks = Vec::new();
         for &n in &outputs {
-            let Answer { column, second, filter, .. } = self.outputs[n];
+            let Columns { column, second, filter } = self.outputs[n].columns;
             let aggregate = Arc::clone(&self.outputs[n].aggregate);
             for &primitive in aggregate.primitives() {
                 if primitive == Primitive::Position {
@@ -152,19 +154,32 @@ impl Layout {
                 asks.push((n, primitive, feed, place));
             }
         }
-        let mut feeds = Vec::with_capacity(wanted.len());
+        let mut feeds: Vec<Feed> = Vec::with_capacity(wanted.len());
+        let mut places: Vec<Vec<usize>> = Vec::with_capacity(wanted.len());
         for (Columns { column, second, filter }, slots, counted) in wanted {
             let first = self.slots.len();
-            self.slots.extend(slots);
+            // In one order, whatever the order of the calls: states are stepped in stretches.
+            let mut slots: Vec<(usize, Slot)> = slots.into_iter().enumerate().collect();
+            slots.sort_by_key(|(_, slot)| slot.primitive);
+            let mut place = vec![0; slots.len()];
+            for (i, (asked, slot)) in slots.into_iter().enumerate() {
+                place[asked] = first + i;
+                self.slots.push(slot);
+            }
+            places.push(place);
             let count = counted.then_some(self.counts);
             self.counts += usize::from(counted);
-            feeds.push(Feed { column, second, filter, count, states: first..self.slots.len() });
+            let slots = &self.slots[first..];
+            let takes = |slot: &Slot| slot.state().is_some_and(|state| state.takes_numbers());
+            let numbers = column.is_some() && slots.iter().all(takes);
+            let states = first..self.slots.len();
+            let [column, second, filter] = [column, second, filter].map(|c| c.map(|c| c as usize));
+            feeds.push(Feed { column, second, filter, count, states, numbers });
         }
         for (n, primitive, feed, place) in asks {
-            let feed = &feeds[feed];
             self.outputs[n].places[primitive as usize] = match primitive {
-                Primitive::Count => feed.count.unwrap_or(usize::MAX),
-                _ => feed.states.start + place,
+                Primitive::Count => feeds[feed].count.unwrap_or(usize::MAX),
+                _ => places[feed][place],
             };
         }
         let extremes = self.slots[first_state..]
@@ -182,13 +197,9 @@ impl Layout {
 
     /// The states of a key without rows.
     pub(super) fn states(&self) -> States {
-        let state = |slot: &Slot| match &slot.own {
-            Some(own) => Some(State::Own(own.fresh())),
-            None => State::new(slot.primitive),
-        };
         States {
             counts: vec![0; self.counts].into(),
-            states: self.slots.iter().filter_map(state).collect(),
+            states: self.slots.iter().filter_map(Slot::state).collect(),
         }
     }
 
@@ -220,11 +231,13 @@ impl Layout {
 
 impl Answer {
     fn new(output: &Output, columns: &[usize]) -> Answer {
-        let kept = |column: usize| columns.binary_search(&column).ok();
+        let kept = |column: usize| columns.binary_search(&column).ok().map(|kept| kept as u32);
         Answer {
-            column: output.column.and_then(kept),
-            second: output.second.and_then(kept),
-            filter: output.filter.and_then(kept),
+            columns: Columns {
+                column: output.column.and_then(kept),
+                second: output.second.and_then(kept),
+                filter: output.filter.and_then(kept),
+            },
             places: [usize::MAX; Primitive::COUNT],
             aggregate: Arc::clone(&output.aggregate),
         }
@@ -234,8 +247,7 @@ impl Answer {
 /// Whether a primitive is no more than the number of rows in the window. Of a window over all rows that is
 /// not known: rows that the log let go of may be taken back.
 fn counts_rows(primitive: Primitive, frame: Frame, columns: Columns) -> bool {
-    let all = Columns { column: None, second: None, filter: None };
-    primitive == Primitive::Count && columns == all && frame != Frame::Lifetime
+    primitive == Primitive::Count && columns == Columns::default() && frame != Frame::Lifetime
 }
 
 /// What stands for a primitive in a frame. An extreme may ask for the rows again, and a window over

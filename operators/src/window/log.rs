@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use tidemill_types::{Id, Micros, Value};
 
 use super::heap::Heap;
+use crate::aggregate::state::Number;
 use crate::column::Cell;
 
 /// Columns whose kinds one word tells, at three bits each; the rest is the kind of the id.
@@ -55,6 +56,18 @@ impl<'a> RowRef<'a> {
         }
     }
 
+    /// A column's value where it is a finite number.
+    #[inline]
+    pub(super) fn number(self, column: usize, width: Width) -> Seen {
+        let word = self.0[width.head + column];
+        match self.kind(column) {
+            NULL => Seen::Null,
+            FLOAT => Number::of_float(f64::from_bits(word)).map_or(Seen::Other, Seen::Number),
+            INT => Seen::Number(Number::of_int(word as i64)),
+            _ => Seen::Other,
+        }
+    }
+
     /// How this row orders against another. Values break ties of id, so that rows with one id stand
     /// in one order whatever the order they came in.
     #[inline]
@@ -98,6 +111,14 @@ impl<'a> RowRef<'a> {
             heap.release_text(self.0[width.head + column]);
         }
     }
+}
+
+/// What stands in a column of numbers.
+pub(super) enum Seen {
+    Number(Number),
+    Null,
+    /// Something that is to be looked at as a value.
+    Other,
 }
 
 /// How many words a row has.
@@ -295,7 +316,8 @@ impl Log {
 
     fn resize(&mut self, room: usize, width: Width) {
         let words = width.words();
-        let mut fresh = Vec::with_capacity(if self.len == 0 && room < 2 { 0 } else { room * words });
+        let mut fresh =
+            Vec::with_capacity(if self.len == 0 && room < 2 { 0 } else { room * words });
         (0..self.len).for_each(|i| fresh.extend_from_slice(self.at(i, words)));
         fresh.resize(fresh.capacity() / words * words, 0);
         self.room = fresh.len() / words;
