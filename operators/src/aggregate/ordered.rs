@@ -106,7 +106,9 @@ impl Ordered {
 
     pub(super) fn save(&self, out: &mut Writer) {
         out.count(self.len() as u64);
-        self.iter().for_each(|value| drop(out.value(&value)));
+        for value in self.iter() {
+            out.value(&value);
+        }
     }
 
     pub(super) fn restore(bytes: &mut Reader<'_>) -> Option<Ordered> {
