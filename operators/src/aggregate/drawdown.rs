@@ -63,7 +63,8 @@ fn share_lost(peak: f64, x: f64) -> f64 {
     match (peak - x) / peak {
         share if share.is_finite() => share,
         _ if peak == x => 0.0,
-        _ if peak.is_infinite() && x.is_finite() => 1.0,
-        _ => 1.0 - x / peak,
+        _ if peak.is_finite() => 1.0 - x / peak,
+        _ if x.is_finite() => 1.0,
+        _ => f64::INFINITY,
     }
 }

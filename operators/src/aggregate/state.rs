@@ -178,3 +178,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
