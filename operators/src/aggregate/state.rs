@@ -2,6 +2,7 @@
 
 use tidemill_types::Value;
 
+use super::bytes::{Reader, Writer};
 use super::distinct::Distinct;
 use super::exact_sum::{Sum, dyadic};
 use super::extreme::Extreme;
@@ -9,9 +10,14 @@ use super::ordered::Ordered;
 use super::squares::SumSquares;
 use super::{Primitive, Row, Running};
 
-/// The running value of a primitive. [`Primitive::Position`] has none, for it reads the rows, and that of
-/// [`Primitive::Count`] is a number.
+/// Of the bytes of [`State::save`].
+const VERSION: u8 = 1;
+
+/// The running value of a primitive. [`Primitive::Position`] has none, for it reads the rows. (Windows
+/// keep their counts as plain numbers beside the states, where many share a cache line.)
 pub enum State {
+    /// [`Primitive::Count`]
+    Count(u64),
     /// [`Primitive::Sum`]
     Sum(Sum),
     /// [`Primitive::SumSquares`]
@@ -89,20 +95,21 @@ impl State {
             State::Sum(sum) => number.step_sum::<IN>(sum),
             State::SumSquares(squares) => number.step_squares::<IN>(squares),
             State::Extreme(extreme) => number.step_extreme::<IN>(extreme),
-            State::Ordered(_) | State::Distinct(_) | State::Own(_) => {}
+            _ => {}
         }
     }
 
-    /// Over no values, where there is one; that of [`Primitive::Own`] is made by the aggregate.
+    /// Over no values; that of [`Primitive::Own`] is made by the aggregate.
     pub fn new(primitive: Primitive) -> Option<State> {
         Some(match primitive {
+            Primitive::Count => State::Count(0),
             Primitive::Sum => State::Sum(Sum::default()),
             Primitive::SumSquares => State::SumSquares(SumSquares::default()),
             Primitive::Least => State::Extreme(Extreme::new(false)),
             Primitive::Greatest => State::Extreme(Extreme::new(true)),
             Primitive::Ordered => State::Ordered(Ordered::default()),
             Primitive::Distinct => State::Distinct(Distinct::default()),
-            Primitive::Count | Primitive::Position | Primitive::Own => return None,
+            Primitive::Position | Primitive::Own => return None,
         })
     }
 
@@ -111,6 +118,7 @@ impl State {
     pub fn insert(&mut self, row: &Row<'_>) {
         let value = row.value;
         match self {
+            State::Count(n) => *n += u64::from(!value.is_null()),
             State::Sum(sum) => sum.insert(value),
             State::SumSquares(squares) => squares.insert(value),
             State::Extreme(extreme) => extreme.insert(value),
@@ -125,6 +133,7 @@ impl State {
     pub fn remove(&mut self, row: &Row<'_>) {
         let value = row.value;
         match self {
+            State::Count(n) => *n = n.saturating_sub(u64::from(!value.is_null())),
             State::Sum(sum) => sum.remove(value),
             State::SumSquares(squares) => squares.remove(value),
             State::Extreme(extreme) => extreme.remove(value),
@@ -141,6 +150,7 @@ impl State {
     /// Takes out all values.
     pub fn clear(&mut self) {
         match self {
+            State::Count(n) => *n = 0,
             State::Sum(sum) => *sum = Sum::default(),
             State::SumSquares(squares) => *squares = SumSquares::default(),
             State::Extreme(extreme) => extreme.clear(),
@@ -150,9 +160,86 @@ impl State {
         }
     }
 
+    /// Adds all rows of another of the same primitive: what this would be had it seen both. False, and
+    /// nothing is changed, if it is another.
+    ///
+    /// The cost is that of a sum, a sum of squares or an extreme whatever they are over, of a step for each
+    /// value of `other` for those that keep all values.
+    pub fn merge(&mut self, other: &State) -> bool {
+        match (self, other) {
+            (State::Count(a), State::Count(b)) => *a = a.saturating_add(*b),
+            (State::Sum(a), State::Sum(b)) => a.merge(b),
+            (State::SumSquares(a), State::SumSquares(b)) => a.merge(b),
+            (State::Extreme(a), State::Extreme(b)) if a.is_greatest() == b.is_greatest() => {
+                a.merge(b)
+            }
+            (State::Ordered(a), State::Ordered(b)) => a.merge(b),
+            (State::Distinct(a), State::Distinct(b)) => a.merge(b),
+            (State::Own(a), State::Own(b)) if a.name() == b.name() => a.merge(&**b),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Its bytes, for [`State::restore`] of any build: version, kind, content. Equal states have equal
+    /// bytes, whatever way they came about. They carry no checksum.
+    pub fn save(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.byte(VERSION).byte(self.kind());
+        match self {
+            State::Count(n) => drop(out.count(*n)),
+            State::Sum(sum) => sum.save(&mut out),
+            State::SumSquares(squares) => squares.save(&mut out),
+            State::Extreme(extreme) => extreme.save(&mut out),
+            State::Ordered(ordered) => ordered.save(&mut out),
+            State::Distinct(distinct) => distinct.save(&mut out),
+            State::Own(running) => {
+                let mut bytes = out.finish();
+                bytes.extend(running.save());
+                return bytes;
+            }
+        }
+        out.finish()
+    }
+
+    /// One of this state's primitive that holds what was saved; none if these are no bytes of it. An extreme
+    /// that is restored over any values is starved: the window tells it its rows at the next read.
+    pub fn restore(&self, bytes: &[u8]) -> Option<State> {
+        let [VERSION, kind, content @ ..] = bytes else { return None };
+        if *kind != self.kind() {
+            return None;
+        }
+        let mut bytes = Reader::new(content);
+        let state = match self {
+            State::Count(_) => State::Count(bytes.count()?),
+            State::Sum(_) => State::Sum(Sum::restore(&mut bytes)?),
+            State::SumSquares(_) => State::SumSquares(SumSquares::restore(&mut bytes)?),
+            State::Extreme(extreme) => State::Extreme(extreme.restore(&mut bytes)?),
+            State::Ordered(_) => State::Ordered(Ordered::restore(&mut bytes)?),
+            State::Distinct(_) => State::Distinct(Distinct::restore(&mut bytes)?),
+            State::Own(running) => return running.restore(content).map(State::Own),
+        };
+        bytes.end(state)
+    }
+
+    /// The byte that stands for the kind of state; never one of another meaning.
+    fn kind(&self) -> u8 {
+        match self {
+            State::Count(_) => 0,
+            State::Sum(_) => 1,
+            State::SumSquares(_) => 2,
+            State::Extreme(extreme) if extreme.is_greatest() => 4,
+            State::Extreme(_) => 3,
+            State::Ordered(_) => 5,
+            State::Distinct(_) => 6,
+            State::Own(_) => 7,
+        }
+    }
+
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
         match self {
+            State::Count(_) => 0,
             State::Sum(sum) => sum.bytes(),
             State::SumSquares(squares) => squares.bytes(),
             State::Extreme(extreme) => extreme.bytes(),
@@ -162,3 +249,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
