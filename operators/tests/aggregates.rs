@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use naive::{Built, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_operators::aggregate::{AGGREGATES, Call};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::{DataType, Id, Key, Value};
@@ -23,6 +23,7 @@ fn store(call: Built) -> (Store, impl Fn(&Value) -> [Value; 1]) {
     let column = call.input.map(|_| 0);
     let output = Output {
         frame: Frame::Lifetime,
+        edge: Edge::default(),
         column,
         second: None,
         filter: None,
@@ -108,7 +109,8 @@ proptest! {
             let column = input.map(|_| 0);
             let group = || Group {
                 own_stream: true,
-                outputs: vec![Output { frame: Frame::Lifetime, column, second: None, filter: None, aggregate: aggregate.clone() }],
+                outputs: vec![Output { frame: Frame::Lifetime,
+        edge: Edge::default(), column, second: None, filter: None, aggregate: aggregate.clone() }],
             };
             let mut shuffled: Vec<(usize, i32)> = numbers.iter().copied().enumerate().collect();
             shuffled.sort_by_key(|(i, _)| (*i as u64 + 1).wrapping_mul(2 * multiplier + 1) % 41);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use tidemill_config::plan::{Frame, Mode};
+use tidemill_config::plan::{Edge, Frame, Mode};
 use tidemill_operators::aggregate::{Call, build};
 use tidemill_operators::column::values;
 use tidemill_operators::dataflow::{
@@ -39,7 +39,14 @@ fn program(round: i64) -> Program {
                 let input = column.map(|_| DataType::Int64);
                 let call = Call { name, distinct: false, input, second: None, constants: &[] };
                 let aggregate = Arc::from(build(&call).expect("an aggregate"));
-                Output { frame: *frame, column: *column, second: None, filter: None, aggregate }
+                Output {
+                    frame: *frame,
+                    edge: Edge::default(),
+                    column: *column,
+                    second: None,
+                    filter: None,
+                    aggregate,
+                }
             })
             .collect();
         GroupProgram {

@@ -1,16 +1,16 @@
 //! What is kept of one key: its rows, where each window stands in them, and the windows' primitives.
 //!
 //! Invariant: the states of a window are its primitives over exactly the rows `start..end` of the
-//! log (`end` is common to all windows; over all rows up to `end`, those let go of included, where
-//! the frame is `lifetime`). Every request keeps it; none depends on how a state came about.
+//! log (those let go of included where no row ever leaves the window). Every request keeps it; none depends on how a state came about.
 
 use std::ops::Range;
 
-use tidemill_config::plan::Frame;
 use tidemill_types::{Id, Micros, Value};
 
-use super::layout::{Answer, Layout, Slot};
+use super::frame::Bound;
+use super::layout::{Answer, Layout, Slot, Window, open_session};
 use super::log::Log;
+use super::session::Sessions;
 use crate::aggregate::state::State;
 use crate::aggregate::{Row, Rows, View};
 
@@ -19,9 +19,10 @@ static ROW: Value = Value::Bool(true);
 
 pub(super) struct History {
     log: Log,
-    end: usize,
-    /// By window; 0 for `lifetime`.
-    starts: Box<[usize]>,
+    /// By window: the positions that it is over, from 0 where no row ever leaves it.
+    ranges: Box<[Range<usize>]>,
+    /// By gap.
+    sessions: Box<[Sessions]>,
     states: Box<[State]>,
     /// Rows that only `lifetime` windows still hold.
     folded: u64,
@@ -33,8 +34,8 @@ impl History {
     pub(super) fn new(layout: &Layout) -> History {
         History {
             log: Log::new(layout.columns.len()),
-            end: 0,
-            starts: vec![0; layout.windows.len()].into(),
+            ranges: vec![0..0; layout.windows.len()].into(),
+            sessions: layout.gaps.iter().map(|gap| Sessions::new(*gap)).collect(),
             states: layout.states(),
             folded: 0,
             due: None,
@@ -52,7 +53,9 @@ impl History {
 
     pub(super) fn bytes(&self) -> usize {
         self.log.bytes()
-            + size_of_val(&*self.starts)
+            + size_of_val(&*self.ranges)
+            + size_of_val(&*self.sessions)
+            + self.sessions.iter().map(Sessions::bytes).sum::<usize>()
             + size_of_val(&*self.states)
             + self.states.iter().map(State::bytes).sum::<usize>()
     }
@@ -60,12 +63,16 @@ impl History {
     /// Takes a row in. Behind the cursors it waits for a read; before, it joins the windows it is in.
     pub(super) fn insert(&mut self, layout: &Layout, time: Micros, id: &Id, values: &[Value]) {
         let position = self.log.insert(time, id, values, &layout.columns);
-        if position >= self.end {
-            return;
+        if !self.sessions.is_empty() {
+            let (before, after) = self.log.around(position, position + 1);
+            self.sessions.iter_mut().for_each(|sessions| sessions.insert(before, time, after));
         }
-        self.end += 1;
-        for (window, start) in layout.windows.iter().zip(&mut self.starts) {
-            if position >= *start {
+        for (window, range) in layout.windows.iter().zip(&mut self.ranges) {
+            if position >= range.end {
+                continue;
+            }
+            range.end += 1;
+            if position >= range.start {
                 let slots = window.slots.clone();
                 feed(
                     &self.log,
@@ -75,7 +82,7 @@ impl History {
                     State::insert,
                 );
             } else {
-                *start += 1;
+                range.start += 1;
             }
         }
     }
@@ -89,28 +96,33 @@ impl History {
         values: &[Value],
     ) -> bool {
         let Some(position) = self.log.find(time, id, values, &layout.columns) else { return false };
-        if position < self.end {
-            self.end -= 1;
-            for (window, start) in layout.windows.iter().zip(&mut self.starts) {
-                if position >= *start {
-                    let slots = window.slots.clone();
-                    feed(
-                        &self.log,
-                        position..position + 1,
-                        &layout.slots[slots.clone()],
-                        &mut self.states[slots],
-                        State::remove,
-                    );
-                } else {
-                    *start -= 1;
-                }
+        for (window, range) in layout.windows.iter().zip(&mut self.ranges) {
+            if position >= range.end {
+                continue;
+            }
+            range.end -= 1;
+            if position >= range.start {
+                let slots = window.slots.clone();
+                feed(
+                    &self.log,
+                    position..position + 1,
+                    &layout.slots[slots.clone()],
+                    &mut self.states[slots],
+                    State::remove,
+                );
+            } else {
+                range.start -= 1;
             }
         }
         self.log.remove(position);
+        if !self.sessions.is_empty() {
+            let (before, after) = self.log.around(position, position);
+            self.sessions.iter_mut().for_each(|sessions| sessions.remove(before, time, after));
+        }
         true
     }
 
-    /// Takes a row out of the `lifetime` windows alone, the log having let go of it.
+    /// Takes a row out of the windows that no row ever leaves alone, the log having let go of it.
     pub(super) fn retract_folded(
         &mut self,
         layout: &Layout,
@@ -122,7 +134,7 @@ impl History {
         }
         self.folded -= 1;
         let value = |column: usize| values.get(layout.columns[column]).unwrap_or(&Value::Null);
-        for window in layout.windows.iter().filter(|w| w.frame == Frame::Lifetime) {
+        for window in layout.windows.iter().filter(|w| w.reach.holds_all()) {
             let slots = window.slots.clone();
             for (slot, state) in layout.slots[slots.clone()].iter().zip(&mut self.states[slots]) {
                 if slot.filter.is_none_or(|filter| is_true(value(filter))) {
@@ -135,24 +147,43 @@ impl History {
 
     /// Moves every window to where a read at (`time`, `id`) stands.
     pub(super) fn seek(&mut self, layout: &Layout, time: Micros, id: &Id) {
-        let end = match layout.own_stream {
-            true => self.log.first_after_row(self.end, time, id),
-            false => self.log.first_after(self.end, time),
-        };
-        self.move_to(layout, end, |log, frame, hint| match frame {
-            Frame::Last(span) => log.first_at(hint, time.saturating_sub(span)).min(end),
-            Frame::Rows(n) => {
-                let n = usize::try_from(n).unwrap_or(usize::MAX);
-                end.saturating_sub(n).max(log.base())
+        // Most windows end at one place: it is looked for once.
+        let mut found: Option<(Bound, usize)> = None;
+        self.move_to(layout, |log, sessions, window, old| {
+            let as_of = window.reach.as_of(time);
+            let bound = window.reach.bound(as_of);
+            let end = match found {
+                Some((same, end)) if same == bound => end,
+                _ => match bound {
+                    Bound::ThroughRow => log.first_after_row(old.end, time, id),
+                    Bound::BeforeRow => log.first_at_row(old.end, time, id),
+                    Bound::Through(last) => log.first_after(old.end, last),
+                    Bound::Before(next) => log.first_at(old.end, next),
+                },
+            };
+            found = Some((bound, end));
+            if window.reach.holds_all() {
+                return 0..end;
             }
-            Frame::Lifetime => 0,
+            let mut start = log.base();
+            if let Some(floor) = window.reach.floor(as_of) {
+                start = start.max(log.first_at(old.start, floor));
+            }
+            if let Some(rows) = window.reach.rows() {
+                start = start.max(end.saturating_sub(rows));
+            }
+            if let Some(gap) = window.gap {
+                start = start.max(open_session(log, &sessions[gap], end, as_of));
+            }
+            start.min(end)..end
         });
     }
 
     /// Appends what every output reads where the windows stand.
     pub(super) fn answer(&self, layout: &Layout, time: Micros, out: &mut Vec<Value>) {
         out.extend(layout.outputs.iter().map(|output| {
-            let range = self.starts[output.window].max(self.log.base())..self.end;
+            let Range { start, end } = self.ranges[output.window];
+            let range = start.max(self.log.base())..end;
             let rows = Filtered { log: &self.log, range, output };
             output.aggregate.finish(&View {
                 states: &self.states,
@@ -163,23 +194,21 @@ impl History {
         }));
     }
 
-    /// Lets go of the rows that no read at `watermark` or later can see; `lifetime` windows take
-    /// them in first.
+    /// Lets go of the rows that no read at `watermark` or later can see; windows that no row ever
+    /// leaves take them in first.
     pub(super) fn trim(&mut self, layout: &Layout, watermark: Micros) {
-        let base = self.log.base();
-        let before = |time| self.log.first_at(base, time) - base;
-        let unseen = layout.unseen(self.log.len(), before(watermark), |span| {
-            before(watermark.saturating_sub(span))
-        });
+        let cut = layout.cut(&self.log, &self.sessions, watermark);
+        let unseen = cut - self.log.base();
         if unseen == 0 {
             return;
         }
-        let cut = base + unseen;
-        self.move_to(layout, self.end.max(cut), |_, frame, start| match frame {
-            Frame::Lifetime => 0,
-            _ => start.max(cut),
+        self.move_to(layout, |_, _, window, old| match window.reach.holds_all() {
+            true => 0..old.end.max(cut),
+            false => old.start.max(cut)..old.end.max(cut),
         });
         self.log.drop_before(cut);
+        let first = self.log.around(cut, cut).1;
+        self.sessions.iter_mut().for_each(|sessions| sessions.drop_before(first));
         if layout.lifetime {
             self.folded += unseen as u64;
         }
@@ -187,22 +216,20 @@ impl History {
 
     /// When [`History::trim`] will next find about half of the rows unseen.
     pub(super) fn next_due(&self, layout: &Layout) -> Option<Micros> {
-        let base = self.log.base();
-        layout.half_life(self.log.len(), |i| self.log.time(base + i))
+        layout.half_life(&self.log, &self.sessions)
     }
 
-    /// Moves every window to `start_of(log, frame, start)..end`, by the shorter way: over the rows
-    /// that differ or, where the old and the new window share none, from nothing.
+    /// Moves every window to where `place` puts it, by the shorter way: over the rows that differ or,
+    /// where the old and the new window share none, from nothing.
     fn move_to(
         &mut self,
         layout: &Layout,
-        end: usize,
-        start_of: impl Fn(&Log, Frame, usize) -> usize,
+        mut place: impl FnMut(&Log, &[Sessions], &Window, &Range<usize>) -> Range<usize>,
     ) {
-        let History { log, starts, states, .. } = self;
-        for (window, start) in layout.windows.iter().zip(starts) {
-            let (old, new) = (*start..self.end, start_of(log, window.frame, *start)..end);
-            *start = new.start;
+        let History { log, ranges, sessions, states, .. } = self;
+        for (window, range) in layout.windows.iter().zip(ranges) {
+            let new = place(log, sessions, window, range);
+            let old = std::mem::replace(range, new.clone());
             let slots = &layout.slots[window.slots.clone()];
             let states = &mut states[window.slots.clone()];
             if new.start >= old.end || new.end <= old.start {
@@ -216,7 +243,6 @@ impl History {
             feed(log, old.start..new.start, slots, states, State::remove);
             refill(log, new, slots, states);
         }
-        self.end = end;
     }
 }
 

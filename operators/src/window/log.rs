@@ -71,6 +71,21 @@ impl Log {
         })
     }
 
+    /// The first position whose row is at (`time`, `id`) or after.
+    #[inline]
+    pub(super) fn first_at_row(&self, hint: usize, time: Micros, id: &Id) -> usize {
+        self.partition(hint, |i| match self.times[i].cmp(&time) {
+            Ordering::Equal => self.ids[i] < *id,
+            order => order == Ordering::Less,
+        })
+    }
+
+    /// Event times of the rows on both sides of a position.
+    pub(super) fn around(&self, before: usize, after: usize) -> (Option<Micros>, Option<Micros>) {
+        let before = before.checked_sub(self.base + 1).and_then(|i| self.times.get(i));
+        (before.copied(), self.times.get(after - self.base).copied())
+    }
+
     /// Puts a row where it belongs; returns its position.
     pub(super) fn insert(
         &mut self,

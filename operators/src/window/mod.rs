@@ -11,15 +11,17 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{Id, Key, Micros, Value};
 
 use crate::aggregate::Aggregate;
 
 mod expiry;
+mod frame;
 mod history;
 mod layout;
 mod log;
+mod session;
 
 use expiry::Expiry;
 use history::History;
@@ -30,6 +32,8 @@ use layout::Layout;
 pub struct Output {
     /// The frame of its window.
     pub frame: Frame,
+    /// What of the present its window leaves out.
+    pub edge: Edge,
     /// The column it reads: index into a row's values; none for `count(*)`.
     pub column: Option<usize>,
     /// The second column that it reads.
@@ -44,7 +48,8 @@ pub struct Output {
 #[derive(Clone)]
 pub struct Group {
     /// Whether reads come from the stream that is inserted: then a read at (t, id) sees the rows at
-    /// or before (t, id), itself included; else every row with time <= t.
+    /// or before (t, id), itself included; else every row with time <= t. A window with an offset sees
+    /// every row with time <= t - offset, whatever the stream.
     pub own_stream: bool,
     /// What each read answers, in order.
     pub outputs: Vec<Output>,
