@@ -503,6 +503,71 @@ fn memory_follows_the_window() {
     assert!((keys, rows) == (0, 0) && bytes < 10_000, "{bytes} bytes");
 }
 
+/// The same for every kind of window that time bounds: what is held is what some read may still see,
+/// and about as much again.
+#[test]
+fn memory_follows_every_kind_of_window() {
+    let now = Edge::default();
+    let kinds = [
+        (Frame::Tumbling { size: 1_000, origin: 500 }, now, 1_000),
+        (Frame::Hopping { size: 1_000, every: 250, origin: 0 }, now, 1_250),
+        (Frame::Tiled { last: 1_000, resolution: 100 }, now, 1_100),
+        (Frame::Within { rows: 20, last: 1_000 }, now, 20),
+        (Frame::Rows(20), edge(500, Exclude::Nothing), 520),
+        (Frame::Last(500), edge(500, Exclude::Time), 1_000),
+        // Bursts of 600 rows, then a pause.
+        (Frame::Session(50), now, 600),
+    ];
+    for (frame, edge, rows_seen) in kinds {
+        let mut store = one_up_to(frame, edge, "max", true);
+        let mut out = Vec::new();
+        for time in (0..40_000i64).filter(|time| time % 1_000 < 600) {
+            store.insert(Key::GLOBAL, time, &Id::Int(time), &[Value::Int(time)]);
+            if time % 10_000 < 5_000 {
+                store.read(Some(Key::GLOBAL), time, &Id::Int(time), &mut out);
+                out.clear();
+            }
+            if time % 50 == 0 {
+                // A hundred rows are not settled yet.
+                store.advance(time - 100);
+                let (_, rows, bytes) = store.size();
+                let most = 2 * (rows_seen + 100) + 50;
+                assert!(
+                    rows <= most,
+                    "{frame:?} {edge:?}: {rows} rows at {time}, more than {most}"
+                );
+                assert!(bytes <= 250 * most + 5_000, "{frame:?} {edge:?}: {bytes} bytes");
+            }
+        }
+        store.advance(1_000_000);
+        let (keys, rows, _) = store.size();
+        let kept = if matches!(frame, Frame::Rows(_)) { (1, 20) } else { (0, 0) };
+        assert_eq!((keys, rows), kept, "{frame:?} {edge:?}");
+    }
+}
+
+/// Late rows join sessions, and what is taken back splits them.
+#[test]
+fn sessions_join_and_split() {
+    let mut store = one(Frame::Session(5), "sum", false);
+    let insert = |store: &mut Store, time: Micros, x: i64| {
+        store.insert(Key::GLOBAL, time, &Id::Int(time), &[Value::Int(x)]);
+    };
+    for (time, x) in [(0, 1), (5, 2), (11, 4), (20, 8)] {
+        insert(&mut store, time, x);
+    }
+    // Five apart is together; the session of 11 is open up to 16.
+    let times = [0, 5, 10, 11, 16, 17, 20, 25, 26];
+    let sums = |store: &mut Store| times.map(|time| read(store, time, 0).as_i64().unwrap_or(0));
+    assert_eq!(sums(&mut store), [1, 3, 3, 4, 4, 0, 8, 8, 0]);
+    insert(&mut store, 8, 16);
+    assert_eq!(sums(&mut store), [1, 3, 19, 23, 23, 0, 8, 8, 0]);
+    insert(&mut store, 16, 32);
+    assert_eq!(sums(&mut store), [1, 3, 19, 23, 55, 55, 63, 63, 0]);
+    assert!(store.retract(Key::GLOBAL, 8, &Id::Int(8), &[Value::Int(16)]));
+    assert_eq!(sums(&mut store), [1, 3, 3, 4, 36, 36, 44, 44, 0]);
+}
+
 /// A key that comes and goes leaves no more than one reminder to look at it.
 #[test]
 fn reminders_do_not_pile_up() {
