@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_operators::aggregate::{self, Call};
 use tidemill_operators::column::Cell;
 use tidemill_operators::window::{Group, Output, Store};
@@ -82,6 +82,7 @@ fn group(longest: Micros) -> Group {
     let (float, int) = (Some(DataType::Float64), Some(DataType::Int64));
     let output = |frame, column, name: &str, distinct, input| Output {
         frame,
+        edge: Edge::default(),
         column,
         second: None,
         filter: None,

@@ -46,6 +46,45 @@ fn a_wrong_file_exits_with_78_and_shows_where() {
     assert_eq!(tidemill(&["check", "no_such_file.toml"]).status.code(), Some(78));
 }
 
+/// What is wrong with windows once their source and their aggregates are known.
+#[test]
+fn windows_that_cannot_be_computed_are_refused_in_their_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("p.toml");
+    let sound = include_str!("../config/tests/broken/sound.toml");
+    let (window, feature) =
+        ("card_1h = { by = \"card\", last = \"1h\" }", "sum(amount) over card_1h");
+    assert!(sound.contains(window) && sound.contains(feature));
+    for (wrong_window, wrong_feature, told) in [
+        ("half_life = \"1h\"", "max(amount)", "cannot stand over a window with a `half_life`"),
+        ("last = \"1h\", secondary = \"merchant\"", "sum(amount)", "`secondary` names no column"),
+        ("last = \"1h\", secondary = \"amount\"", "sum(amount)", "cannot be a secondary key"),
+        ("last = \"1h\", secondary = \"id\"", "sum(amount)", "gives more than one value"),
+        (
+            "last = \"1h\", series = { step = \"1h\", count = 3 }",
+            "sum(amount)",
+            "gives more than one value",
+        ),
+    ] {
+        let text = sound
+            .replace(window, &format!("card_1h = {{ by = \"card\", {wrong_window} }}"))
+            .replace(feature, &format!("{wrong_feature} over card_1h"));
+        std::fs::write(&file, text).expect("written");
+        let output = tidemill(&["check", file.to_str().expect("a path")]);
+        let said = text_of_one_error(&output, told);
+        assert!(said.contains(&format!("{}:", file.display())), "{wrong_window}: {said}");
+    }
+}
+
+/// What is said on standard error, one error that is the one expected.
+fn text_of_one_error(output: &Output, told: &str) -> String {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+    assert!(said.contains(told), "no `{told}` in\n{said}");
+    said
+}
+
 #[test]
 fn an_override_is_checked_like_the_file() {
     let good = tidemill(&["check", FLIGHTS, "--set", "pipeline.tick=1m"]);
@@ -122,9 +161,12 @@ fn a_registry_is_listed_and_shown() {
 fn the_reference_lists_what_there_is() {
     let output = tidemill(&["reference", "--output", "json"]);
     let lists = json(&output);
-    for (kind, name) in
-        [("aggregates", "quantile"), ("detectors", "adwin"), ("trainers", "gradient_boosting")]
-    {
+    for (kind, name) in [
+        ("windows", "hopping"),
+        ("aggregates", "quantile"),
+        ("detectors", "adwin"),
+        ("trainers", "gradient_boosting"),
+    ] {
         let listed = lists[kind].as_array().expect("a list");
         assert!(listed.iter().any(|e| e["name"] == name), "{kind} has no {name}");
     }

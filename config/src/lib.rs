@@ -5,6 +5,8 @@ pub mod document;
 
 mod parts;
 
+mod windows;
+
 mod table;
 
 pub mod plan;

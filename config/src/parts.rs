@@ -6,9 +6,8 @@ use tidemill_types::{DataType, Field, Micros, Schema};
 use crate::diagnostic::Diagnostic;
 use crate::document::Reader;
 use crate::plan::{
-    At, DriftOf, DriftPlan, Fallback, FeaturePlan, Frame, LabelPlan, ModelInput, ModelPlan, Plan,
+    At, DriftOf, DriftPlan, Fallback, FeaturePlan, LabelPlan, ModelInput, ModelPlan, Plan,
     PromotePlan, Promotion, RetrainPlan, ScorePlan, SinkPlan, SourcePlan, Stream, Until,
-    WindowPlan,
 };
 use crate::section::{Params, Section};
 use crate::table::{Item, Node};
@@ -113,52 +112,6 @@ impl Reader {
             idle_after,
             until,
         }
-    }
-
-    pub(crate) fn window(
-        &mut self,
-        key: &At<String>,
-        node: &Node,
-        sources: &[SourcePlan],
-        spine: usize,
-    ) -> Option<WindowPlan> {
-        let path = format!("windows.{}", key.value);
-        let folder = self.folder.clone();
-        let entries = self.table_of(key, node)?;
-        let mut p = Params::new(&path, &key.span, entries, &folder);
-        let over = p.optional_text("over");
-        let by = by(&mut p, key, &path);
-        let last = p.optional_period("last");
-        let rows = p.node("rows").map(|_| p.integer("rows", 1, 1..=1_000_000));
-        let lifetime = p.boolean("lifetime", false);
-        let frames = [last.is_some(), rows.is_some(), lifetime];
-        let named = entries.iter().filter(|(k, _)| {
-            matches!(k.value.as_str(), "last" | "rows") || (k.value == "lifetime" && lifetime)
-        });
-        let given = named.count();
-        if given != 1 {
-            p.error(Diagnostic::new(
-                &key.span,
-                format!("{path} needs one frame"),
-                match given {
-                    0 => "nothing says which rows it holds",
-                    _ => "more than one key says which rows it holds",
-                },
-                "give one of last = \"3h\", rows = 5, lifetime = true",
-            ));
-        }
-        self.finish(p);
-        let names: Vec<&str> = sources.iter().map(|s| s.name.value.as_str()).collect();
-        let source = match over {
-            Some(over) => self.bind(&over, &names, "over", "source")?,
-            None => spine,
-        };
-        let frame = match (frames, last, rows) {
-            ([true, ..], Some(last), _) => Frame::Last(last),
-            ([_, true, _], _, Some(rows)) => Frame::Rows(rows as u64),
-            _ => Frame::Lifetime,
-        };
-        Some(WindowPlan { name: key.clone(), source, by, frame })
     }
 
     pub(crate) fn feature(&mut self, key: &At<String>, node: &Node) -> Option<FeaturePlan> {
@@ -593,27 +546,6 @@ impl Reader {
         let stream = self.bind(&of, &names, "of", "stream")?;
         let stream = Stream::ALL[stream].0;
         Some(SinkPlan { name: key.clone(), stream, section, format })
-    }
-}
-
-/// `by`: a column, several, a table of source column = spine expression, or none.
-fn by(p: &mut Params<'_>, key: &At<String>, path: &str) -> Vec<(At<String>, At<String>)> {
-    let same = |text: &At<String>| {
-        let quoted = format!("\"{}\"", text.value);
-        (text.clone(), At { value: quoted, span: text.span.clone() })
-    };
-    match p.node("by").map(|n| &n.value) {
-        Some(Item::Table(_)) => p.named_texts("by"),
-        Some(_) => p.optional_texts("by").unwrap_or_default().iter().map(same).collect(),
-        None => {
-            p.error(Diagnostic::new(
-                &key.span,
-                format!("{path} has no `by`"),
-                "nothing says which rows belong together",
-                "add by = \"column\", or by = [] for one window over everything",
-            ));
-            Vec::new()
-        }
     }
 }
 

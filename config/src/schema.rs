@@ -70,7 +70,31 @@ const WINDOW: &[Key] = &[
     ("over", "text, none", "the source whose rows it holds; the spine if not given"),
     ("by", "any", "columns of equal rows; or source column = expression over the spine"),
     ("last", "duration, none", "the rows of this much event time"),
-    ("rows", "1 to 1000000, none", "the last rows"),
+    ("rows", "1 to 1000000, none", "the last rows; with `last`, of those the last"),
+    ("tumbling", "duration, none", "the bucket of this length so far"),
+    ("hopping", "any, none", "the last whole bucket: { size = \"1h\", every = \"15m\" }"),
+    ("origin", "text, 1970-01-01T00:00:00Z", "when a bucket of `tumbling` or `hopping` begins"),
+    (
+        "calendar",
+        "\"hour\" or \"day\" or \"week\" or \"month\" or \"quarter\" or \"year\", none",
+        "the period so far; weeks begin on Monday",
+    ),
+    ("timezone", "text, UTC", "whose `calendar`, by its IANA name"),
+    ("session", "duration, none", "the rows that follow each other within this, if it is not over"),
+    ("half_life", "duration, none", "all rows, with weights that halve in this time"),
+    (
+        "resolution",
+        "duration, none",
+        "the tail of `last` moves by steps of this, and lags by up to one",
+    ),
+    ("offset", "duration, none", "the window as of so long ago"),
+    ("exclude", "\"row\" or \"time\", none", "leaves out the row itself, or all rows of its time"),
+    (
+        "series",
+        "any, none",
+        "a list of the window as of so many steps ago: { step = \"1d\", count = 7 }",
+    ),
+    ("secondary", "text, none", "a column: a value for each of its values"),
     ("lifetime", "true or false, false", "all rows since the beginning"),
 ];
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use naive::{Built, Given, ORDERED, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::{DataType, Id, Key, Value};
@@ -28,7 +28,8 @@ fn output(
     aggregate: Arc<dyn Aggregate>,
 ) -> Output {
     let (column, second) = (input.map(|_| 0), second.map(|_| 1));
-    Output { frame: Frame::Lifetime, column, second, filter: None, aggregate }
+    let (frame, edge) = (Frame::Lifetime, Edge::default());
+    Output { frame, edge, column, second, filter: None, aggregate }
 }
 
 fn read(store: &mut Store, time: i64) -> Value {

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use tidemill_config::plan::{Frame, Mode};
+use tidemill_config::plan::{Edge, Exclude, Frame, Mode};
 use tidemill_operators::aggregate::{Call, build};
 use tidemill_operators::column::values;
 use tidemill_operators::dataflow::{
-    Decide, FeatureProgram, GroupProgram, Program, Rows, gather, scatter, windows,
+    Decide, FeatureProgram, GroupProgram, Kind, Program, Requests, Rows, gather, scatter, windows,
 };
 use tidemill_operators::expression::{Scalar, parse_feature};
 use tidemill_operators::window::{Group, Output};
 use tidemill_types::{DataType, Id, Schema, Value};
 use timely::communication::Config as Workers;
-use timely::dataflow::operators::{Input, Inspect};
+use timely::dataflow::operators::{Concat, Input, Inspect};
 
 /// One event: source, time, id, key, amount.
 type Event = (usize, i64, i64, &'static str, i64);
@@ -29,17 +29,42 @@ fn schema() -> Schema {
     Schema::new([("key", DataType::String), ("amount", DataType::Int64)])
 }
 
-/// Spine and side stream of the same columns; three windows over two sources.
-fn program(round: i64) -> Program {
+fn up_to_now(frame: Frame) -> (Frame, Edge) {
+    (frame, Edge::default())
+}
+
+/// Windows of every kind over both sources; of each, the sum of the amounts.
+fn kinds() -> Vec<(usize, Frame, Edge)> {
+    let edge = |offset, exclude| Edge { offset, exclude };
+    let now = Edge::default();
+    vec![
+        (0, Frame::Session(6), now),
+        (0, Frame::Tumbling { size: 100, origin: 7 }, edge(0, Exclude::Row)),
+        (0, Frame::Hopping { size: 90, every: 30, origin: 0 }, now),
+        (0, Frame::Within { rows: 3, last: 60 }, edge(0, Exclude::Time)),
+        (1, Frame::Last(40), edge(30, Exclude::Nothing)),
+        (1, Frame::Session(9), now),
+        (1, Frame::Tiled { last: 50, resolution: 20 }, now),
+        (1, Frame::Rows(4), edge(15, Exclude::Time)),
+        (1, Frame::Lifetime, now),
+    ]
+}
+
+/// Spine and side stream of the same columns; windows over two sources.
+fn program(mode: Mode, round: i64) -> Program {
     let scalar = |text: &str| Scalar::compile(text, &schema(), "UTC").expect(text);
-    let group = |source: usize, outputs: &[(&str, Option<usize>, Frame)]| {
+    let group = |source: usize, outputs: &[(&str, Option<usize>, (Frame, Edge))]| {
+        let sums = kinds().into_iter().filter(|kind| kind.0 == source);
+        let sums = sums.map(|(_, frame, edge)| ("sum", Some(0), (frame, edge)));
         let outputs: Vec<Output> = outputs
             .iter()
-            .map(|(name, column, frame)| {
+            .copied()
+            .chain(sums)
+            .map(|(name, column, (frame, edge))| {
                 let input = column.map(|_| DataType::Int64);
                 let call = Call { name, distinct: false, input, second: None, constants: &[] };
                 let aggregate = Arc::from(build(&call).expect("an aggregate"));
-                Output { frame: *frame, column: *column, second: None, filter: None, aggregate }
+                Output { frame, edge, column, second: None, filter: None, aggregate }
             })
             .collect();
         GroupProgram {
@@ -51,9 +76,10 @@ fn program(round: i64) -> Program {
             group: Group { own_stream: source == 0, outputs },
         }
     };
+    let (half, hundred) = (up_to_now(Frame::Last(50)), up_to_now(Frame::Last(100)));
     let groups = vec![
-        group(0, &[("count", None, Frame::Last(50)), ("sum", Some(0), Frame::Last(50))]),
-        group(1, &[("sum", Some(0), Frame::Last(100)), ("last_value", Some(0), Frame::Rows(1))]),
+        group(0, &[("count", None, half), ("sum", Some(0), half)]),
+        group(1, &[("sum", Some(0), hundred), ("last_value", Some(0), up_to_now(Frame::Rows(1)))]),
     ];
     let windows = |_: &str| Some(schema());
     let feature = |text: &str, calls: &[(usize, usize)]| {
@@ -64,23 +90,65 @@ fn program(round: i64) -> Program {
             calls: calls.to_vec(),
         }
     };
-    let features = vec![
+    let mut features = vec![
         feature("count(*) over w", &[(0, 0)]),
         feature("sum(amount) over w - amount", &[(0, 1)]),
         feature("coalesce(sum(amount) over w, 0)", &[(1, 0)]),
         feature("last_value(amount) over w", &[(1, 1)]),
     ];
-    let names = ["own", "others", "side", "last"];
+    let mut next = [2, 2];
+    for (source, ..) in kinds() {
+        features.push(feature("coalesce(sum(amount) over w, 0)", &[(source, next[source])]));
+        next[source] += 1;
+    }
+    let names: Vec<String> = (0..features.len()).map(|n| format!("f{n}")).collect();
     Program {
-        mode: Mode::Final,
+        mode,
         round,
         spine: 0,
         spine_schema: schema(),
-        feature_schema: Schema::new(names.map(|n| (n, DataType::Int64))),
+        feature_schema: Schema::new(names.iter().map(|n| (n.as_str(), DataType::Int64))),
         groups,
         features,
         labels: Vec::new(),
     }
+}
+
+/// The sum of what a window holds, by definition; `seen` are the rows of its source and key, in order.
+fn sum_of(frame: Frame, edge: Edge, own: bool, mut seen: Vec<&Event>, time: i64, id: i64) -> i64 {
+    let t = time - edge.offset;
+    seen.retain(|e| match edge.exclude {
+        Exclude::Time => e.1 < t,
+        Exclude::Row => (e.1, e.2) < (time, id),
+        Exclude::Nothing if own => (e.1, e.2) <= (time, id),
+        Exclude::Nothing => e.1 <= t,
+    });
+    let from = match frame {
+        Frame::Last(last) | Frame::Within { last, .. } => t - last,
+        Frame::Tumbling { size, origin } => t - (t - origin).rem_euclid(size),
+        Frame::Hopping { size, every, origin } => {
+            let end = t - (t - origin).rem_euclid(every);
+            seen.retain(|e| e.1 < end);
+            end - size
+        }
+        Frame::Tiled { last, resolution } => t - last - (t - last).rem_euclid(resolution),
+        Frame::Session(gap) => {
+            let newest_first = seen.iter().rev().map(|e| e.1);
+            newest_first.fold(t, |start, time| if start - time <= gap { time } else { start })
+        }
+        _ => i64::MIN,
+    };
+    seen.retain(|e| e.1 >= from);
+    if let Frame::Session(gap) = frame
+        && seen.last().is_some_and(|e| t - e.1 > gap)
+    {
+        return 0;
+    }
+    let most = match frame {
+        Frame::Rows(rows) | Frame::Within { rows, .. } => rows as usize,
+        _ => seen.len(),
+    };
+    seen.iter().rev().take(most).map(|e| e.4).sum()
 }
 
 /// The same by definition.
@@ -96,12 +164,18 @@ fn naive(events: &[Event]) -> Found {
         let last = side.iter().max_by_key(|e| (e.1, e.2)).map(|e| e.4);
         let others: i64 = own.iter().map(|e| e.4).sum::<i64>() - amount;
         let recent: i64 = side.iter().filter(|e| e.1 >= time - 100).map(|e| e.4).sum();
-        let row = vec![
+        let mut row = vec![
             Value::Int(own.len() as i64),
             Value::Int(others),
             Value::Int(recent),
             last.map_or(Value::Null, Value::Int),
         ];
+        for (source, frame, edge) in kinds() {
+            let mut seen: Vec<&Event> =
+                events.iter().filter(|e| e.0 == source && e.3 == *key).collect();
+            seen.sort_by_key(|e| (e.1, e.2));
+            row.push(Value::Int(sum_of(frame, edge, source == 0, seen, *time, *id)));
+        }
         found.insert((*time, *id), row);
     }
     found
@@ -131,7 +205,7 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
     };
     let guards = timely::execute(config, move |worker| {
         let (index, peers) = (worker.index(), worker.peers());
-        let program = Arc::new(program(round));
+        let program = Arc::new(program(Mode::Final, round));
         let mut input = timely::dataflow::InputHandle::new();
         let out = Arc::clone(&out);
         worker.dataflow::<u64, _, _>(|scope| {
@@ -170,6 +244,66 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
     found
 }
 
+/// Runs the dataflow in `at_once` mode: rows come in any order, a few to an epoch, each worker with
+/// the lateness that takes. Returns the last answers, and how many differ from the first.
+fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
+    let found = Arc::new(Mutex::new((Found::new(), Found::new())));
+    let out = Arc::clone(&found);
+    let config = timely::Config {
+        communication: Workers::Process(workers),
+        worker: timely::WorkerConfig::default(),
+    };
+    let guards = timely::execute(config, move |worker| {
+        let (index, peers) = (worker.index(), worker.peers());
+        let program = Arc::new(program(Mode::AtOnce, 1));
+        let mut input = timely::dataflow::InputHandle::new();
+        let mut marks = timely::dataflow::InputHandle::new();
+        let out = Arc::clone(&out);
+        worker.dataflow::<u64, _, _>(|scope| {
+            let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
+            let marks = scope.input_from(&mut marks).container::<Vec<Requests>>();
+            let requests = scatter(rows.clone(), Arc::clone(&program), index, peers).concat(marks);
+            let answers = windows(requests, Arc::clone(&program), index, peers);
+            gather(rows, answers, Arc::clone(&program)).inspect(move |decide| {
+                let Decide::Features(features) = decide else { return };
+                let columns: Vec<Vec<Value>> =
+                    features.columns.0.columns().iter().map(values).collect();
+                let mut out = out.lock().expect("nobody panicked");
+                let to = if features.last { &mut out.1 } else { &mut out.0 };
+                for (row, (time, id)) in features.times.iter().zip(&features.ids).enumerate() {
+                    let Id::Int(id) = id else { panic!("an id of another kind") };
+                    let values = columns.iter().map(|c| c[row].clone()).collect();
+                    assert!(to.insert((*time, *id), values).is_none(), "a row came twice");
+                }
+            });
+        });
+        let own: Vec<&Event> = events.iter().skip(index).step_by(peers).collect();
+        let mut slots = 0;
+        for (epoch, events) in own.chunks(7).enumerate() {
+            input.advance_to(epoch as u64);
+            marks.advance_to(epoch as u64);
+            for source in [0, 1] {
+                let of: Vec<&Event> = events.iter().filter(|e| e.0 == source).copied().collect();
+                input.send(Arc::new(rows(source, &of, slots)));
+                slots += if source == 0 { of.len() as u64 } else { 0 };
+            }
+            let rest = own[(epoch * 7 + events.len())..].iter().map(|e| e.1);
+            let mark = rest.min().unwrap_or(i64::MAX);
+            for to in 0..peers {
+                let (keys, times, ids) = Default::default();
+                let kind = Kind::Mark(mark);
+                marks.send(Requests { to, from: index, group: usize::MAX, keys, times, ids, kind });
+            }
+        }
+        input.close();
+        marks.close();
+    });
+    drop(guards.expect("workers"));
+    let (first, last) = found.lock().expect("nobody panicked").clone();
+    let corrected = last.iter().filter(|(row, values)| first.get(row) != Some(values)).count();
+    (last, corrected)
+}
+
 fn shuffled(mut events: Vec<Event>, seed: u64) -> Vec<Event> {
     let mut next = generator(seed);
     for i in (1..events.len()).rev() {
@@ -206,6 +340,19 @@ fn workers_rounds_and_arrival_do_not_show() {
         for (workers, round) in [(1, 1), (1, 10_000), (2, 1), (2, 30), (3, 10_000)] {
             let found = run(shuffled(events.clone(), seed + 100), workers, round);
             assert_eq!(found, wanted, "seed {seed}, {workers} workers, rounds of {round}");
+        }
+    }
+}
+
+/// In whatever order rows come, once the watermark has passed they have the features of `final`.
+#[test]
+fn at_once_ends_with_the_final_features() {
+    for seed in 5..=7 {
+        let events = events(seed);
+        for workers in [1, 2] {
+            let (last, corrected) = run_at_once(shuffled(events.clone(), seed + 100), workers);
+            assert_eq!(last, naive(&events), "seed {seed}, {workers} workers");
+            assert!(corrected > 50, "{corrected} rows were corrected");
         }
     }
 }

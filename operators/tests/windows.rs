@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use naive::{Built, Given, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Exclude, Frame, Period};
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call, Primitive};
 use tidemill_operators::window::{Group, Output, Store};
-use tidemill_types::{DataType, Id, Key, Micros, Value};
+use tidemill_types::time::DAY;
+use tidemill_types::{DataType, Id, Key, Micros, Value, Zone};
 
 const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::String];
 /// The column of truth values behind those of [`TYPES`].
@@ -89,10 +90,19 @@ struct Asked {
     output: Output,
 }
 
+/// A frame that leaves out nothing of the present.
+fn up_to_now(frame: Frame) -> (Frame, Edge) {
+    (frame, Edge::default())
+}
+
+fn edge(offset: Micros, exclude: Exclude) -> Edge {
+    Edge { offset, exclude }
+}
+
 /// Every call, spread over the frames; each frame has every third, filtered or not.
-fn asked(frames: &[Frame], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
+fn asked(frames: &[(Frame, Edge)], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
     let mut asked = Vec::new();
-    for (f, &frame) in frames.iter().enumerate() {
+    for (f, &(frame, edge)) in frames.iter().enumerate() {
         let inputs: Vec<_> = std::iter::once(None).chain(TYPES.map(Some)).collect();
         for (i, mut call) in every_call(&inputs).into_iter().enumerate() {
             if (i + f) % 3 != 0 || !keep(&*call.aggregate) {
@@ -107,7 +117,10 @@ fn asked(frames: &[Frame], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> 
             let filter = ((i / 3 + f) % 2 == 0).then_some(FILTER);
             let empty: Box<dyn Aggregate> = count();
             let aggregate = Arc::from(std::mem::replace(&mut call.aggregate, empty));
-            asked.push(Asked { call, output: Output { frame, column, second, filter, aggregate } });
+            asked.push(Asked {
+                call,
+                output: Output { frame, edge, column, second, filter, aggregate },
+            });
         }
     }
     asked
@@ -123,27 +136,60 @@ fn build(name: &str, input: Option<DataType>) -> Box<dyn Aggregate> {
         .expect("can be built")
 }
 
+/// The latest time up to `time` that is `origin` and a multiple of `size`.
+fn multiple(time: Micros, size: Micros, origin: Micros) -> Micros {
+    (0..size).map(|back| time - back).find(|b| (b - origin) % size == 0).expect("one in so many is")
+}
+
+/// The rows of all history that a window holds, by definition.
+fn held(frame: Frame, edge: Edge, own_stream: bool, history: &[Row], read: Row) -> Vec<Row> {
+    let t = read.time - edge.offset;
+    let place = |r: &Row| (r.time, id(r.id));
+    let mut rows: Vec<Row> = history.iter().copied().filter(|r| r.key == read.key).collect();
+    rows.sort_by_key(place);
+    rows.retain(|r| match edge.exclude {
+        Exclude::Time => r.time < t,
+        Exclude::Row if own_stream && edge.offset == 0 => place(r) < place(&read),
+        _ if own_stream && edge.offset == 0 => place(r) <= place(&read),
+        _ => r.time <= t,
+    });
+    let newest =
+        |rows: &mut Vec<Row>, n: u64| drop(rows.drain(..rows.len().saturating_sub(n as usize)));
+    match frame {
+        Frame::Last(span) => rows.retain(|r| r.time >= t - span),
+        Frame::Rows(n) => newest(&mut rows, n),
+        Frame::Within { rows: n, last } => {
+            rows.retain(|r| r.time >= t - last);
+            newest(&mut rows, n);
+        }
+        Frame::Tumbling { size, origin } => rows.retain(|r| r.time >= multiple(t, size, origin)),
+        Frame::Hopping { size, every, origin } => {
+            let end = multiple(t, every, origin);
+            rows.retain(|r| r.time >= end - size && r.time < end);
+        }
+        // Times lie on both sides of 1970 and are less than an hour away.
+        Frame::Calendar { .. } => rows.retain(|r| t < 0 || r.time >= 0),
+        Frame::Tiled { last, resolution } => {
+            rows.retain(|r| r.time >= multiple(t - last, resolution, 0));
+        }
+        Frame::Session(gap) => {
+            let mut open = Vec::new();
+            let mut next = t;
+            while let Some(row) = rows.pop().filter(|row| next - row.time <= gap) {
+                next = row.time;
+                open.insert(0, row);
+            }
+            rows = open;
+        }
+        Frame::Lifetime | Frame::Decayed(_) => {}
+    }
+    rows
+}
+
 /// What the rows of all history give, by definition.
 fn by_definition(asked: &Asked, own_stream: bool, history: &[Row], read: Row) -> Value {
-    let mut rows: Vec<Row> = history
-        .iter()
-        .copied()
-        .filter(|r| r.key == read.key)
-        .filter(|r| {
-            if own_stream {
-                (r.time, id(r.id)) <= (read.time, id(read.id))
-            } else {
-                r.time <= read.time
-            }
-        })
-        .collect();
-    rows.sort_by_key(|r| (r.time, id(r.id)));
-    match asked.output.frame {
-        Frame::Last(span) => rows.retain(|r| r.time >= read.time - span),
-        Frame::Rows(n) => drop(rows.drain(..rows.len().saturating_sub(n as usize))),
-        Frame::Lifetime => {}
-    }
-    let given: Vec<Given> = rows
+    let Output { frame, edge, .. } = asked.output;
+    let given: Vec<Given> = held(frame, edge, own_stream, history, read)
         .iter()
         .map(|r| (r.time, r.values()))
         .filter(|(_, v)| asked.output.filter.is_none_or(|f| v[f] == Value::Bool(true)))
@@ -156,12 +202,20 @@ fn by_definition(asked: &Asked, own_stream: bool, history: &[Row], read: Row) ->
     evaluate(&asked.call, &given, read.time)
 }
 
-/// Runs the steps through a store and the naive filter. What came before the watermark may be
-/// taken back only where the frames hold it (see [`Store::retract`]).
+/// What steps may do to what is before the watermark.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Rows may come: no frame but a session cares.
+    inserts: bool,
+    /// Rows may be taken back: only where the frames hold them (see [`Store::retract`]).
+    retracts: bool,
+}
+
+/// Runs the steps through a store and the naive filter.
 fn run(
     asked: &[Asked],
     own_stream: bool,
-    takes_back_old: bool,
+    before: Before,
     steps: &[Step],
 ) -> Result<Store, TestCaseError> {
     let outputs = asked.iter().map(|a| a.output.clone()).collect();
@@ -172,13 +226,15 @@ fn run(
     for step in steps {
         match step {
             Step::Insert(row) => {
+                let time = if before.inserts { row.time } else { row.time.max(watermark) };
+                let row = Row { time, ..*row };
                 store.insert(row.key(), row.time, &id(row.id), &row.values());
-                history.push(*row);
+                history.push(row);
             }
             Step::Retract(index) if !history.is_empty() => {
                 let at = index.index(history.len());
                 let row = history[at];
-                if takes_back_old || row.time >= watermark {
+                if before.retracts || row.time >= watermark {
                     let found = store.retract(row.key(), row.time, &id(row.id), &row.values());
                     prop_assert!(found || row.time < watermark, "{row:?} was there");
                     history.swap_remove(at);
@@ -199,8 +255,9 @@ fn run(
                     let (title, output) = (asked.call.title(), &asked.output);
                     prop_assert!(
                         agrees(asked.call.name, got, &want),
-                        "{title} over {:?} filter {:?} at {row:?}: {got:?}, by definition {want:?}",
+                        "{title} over {:?} {:?} filter {:?} at {row:?}: {got:?}, by definition {want:?}",
                         output.frame,
+                        output.edge,
                         output.filter
                     );
                 }
@@ -231,43 +288,140 @@ proptest! {
     #[test]
     fn all_frames_at_once(steps in steps(), own_stream in any::<bool>()) {
         let frames = [Frame::Last(0), Frame::Last(4), Frame::Rows(3), Frame::Last(15), Frame::Rows(1), Frame::Lifetime];
-        run(&asked(&frames, |_| true), own_stream, false, &steps)?;
+        let before = Before { inserts: true, retracts: false };
+        run(&asked(&frames.map(up_to_now), |_| true), own_stream, before, &steps)?;
+    }
+
+    #[test]
+    fn every_kind_of_frame_at_once(steps in steps(), own_stream in any::<bool>()) {
+        let zone = Zone::UTC;
+        let frames = [
+            Frame::Within { rows: 3, last: 9 },
+            Frame::Tumbling { size: 7, origin: 2 },
+            Frame::Hopping { size: 12, every: 5, origin: 1 },
+            Frame::Hopping { size: 6, every: 6, origin: 0 },
+            Frame::Calendar { period: Period::Month, zone },
+            Frame::Session(3),
+            Frame::Session(1),
+            Frame::Session(0),
+            Frame::Tiled { last: 11, resolution: 4 },
+            Frame::Decayed(10),
+            Frame::Rows(2),
+        ];
+        let before = Before { inserts: false, retracts: false };
+        run(&asked(&frames.map(up_to_now), |_| true), own_stream, before, &steps)?;
+    }
+
+    #[test]
+    fn every_edge_at_once(steps in steps(), own_stream in any::<bool>(), rotate in 0..6usize) {
+        let zone = Zone::UTC;
+        let edges = [
+            edge(0, Exclude::Row),
+            edge(0, Exclude::Time),
+            edge(3, Exclude::Nothing),
+            edge(20, Exclude::Nothing),
+            edge(5, Exclude::Time),
+            edge(0, Exclude::Nothing),
+        ];
+        let frames = [
+            Frame::Last(6),
+            Frame::Rows(3),
+            Frame::Within { rows: 2, last: 8 },
+            Frame::Tumbling { size: 9, origin: 0 },
+            Frame::Hopping { size: 8, every: 3, origin: 2 },
+            Frame::Calendar { period: Period::Day, zone },
+            Frame::Session(2),
+            Frame::Tiled { last: 5, resolution: 6 },
+            Frame::Lifetime,
+        ];
+        let frames: Vec<(Frame, Edge)> =
+            frames.iter().enumerate().map(|(i, frame)| (*frame, edges[(i + rotate) % 6])).collect();
+        let before = Before { inserts: false, retracts: false };
+        run(&asked(&frames, |_| true), own_stream, before, &steps)?;
     }
 
     #[test]
     fn time_frames_end_empty(steps in steps(), own_stream in any::<bool>()) {
-        let mut store = run(&asked(&[Frame::Last(7), Frame::Last(2)], |_| true), own_stream, true, &steps)?;
+        let frames = [Frame::Last(7), Frame::Last(2)].map(up_to_now);
+        let before = Before { inserts: true, retracts: true };
+        let mut store = run(&asked(&frames, |_| true), own_stream, before, &steps)?;
         store.advance(1_000);
+        prop_assert_eq!((store.size().0, store.size().1), (0, 0));
+    }
+
+    /// Alone or with any other, no frame that is bounded by time keeps a row for ever.
+    #[test]
+    fn frames_bounded_by_time_end_empty(
+        steps in steps(),
+        own_stream in any::<bool>(),
+        subset in 1..256u32,
+        offset in prop_oneof![Just(0), Just(13)],
+    ) {
+        let frames = [
+            Frame::Within { rows: 2, last: 8 },
+            Frame::Tumbling { size: 9, origin: 4 },
+            Frame::Hopping { size: 8, every: 3, origin: 2 },
+            Frame::Calendar { period: Period::Hour, zone: Zone::UTC },
+            Frame::Session(2),
+            Frame::Session(5),
+            Frame::Tiled { last: 5, resolution: 6 },
+            Frame::Last(3),
+        ];
+        let frames: Vec<(Frame, Edge)> = (0..8)
+            .filter(|i| subset >> i & 1 == 1)
+            .map(|i| (frames[i], edge(if i % 2 == 0 { offset } else { 0 }, Exclude::Nothing)))
+            .collect();
+        let retracts = frames.iter().all(|(frame, _)| !matches!(frame, Frame::Within { .. }));
+        let before = Before { inserts: false, retracts };
+        let mut store = run(&asked(&frames, |_| true), own_stream, before, &steps)?;
+        store.advance(DAY);
         prop_assert_eq!((store.size().0, store.size().1), (0, 0));
     }
 
     #[test]
     fn row_frames_keep_so_many(steps in steps(), own_stream in any::<bool>()) {
-        let mut store = run(&asked(&[Frame::Rows(2), Frame::Rows(4)], |_| true), own_stream, false, &steps)?;
+        let frames = [Frame::Rows(2), Frame::Rows(4)].map(up_to_now);
+        let before = Before { inserts: true, retracts: false };
+        let mut store = run(&asked(&frames, |_| true), own_stream, before, &steps)?;
         store.advance(1_000);
         prop_assert!(store.size().1 <= 4 * store.size().0);
     }
 
     #[test]
-    fn lifetime_keeps_no_rows(steps in steps(), own_stream in any::<bool>()) {
-        let asked = asked(&[Frame::Lifetime], |a| !a.primitives().contains(&Primitive::Position));
-        let mut store = run(&asked, own_stream, true, &steps)?;
+    fn lifetime_keeps_no_rows(steps in steps(), own_stream in any::<bool>(), offset in 0..9i64) {
+        let frames = [up_to_now(Frame::Lifetime), (Frame::Lifetime, edge(offset, Exclude::Nothing))];
+        let asked = asked(&frames, |a| !a.primitives().contains(&Primitive::Position));
+        let before = Before { inserts: true, retracts: true };
+        let mut store = run(&asked, own_stream, before, &steps)?;
         store.advance(1_000);
         prop_assert_eq!(store.size().1, 0);
     }
 
     #[test]
     fn time_and_lifetime_together(steps in steps(), own_stream in any::<bool>()) {
-        let asked = asked(&[Frame::Last(5), Frame::Lifetime], |a| !a.primitives().contains(&Primitive::Position));
-        run(&asked, own_stream, true, &steps)?;
+        let frames = [Frame::Last(5), Frame::Lifetime].map(up_to_now);
+        let asked = asked(&frames, |a| !a.primitives().contains(&Primitive::Position));
+        let before = Before { inserts: true, retracts: true };
+        run(&asked, own_stream, before, &steps)?;
     }
 }
 
 fn one(frame: Frame, name: &str, own_stream: bool) -> Store {
+    one_up_to(frame, Edge::default(), name, own_stream)
+}
+
+fn one_up_to(frame: Frame, edge: Edge, name: &str, own_stream: bool) -> Store {
     let aggregate = Arc::from(build(name, Some(DataType::Int64)));
     Store::new(Group {
         own_stream,
-        outputs: vec![Output { frame, column: Some(0), second: None, filter: None, aggregate }],
+        outputs: vec![Output {
+            frame,
+            edge,
+            column: Some(0),
+            second: None,
+            filter: None,
+            aggregate,
+        }],
     })
 }
 
@@ -358,6 +512,71 @@ fn memory_follows_the_window() {
     store.advance(200_000);
     let (keys, rows, bytes) = store.size();
     assert!((keys, rows) == (0, 0) && bytes < 10_000, "{bytes} bytes");
+}
+
+/// The same for every kind of window that time bounds: what is held is what some read may still see,
+/// and about as much again.
+#[test]
+fn memory_follows_every_kind_of_window() {
+    let now = Edge::default();
+    let kinds = [
+        (Frame::Tumbling { size: 1_000, origin: 500 }, now, 1_000),
+        (Frame::Hopping { size: 1_000, every: 250, origin: 0 }, now, 1_250),
+        (Frame::Tiled { last: 1_000, resolution: 100 }, now, 1_100),
+        (Frame::Within { rows: 20, last: 1_000 }, now, 20),
+        (Frame::Rows(20), edge(500, Exclude::Nothing), 520),
+        (Frame::Last(500), edge(500, Exclude::Time), 1_000),
+        // Bursts of 600 rows, then a pause.
+        (Frame::Session(50), now, 600),
+    ];
+    for (frame, edge, rows_seen) in kinds {
+        let mut store = one_up_to(frame, edge, "max", true);
+        let mut out = Vec::new();
+        for time in (0..40_000i64).filter(|time| time % 1_000 < 600) {
+            store.insert(Key::GLOBAL, time, &Id::Int(time), &[Value::Int(time)]);
+            if time % 10_000 < 5_000 {
+                store.read(Some(Key::GLOBAL), time, &Id::Int(time), &mut out);
+                out.clear();
+            }
+            if time % 50 == 0 {
+                // A hundred rows are not settled yet.
+                store.advance(time - 100);
+                let (_, rows, bytes) = store.size();
+                let most = 2 * (rows_seen + 100) + 50;
+                assert!(
+                    rows <= most,
+                    "{frame:?} {edge:?}: {rows} rows at {time}, more than {most}"
+                );
+                assert!(bytes <= 250 * most + 5_000, "{frame:?} {edge:?}: {bytes} bytes");
+            }
+        }
+        store.advance(1_000_000);
+        let (keys, rows, _) = store.size();
+        let kept = if matches!(frame, Frame::Rows(_)) { (1, 20) } else { (0, 0) };
+        assert_eq!((keys, rows), kept, "{frame:?} {edge:?}");
+    }
+}
+
+/// Late rows join sessions, and what is taken back splits them.
+#[test]
+fn sessions_join_and_split() {
+    let mut store = one(Frame::Session(5), "sum", false);
+    let insert = |store: &mut Store, time: Micros, x: i64| {
+        store.insert(Key::GLOBAL, time, &Id::Int(time), &[Value::Int(x)]);
+    };
+    for (time, x) in [(0, 1), (5, 2), (11, 4), (20, 8)] {
+        insert(&mut store, time, x);
+    }
+    // Five apart is together; the session of 11 is open up to 16.
+    let times = [0, 5, 10, 11, 16, 17, 20, 25, 26];
+    let sums = |store: &mut Store| times.map(|time| read(store, time, 0).as_i64().unwrap_or(0));
+    assert_eq!(sums(&mut store), [1, 3, 3, 4, 4, 0, 8, 8, 0]);
+    insert(&mut store, 8, 16);
+    assert_eq!(sums(&mut store), [1, 3, 19, 23, 23, 0, 8, 8, 0]);
+    insert(&mut store, 16, 32);
+    assert_eq!(sums(&mut store), [1, 3, 19, 23, 55, 55, 63, 63, 0]);
+    assert!(store.retract(Key::GLOBAL, 8, &Id::Int(8), &[Value::Int(16)]));
+    assert_eq!(sums(&mut store), [1, 3, 3, 4, 36, 36, 44, 44, 0]);
 }
 
 /// A key that comes and goes leaves no more than one reminder to look at it.

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Sources,
     /// How rows are written down.
     Formats,
+    /// Which rows a window holds.
+    Windows,
     /// What a window of rows becomes.
     Aggregates,
     /// What notices that the world has changed.
@@ -36,10 +38,17 @@ pub(super) enum Kind {
 
 type Keys = &'static [(&'static str, &'static str, &'static str)];
 
+fn description(of: &Json) -> &str {
+    of["description"].as_str().unwrap_or_default()
+}
+
 /// Lists one kind, or all.
 pub(super) fn run(kind: Option<Kind>) -> Said {
     let mut text = String::new();
     let mut all = serde_json::Map::new();
+    // The keys of a window are those of the schema.
+    let schema = super::schema::run().json;
+    let window = &schema["properties"]["windows"]["additionalProperties"]["properties"];
     for of in Kind::value_variants().iter().filter(|k| kind.is_none_or(|wanted| wanted == **k)) {
         let (title, rows): (&str, Vec<(&str, &str, Keys)>) = match of {
             Kind::Sources => {
@@ -47,6 +56,13 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
             }
             Kind::Formats => {
                 ("formats", FORMATS.iter().map(|e| (e.name, e.summary, &[][..])).collect())
+            }
+            Kind::Windows => {
+                let keys = window.as_object().into_iter().flatten();
+                (
+                    "windows",
+                    keys.map(|(key, of)| (key.as_str(), description(of), &[][..])).collect(),
+                )
             }
             Kind::Aggregates => {
                 ("aggregates", AGGREGATES.iter().map(|e| (e.name, e.summary, &[][..])).collect())

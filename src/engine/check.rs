@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
-use tidemill_config::plan::{At, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until};
+use tidemill_config::plan::{
+    At, Frame, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until, WindowPlan,
+};
+use tidemill_config::units;
 use tidemill_connectors::{executor, format, sink, source};
 use tidemill_operators::aggregate;
 use tidemill_operators::dataflow::{FeatureProgram, GroupProgram, LabelProgram, Program};
@@ -15,7 +18,7 @@ use tidemill_operators::expression::{self, ExpressionError, Feature, Scalar};
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::window::{Group, Output};
 use tidemill_operators::{drift, learner, trainer};
-use tidemill_types::{DataType, Schema};
+use tidemill_types::{DataType, Schema, Value};
 
 /// A pipeline, ready to run.
 pub struct Compiled {
@@ -127,6 +130,8 @@ fn fingerprint(plan: &Plan) -> String {
     for window in &plan.windows {
         let by: Vec<_> = window.by.iter().map(|(c, e)| (&c.value, &e.value)).collect();
         add(format!("{} {} {by:?} {:?}", window.name.value, window.source, window.frame));
+        let secondary = window.secondary.as_ref().map(|column| &column.value);
+        add(format!("{:?} {:?} {secondary:?}", window.edge, window.series));
     }
     for feature in &plan.features {
         add(format!("{} {}", feature.name.value, feature.text.value));
@@ -336,10 +341,13 @@ impl Groups<'_> {
             let next = self.groups.len();
             let index = *of.entry((window.source, by)).or_insert(next);
             windows.push(index);
+            let source = &self.sources[window.source];
+            if let Some(column) = &window.secondary {
+                check_secondary(column, &source.schema, errors);
+            }
             if index < next {
                 continue;
             }
-            let source = &self.sources[window.source];
             let (mut source_key, mut spine_key) = (Vec::new(), Vec::new());
             for (column, expression) in &window.by {
                 let ours = Scalar::compile(&quoted(&column.value), &source.schema, self.zone);
@@ -385,19 +393,29 @@ impl Groups<'_> {
         for call in &parsed.calls {
             let at = self.plan.windows.iter().position(|w| w.name.value == call.window);
             let Some(at) = at else { continue };
-            let frame = self.plan.windows[at].frame;
+            let window = &self.plan.windows[at];
+            let place = inside(text, Some(&call.span));
+            one_value(window, &place)?;
+            let (mut name, mut constants) = (call.function.clone(), call.constants.clone());
+            let mut frame = window.frame;
+            if let Frame::Decayed(half_life) = frame {
+                name = decayed_form(&name, &place)?;
+                constants.push(Value::Text(units::show_duration(half_life).into()));
+                // The weights are the aggregate's; the rows are all there are.
+                frame = Frame::Lifetime;
+            }
             let built = aggregate::build(&aggregate::Call {
-                name: &call.function,
+                name: &name,
                 distinct: call.distinct,
                 input: call.argument.as_ref().map(Scalar::data_type),
                 second: call.second.as_ref().map(Scalar::data_type),
-                constants: &call.constants,
+                constants: &constants,
             });
             let built: Arc<dyn aggregate::Aggregate> = match built {
                 Ok(built) => Arc::from(built),
                 Err(reason) => {
                     return Err(Diagnostic::new(
-                        &inside(text, Some(&call.span)),
+                        &place,
                         format!("`{}` cannot be computed", call.function),
                         reason,
                         format!("the aggregates are {}", aggregate_names()),
@@ -410,7 +428,9 @@ impl Groups<'_> {
             let filter = call.filter.as_ref().map(|scalar| self.column(group, scalar));
             let data_type = built.output();
             let outputs = &mut self.groups[group];
-            outputs.group.outputs.push(Output { frame, column, second, filter, aggregate: built });
+            let edge = self.plan.windows[at].edge;
+            let output = Output { frame, edge, column, second, filter, aggregate: built };
+            outputs.group.outputs.push(output);
             outputs.outputs.push(data_type);
             calls.push((group, outputs.outputs.len() - 1));
             types.push(data_type);
@@ -426,6 +446,65 @@ impl Groups<'_> {
             columns.push(scalar.clone());
             columns.len() - 1
         })
+    }
+}
+
+/// The aggregate that stands for another over a window of weights that halve: the one of the list whose
+/// name begins with `decayed_`. It takes the half-life as its last argument.
+fn decayed_form(name: &str, place: &Range<usize>) -> Result<String, Diagnostic> {
+    let listed = aggregate::AGGREGATES;
+    let plain = listed.iter().find(|e| e.name == name || e.aliases.contains(&name));
+    let decayed = format!("decayed_{}", plain.map_or(name, |entry| entry.name));
+    if listed.iter().any(|entry| entry.name == decayed) {
+        return Ok(decayed);
+    }
+    let there: Vec<&str> = listed.iter().filter_map(|e| e.name.strip_prefix("decayed_")).collect();
+    Err(Diagnostic::new(
+        place,
+        format!("`{name}` cannot stand over a window with a `half_life`"),
+        match there.is_empty() {
+            true => "no aggregate has a form whose weights decay".to_string(),
+            false => format!("those that can are {}", there.join(", ")),
+        },
+        "use a window of another kind, for example last = \"1h\"",
+    ))
+}
+
+/// Refuses windows that give more than one value to a row: a list for a series, a map for a secondary
+/// key. Features have no such types.
+fn one_value(window: &WindowPlan, place: &Range<usize>) -> Result<(), Diagnostic> {
+    let (key, what) = match (&window.series, &window.secondary) {
+        (Some(_), _) => ("series", "a list, a value for each step"),
+        (_, Some(_)) => ("secondary", "a map, a value for each value of the secondary key"),
+        (None, None) => return Ok(()),
+    };
+    Err(Diagnostic::new(
+        place,
+        format!("`{}` gives more than one value to a row", window.name.value),
+        format!("with `{key}` it is {what}, and a feature is a single value"),
+        format!("read a window without `{key}`"),
+    ))
+}
+
+/// A secondary key names a column of the source that can be a key.
+fn check_secondary(column: &At<String>, schema: &Schema, errors: &mut Vec<Diagnostic>) {
+    let Some(data_type) = schema.type_of(&column.value) else {
+        let names: Vec<&str> = schema.names().collect();
+        errors.push(Diagnostic::new(
+            &column.span,
+            format!("`secondary` names no column: `{}`", column.value),
+            format!("the columns are {}", names.join(", ")),
+            tidemill_config::cure(&column.value, names.iter().copied()),
+        ));
+        return;
+    };
+    if matches!(data_type, DataType::Float64 | DataType::Timestamp) {
+        errors.push(Diagnostic::new(
+            &column.span,
+            format!("`{}` cannot be a secondary key", column.value),
+            format!("its type is {data_type}, of which hardly two values are equal"),
+            "name a column of type string, int64 or bool",
+        ));
     }
 }
 

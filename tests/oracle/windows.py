@@ -2,17 +2,19 @@
 
     windows.py FOLDER
 
-FOLDER has `calls.json` (the spelling of each call), `cases.csv` (set, case, call, frame, size, filtered)
-and `stream.csv`: for each moment of a data set the rows that are there and the reads. `answers.jsonl`
+FOLDER has `calls.json` (the spelling of each call), `cases.csv` (the call, the frame and the edge of each
+case) and `stream.csv`: for each moment of a data set the rows that are there and the reads. `answers.jsonl`
 gets a line for each read of each case: set, case, read, DuckDB's answer, the scale of its rounding,
 and the answer by Python's whole numbers.
 
-Every frame is said as one, RANGE BETWEEN reach PRECEDING AND CURRENT ROW over a whole number:
+Every frame is said as one, RANGE BETWEEN reach PRECEDING AND CURRENT ROW over the place of a row in (time, id)
+order. It takes three steps:
 
-* last W: time and rank of the id in one number, so that rows of one time are no peers. A read of
-  another stream has the highest rank: it sees all rows of its time. Its reach ends at time - W, rank 0.
-* rows n: the place of a row in (time, id) order, for a read that of the last row before it.
-* lifetime: the same, with a reach past the first row.
+* The position of a row is its time and the rank of its id in one number, that of a read the place up to
+  which it sees: at its own row or before it, or after or before all rows of a time.
+* The floor of a frame that time bounds is the first time in it. A session's is the time of the last row
+  before which there is a gap. Periods of the calendar come from DuckDB's own time zones (ICU).
+* The rows from the floor to the position are counted; a bound on their number is applied to the count.
 
 Reads stand among the rows and are filtered away again from every aggregate.
 """
@@ -23,15 +25,16 @@ import sys
 
 import duckdb
 
-# More than there are ids in a data set; a rank above them all is that of a read of another stream.
-RANKS = 1000
+# More than twice as many ids as there are in a data set: between two rows of one time there is a place.
+RANKS = 4000
 
 STREAM = {"set_no": "BIGINT", "own": "BOOLEAN", "moment": "BIGINT", "read_no": "BIGINT",
           "key": "BIGINT", "time": "BIGINT", "id_int": "BIGINT", "id_text": "VARCHAR",
           "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN",
           "y": "DOUBLE"}
-CASES = {"set_no": "BIGINT", "case_no": "BIGINT", "call": "BIGINT", "frame": "VARCHAR",
-         "size": "BIGINT", "filtered": "BOOLEAN"}
+CASES = {"set_no": "BIGINT", "case_no": "BIGINT", "call": "BIGINT", "filtered": "BOOLEAN",
+         "frame": "VARCHAR", "size": "BIGINT", "most": "BIGINT", "every": "BIGINT", "origin": "BIGINT",
+         "period": "VARCHAR", "zone": "VARCHAR", "behind": "BIGINT", "excluded": "VARCHAR"}
 
 
 def main():
@@ -43,14 +46,12 @@ def main():
     read(db, "cases", f"{folder}/cases.csv", CASES)
     read(db, "raw", f"{folder}/stream.csv", STREAM)
     assert_ranks_suffice(db)
-    db.execute(f"""
-        CREATE TABLE ranked AS SELECT *, CASE WHEN read_no IS NULL OR own
-            THEN dense_rank() OVER (PARTITION BY set_no ORDER BY id_int, id_text)
-            ELSE {RANKS - 1} END AS id_rank FROM raw""")
     db.execute("""
-        CREATE TABLE stream AS SELECT *, count(*) FILTER (WHERE read_no IS NULL) OVER (
-            PARTITION BY set_no, moment, key ORDER BY time, id_rank, read_no IS NOT NULL
-            ROWS UNBOUNDED PRECEDING) AS place_in_order FROM ranked""")
+        CREATE TABLE stream AS SELECT *,
+            dense_rank() OVER (PARTITION BY set_no ORDER BY id_int, id_text) AS id_rank FROM raw""")
+    db.execute("""
+        CREATE MACRO multiple(time, size, origin) AS
+            time - ((time - origin) % size + size) % size""")
     with open(f"{folder}/answers.jsonl", "w", encoding="utf-8") as answers:
         for number, call in enumerate(calls):
             for line in answer(db, number, call):
@@ -67,7 +68,7 @@ def read(db, table, file, columns):
 def assert_ranks_suffice(db):
     most = db.execute("SELECT max(n) FROM (SELECT count(DISTINCT (id_int, id_text)) AS n FROM raw "
                       "GROUP BY set_no)").fetchone()[0]
-    assert (most or 0) < RANKS - 1, f"{most} ids in a data set"
+    assert 2 * (most or 0) < RANKS - 2, f"{most} ids in a data set"
 
 
 def answer(db, number, call):
@@ -76,17 +77,63 @@ def answer(db, number, call):
     wanted = [call["duckdb"], call["scale"], function and f"list({values}) {{over}}"]
     wanted = ", ".join((text or "NULL").replace("{over}", over) for text in wanted)
     rows = db.execute(f"""
-        WITH placed AS (
-            SELECT set_no, case_no, moment, key, read_no, place_in_order, time, i, x, s, b, y,
-                coalesce(NOT filtered OR b, false) AS passes,
-                CASE frame WHEN 'last' THEN time * {RANKS} + id_rank ELSE place_in_order END
-                    AS position,
-                CASE frame WHEN 'last' THEN size * {RANKS} + id_rank WHEN 'rows' THEN size - 1
-                    ELSE 1000000000 END AS reach
-            FROM cases JOIN stream USING (set_no) WHERE call = {number})
-        SELECT set_no, case_no, read_no, {wanted} FROM placed
-        WINDOW w AS (PARTITION BY set_no, case_no, moment, key ORDER BY position
-                     RANGE BETWEEN reach PRECEDING AND CURRENT ROW)
+        WITH cased AS (
+            SELECT *, read_no IS NULL AS is_row, coalesce(NOT filtered OR b, false) AS passes,
+                time - behind AS as_of
+            FROM cases JOIN stream USING (set_no) WHERE call = {number}),
+        positioned AS (
+            SELECT *, CASE
+                WHEN is_row THEN time * {RANKS} + 2 * id_rank
+                WHEN frame = 'hopping' THEN multiple(as_of, every, origin) * {RANKS} - 1
+                WHEN excluded = 'time' THEN as_of * {RANKS} - 1
+                WHEN NOT own OR behind > 0 THEN as_of * {RANKS} + {RANKS} - 1
+                WHEN excluded = 'row' THEN time * {RANKS} + 2 * id_rank - 1
+                ELSE time * {RANKS} + 2 * id_rank END AS position
+            FROM cased),
+        placed AS (
+            SELECT *, count(*) FILTER (WHERE is_row) OVER up_to_here AS place,
+                max(time) FILTER (WHERE is_row) OVER before AS time_before
+            FROM positioned WINDOW
+                up_to_here AS (PARTITION BY set_no, case_no, moment, key
+                    ORDER BY position, NOT is_row ROWS UNBOUNDED PRECEDING),
+                before AS (PARTITION BY set_no, case_no, moment, key
+                    ORDER BY position, NOT is_row
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
+        begun AS (
+            SELECT *, max(time) FILTER (
+                    WHERE is_row AND (time_before IS NULL OR time - time_before > size)) OVER (
+                PARTITION BY set_no, case_no, moment, key
+                ORDER BY position, NOT is_row ROWS UNBOUNDED PRECEDING) AS begins
+            FROM placed),
+        floored AS (
+            SELECT *, CASE
+                WHEN is_row THEN NULL
+                WHEN frame = 'last' THEN as_of - size
+                WHEN frame = 'tiled' THEN multiple(as_of - size, every, 0)
+                WHEN frame = 'tumbling' THEN multiple(as_of, size, origin)
+                WHEN frame = 'hopping' THEN multiple(as_of, every, origin) - size
+                WHEN frame = 'calendar' THEN epoch_us(timezone(zone,
+                    date_trunc(period, timezone(zone, make_timestamptz(as_of)))))
+                WHEN frame = 'session' AND as_of - time_before <= size THEN begins
+                WHEN frame = 'session' THEN as_of + 1
+                END AS floor
+            FROM begun),
+        counted AS (
+            SELECT *, CASE WHEN floor IS NULL THEN place ELSE count(*) FILTER (WHERE is_row) OVER (
+                PARTITION BY set_no, case_no, moment, key ORDER BY position
+                RANGE BETWEEN greatest(position - floor * {RANKS}, 0) PRECEDING AND CURRENT ROW)
+                END AS in_time
+            FROM (SELECT * REPLACE (CASE WHEN is_row THEN position // {RANKS} ELSE floor END AS floor)
+                  FROM floored)),
+        ready AS (
+            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order, time, i, x, s, b, y,
+                passes,
+                CASE WHEN is_row THEN 1 ELSE least(in_time, coalesce(most, in_time)) END AS held
+            FROM counted)
+        SELECT set_no, case_no, read_no, {wanted} FROM ready
+        WINDOW w AS (PARTITION BY set_no, case_no, moment, key
+                     ORDER BY CASE WHEN held = 0 THEN -1 ELSE place_in_order END
+                     RANGE BETWEEN greatest(held - 1, 0) PRECEDING AND CURRENT ROW)
         QUALIFY read_no IS NOT NULL""").fetchall()
     for *place, theirs, scale, frame in rows:
         exact = None

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Exclude, Frame, Period};
 use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate};
 use tidemill_operators::expression::{Scalar, parse_feature};
 use tidemill_operators::window::{Group, Output, Store};
-use tidemill_types::{DataType, Key, Schema, Value};
+use tidemill_types::{DataType, Key, Micros, Schema, Value, Zone};
 
 use crate::calls::{SPELLINGS, Spelling};
 use crate::data::{Chance, DataSet, Step};
@@ -70,6 +70,7 @@ impl Calls {
 pub struct Case {
     pub spelling: &'static Spelling,
     pub frame: Frame,
+    pub edge: Edge,
     pub filtered: bool,
 }
 
@@ -91,22 +92,19 @@ impl Tried {
             let call = seed.wrapping_mul(CASES_A_DATA_SET as u64).wrapping_add(n as u64);
             let Typed { spelling, column, second, aggregate } =
                 &calls.0[(call % calls.0.len() as u64) as usize];
-            let frame = match chance.below(10) {
-                0 => Frame::Last(0),
-                1..=4 => Frame::Last((1 + chance.below(8)) as i64 * data.unit),
-                5..=7 => Frame::Rows(1 + chance.below(7) as u64),
-                _ => Frame::Lifetime,
-            };
+            let frame = frame(&mut chance, data.unit);
+            let edge = edge(&mut chance, data.unit, frame);
             let filtered = chance.percent(40);
             let filter = filtered.then_some(FILTER);
             outputs.push(Output {
                 frame,
+                edge,
                 column: *column,
                 second: *second,
                 filter,
                 aggregate: Arc::clone(aggregate),
             });
-            Case { spelling, frame, filtered }
+            Case { spelling, frame, edge, filtered }
         });
         let cases = cases.collect();
         let ours = answers(&data, outputs);
@@ -143,9 +141,14 @@ impl Tried {
         });
         let (at, of) = reads.clone().nth(read).unwrap_or_default();
         let mut text = format!(
-            "\n{} {:?} filter (where b): {}, own stream: {}\n  {who} differs: ours {ours:?}, {theirs:?}\n  \
+            "\n{} {:?} {:?} filter (where b): {}, own stream: {}\n  {who} differs: ours {ours:?}, {theirs:?}\n  \
              alone: TIDEMILL_SEED={} TIDEMILL_CASES={CASES_A_DATA_SET}\n",
-            case.spelling.ours, case.frame, case.filtered, self.data.own_stream, self.data.seed
+            case.spelling.ours,
+            case.frame,
+            case.edge,
+            case.filtered,
+            self.data.own_stream,
+            self.data.seed
         );
         let mut rows = 0;
         for step in &self.data.steps[..=at] {
@@ -160,6 +163,60 @@ impl Tried {
             }
         }
         Failure { rows, text }
+    }
+}
+
+/// Any frame. Those of the calendar are ones whose beginning all agree on: where a local time comes
+/// twice, or not at all, there is more than one convention (`operators/src/window/frame.rs` tests ours).
+fn frame(chance: &mut Chance, unit: Micros) -> Frame {
+    let mut some = |n: usize| (1 + chance.below(n)) as i64;
+    match some(22) {
+        1 => Frame::Last(0),
+        2..=5 => Frame::Last(some(8) * unit),
+        6..=8 => Frame::Rows(some(7) as u64),
+        9..=10 => Frame::Within { rows: some(5) as u64, last: some(8) * unit },
+        11..=12 => {
+            let size = some(6) * unit;
+            Frame::Tumbling { size, origin: some(7) * unit % size }
+        }
+        13..=14 => {
+            let every = some(4) * unit;
+            let size = every + (some(6) - 1) * unit;
+            Frame::Hopping { size, every, origin: some(7) * unit % every }
+        }
+        15..=16 => Frame::Session(some(5) * unit),
+        17 => Frame::Tiled { last: some(8) * unit, resolution: some(5) * unit },
+        18..=19 => {
+            let (period, name) = chance.pick(&[
+                (Period::Hour, "UTC"),
+                (Period::Hour, "Asia/Kolkata"),
+                (Period::Day, "UTC"),
+                (Period::Day, "America/New_York"),
+                (Period::Day, "Asia/Kolkata"),
+                (Period::Day, "Europe/Berlin"),
+                (Period::Week, "America/New_York"),
+                (Period::Month, "Europe/Berlin"),
+                (Period::Quarter, "America/New_York"),
+                (Period::Year, "Asia/Tokyo"),
+            ]);
+            Frame::Calendar { period, zone: Zone::parse(name).expect("a zone") }
+        }
+        _ => Frame::Lifetime,
+    }
+}
+
+/// Nothing is left out of two windows in three.
+fn edge(chance: &mut Chance, unit: Micros, frame: Frame) -> Edge {
+    let offset = chance.below(6) as i64 * unit;
+    let exclude = match frame {
+        Frame::Hopping { .. } => Exclude::Nothing,
+        _ => chance.pick(&[Exclude::Row, Exclude::Time]),
+    };
+    match chance.below(9) {
+        0 => Edge { offset, exclude: Exclude::Nothing },
+        1 => Edge { offset: 0, exclude },
+        2 => Edge { offset, exclude },
+        _ => Edge::default(),
     }
 }
 

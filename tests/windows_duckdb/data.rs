@@ -1,5 +1,6 @@
 //! Random small data sets, each a walk of inserts, retractions, reads and watermarks, by a seed.
 
+use tidemill_types::time::HOUR;
 use tidemill_types::{Id, Micros, Value};
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -75,8 +76,19 @@ impl DataSet {
     pub fn new(seed: u64) -> DataSet {
         let mut chance = Chance::new(seed);
         let own_stream = chance.percent(50);
-        let unit = chance.pick(&[1, 1_000_000]);
-        let start = chance.pick(&[0, -500_000_000_000_000, 1_357_034_400_000_000]);
+        // Rows lie within 26 units: with hours, on both sides of local midnights.
+        let unit = chance.pick(&[1, 1_000_000, HOUR]);
+        // The last ones are evenings, in UTC, before the clocks of New York and Berlin are set, and before
+        // a new year.
+        let start = chance.pick(&[
+            0,
+            -500_000_000_000_000,
+            1_357_034_400_000_000,
+            1_362_866_400_000_000,
+            1_364_680_800_000_000,
+            1_383_429_600_000_000,
+            1_388_440_800_000_000,
+        ]);
         // Past 256 values a column in order splits.
         let rows = if chance.percent(1) { 300 + chance.below(100) } else { chance.below(25) };
         let rows = rows_in_order_of_arrival(&mut chance, rows, start, unit);

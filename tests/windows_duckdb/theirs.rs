@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Exclude, Frame, Period};
 use tidemill_types::{Id, Value};
 
 use crate::calls::SPELLINGS;
@@ -69,19 +69,46 @@ fn write(folder: &Path, tried: &[Tried]) {
     for (set, tried) in tried.iter().enumerate() {
         for (n, case) in tried.cases.iter().enumerate() {
             let call = SPELLINGS.iter().position(|s| std::ptr::eq(s, case.spelling));
-            let (frame, size) = match case.frame {
-                Frame::Last(span) => ("last", span),
-                Frame::Rows(rows) => ("rows", rows as i64),
-                Frame::Lifetime => ("lifetime", 0),
-            };
             let call = call.expect("a call of the table");
-            cases.serialize((set, n, call, frame, size, case.filtered)).expect("a line");
+            let frame = frame(case.frame);
+            cases.serialize((set, n, call, case.filtered, frame, edge(case.edge))).expect("a line");
         }
         stream_of(set, &tried.data, &mut |line: [String; 13]| {
             stream.write_record(line).expect("a line");
         });
     }
     cases.flush().and_then(|()| stream.flush()).expect("files");
+}
+
+/// Kind, size, number of rows, `every`, origin, period and zone, as far as the frame has them.
+type Said = (&'static str, i64, String, i64, i64, &'static str, &'static str);
+
+fn frame(frame: Frame) -> Said {
+    let none = || "\\N".to_string();
+    match frame {
+        Frame::Last(last) => ("last", last, none(), 1, 0, "", ""),
+        Frame::Rows(rows) => ("rows", 1, rows.to_string(), 1, 0, "", ""),
+        Frame::Within { rows, last } => ("last", last, rows.to_string(), 1, 0, "", ""),
+        Frame::Tumbling { size, origin } => ("tumbling", size, none(), 1, origin, "", ""),
+        Frame::Hopping { size, every, origin } => ("hopping", size, none(), every, origin, "", ""),
+        Frame::Calendar { period, zone } => {
+            let name = Period::ALL.iter().find(|(p, _)| *p == period).map_or("", |(_, name)| name);
+            ("calendar", 1, none(), 1, 0, name, zone.name())
+        }
+        Frame::Session(gap) => ("session", gap, none(), 1, 0, "", ""),
+        Frame::Tiled { last, resolution } => ("tiled", last, none(), resolution, 0, "", ""),
+        Frame::Decayed(_) | Frame::Lifetime => ("lifetime", 1, none(), 1, 0, "", ""),
+    }
+}
+
+/// Offset, and what is left out.
+fn edge(edge: Edge) -> (i64, &'static str) {
+    let excluded = match edge.exclude {
+        Exclude::Nothing => "",
+        Exclude::Row => "row",
+        Exclude::Time => "time",
+    };
+    (edge.offset, excluded)
 }
 
 /// For every moment at which there are reads: the rows that are there, and the reads.

@@ -3,10 +3,12 @@
 //! A word enters here when two packages above need it and it has no behaviour beyond its own
 //! invariants. No I/O, no clock, no thread.
 //!
-//! In reading order: [`time`], [`value`], [`schema`], [`key`], [`event`], [`model`], [`task`],
+//! In reading order: [`time`], [`zone`], [`value`], [`schema`], [`key`], [`event`], [`model`], [`task`],
 //! [`drift`], [`error`].
 
 pub mod time;
+
+pub mod zone;
 
 pub mod value;
 
@@ -30,3 +32,4 @@ pub use key::{KEY_GROUPS, Key};
 pub use schema::{DataType, Field, Schema};
 pub use time::Micros;
 pub use value::Value;
+pub use zone::Zone;

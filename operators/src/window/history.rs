@@ -2,20 +2,21 @@
 //! stands in them and the windows' primitives.
 //!
 //! Invariant: the states of a window are its primitives over exactly the rows `start..end` of the
-//! log (over all rows up to `end`, those let go of included, where the frame is `lifetime`). Every
-//! request keeps it; none depends on how a state came about.
+//! log (those let go of included where no row ever leaves the window). Every request keeps it; none
+//! depends on how a state came about.
 //!
 //! A key of few rows keeps no states: they would take more memory than the rows, and a read puts the
 //! rows of each window into states that all such keys share.
 
 use std::ops::Range;
 
-use tidemill_config::plan::Frame;
 use tidemill_types::{Id, Micros, Value};
 
+use super::frame::Bound;
 use super::heap::Heap;
-use super::layout::{Feed, Layout, Window};
-use super::log::{Log, RowRef, Seen, Width};
+use super::layout::{Feed, Layout, Window, open_session};
+use super::log::{Log, RowRef, Seen};
+use super::session::Sessions;
 use crate::aggregate::state::{Number, State};
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
@@ -30,7 +31,9 @@ const FEW: usize = 12;
 pub(super) struct History {
     log: Log,
     standing: Option<Box<Standing>>,
-    /// Rows that only `lifetime` windows still hold.
+    /// By gap.
+    sessions: Box<[Sessions]>,
+    /// Rows that only windows hold that no row ever leaves.
     folded: u64,
     /// When this key is to be looked at again.
     pub(super) due: Option<Micros>,
@@ -51,7 +54,7 @@ pub(super) struct States {
 /// The rows that a window holds.
 #[derive(Clone, Copy, Default)]
 struct Cursor {
-    /// 0 for `lifetime`.
+    /// 0 where no row ever leaves the window.
     start: usize,
     end: usize,
     /// The times of the rows before and at `start`, so that the old rows of a key are touched only when one
@@ -61,17 +64,13 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn new(range: Range<usize>, log: &Log, width: Width) -> Cursor {
-        let time = |position: usize| log.time(position, width);
-        let held = log.base()..log.end();
+    fn new(range: Range<usize>, log: &Log) -> Cursor {
+        let (before, first) = log.around(range.start, range.start);
         Cursor {
             start: range.start,
             end: range.end,
-            before: match range.start.checked_sub(1).filter(|at| held.contains(at)) {
-                Some(at) => time(at),
-                None => Micros::MIN,
-            },
-            first: if held.contains(&range.start) { time(range.start) } else { Micros::MAX },
+            before: before.unwrap_or(Micros::MIN),
+            first: first.unwrap_or(Micros::MAX),
         }
     }
 }
@@ -84,6 +83,14 @@ pub(super) struct Moment<'a> {
 }
 
 impl History {
+    pub(super) fn new(layout: &Layout) -> History {
+        History {
+            log: Log::new(layout.width),
+            sessions: layout.gaps.iter().map(|gap| Sessions::new(*gap)).collect(),
+            ..History::default()
+        }
+    }
+
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.log.len() == 0 && self.folded == 0
@@ -97,24 +104,27 @@ impl History {
         let standing = self.standing.as_ref().map_or(0, |standing| {
             size_of::<Standing>() + size_of_val(&*standing.cursors) + standing.states.bytes()
         });
-        self.log.bytes() + standing
+        let sessions = self.sessions.iter().map(Sessions::bytes).sum::<usize>();
+        self.log.bytes() + standing + size_of_val(&*self.sessions) + sessions
     }
 
     /// Reads what the next request will touch, so that the memory of several keys is on its way at once.
     #[inline]
-    pub(super) fn touch(&self, width: Width) -> u64 {
-        let newest = match self.log.len() {
-            0 => 0,
-            _ => self.log.time(self.log.end() - 1, width) as u64,
-        };
+    pub(super) fn touch(&self) -> u64 {
+        let end = self.log.end();
+        let newest = self.log.around(end, end).0.unwrap_or(0) as u64;
         newest ^ self.standing.as_ref().map_or(0, |s| s.cursors.first().map_or(0, |c| c.end as u64))
     }
 
     /// Takes a row in. Behind the cursors it waits for a read; before, it joins the windows it is in.
     #[inline]
     pub(super) fn insert(&mut self, layout: &Layout, row: &[u64], heap: &Heap) {
-        let width = layout.width;
-        let position = self.log.insert(row, width, heap);
+        let position = self.log.insert(row, heap);
+        if !self.sessions.is_empty() {
+            let time = self.log.time(position);
+            let (before, after) = self.log.around(position, position + 1);
+            self.sessions.iter_mut().for_each(|sessions| sessions.insert(before, time, after));
+        }
         let Some(standing) = &mut self.standing else {
             if self.log.len() > FEW || layout.lifetime {
                 self.standing = Some(Box::new(Standing::new(layout, &self.log)));
@@ -127,15 +137,14 @@ impl History {
                 continue;
             }
             if position < cursor.start {
-                *cursor = Cursor::new(cursor.start + 1..cursor.end + 1, &self.log, width);
+                *cursor = Cursor::new(cursor.start + 1..cursor.end + 1, &self.log);
             } else {
                 // At an end of its rows: where it belongs shows when the window is moved.
                 let joins = position < cursor.end;
-                *cursor =
-                    Cursor::new(cursor.start..cursor.end + usize::from(joins), &self.log, width);
+                *cursor = Cursor::new(cursor.start..cursor.end + usize::from(joins), &self.log);
                 if joins {
                     let at = position..position + 1;
-                    feed::<true>(&self.log, at, &window.feeds, states, width, heap);
+                    feed::<true>(&self.log, at, &window.feeds, states, heap);
                 }
             }
         }
@@ -143,8 +152,8 @@ impl History {
 
     /// Takes a row out; false if it is not held.
     pub(super) fn retract(&mut self, layout: &Layout, row: &[u64], heap: &mut Heap) -> bool {
-        let width = layout.width;
-        let Some(position) = self.log.find(row, width, heap) else { return false };
+        let Some(position) = self.log.find(row, heap) else { return false };
+        let time = self.log.time(position);
         if let Some(standing) = &mut self.standing {
             let Standing { cursors, states } = &mut **standing;
             for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
@@ -154,23 +163,27 @@ impl History {
                 } else if position < cursor.end {
                     cursor.end -= 1;
                     let at = position..position + 1;
-                    feed::<false>(&self.log, at, &window.feeds, states, width, heap);
+                    feed::<false>(&self.log, at, &window.feeds, states, heap);
                 }
             }
         }
-        self.log.remove(position, width, heap);
+        self.log.remove(position, heap);
+        if !self.sessions.is_empty() {
+            let (before, after) = self.log.around(position, position);
+            self.sessions.iter_mut().for_each(|sessions| sessions.remove(before, time, after));
+        }
         if let Some(standing) = &mut self.standing {
             let Standing { cursors, states } = &mut **standing;
             for (window, cursor) in layout.windows.iter().zip(cursors) {
                 let range = cursor.start..cursor.end;
-                *cursor = Cursor::new(range.clone(), &self.log, width);
-                refill(&self.log, range, window, states, width, heap);
+                *cursor = Cursor::new(range.clone(), &self.log);
+                refill(&self.log, range, window, states, heap);
             }
         }
         true
     }
 
-    /// Takes a row out of the `lifetime` windows alone, the log having let go of it.
+    /// Takes a row out of the windows alone that no row ever leaves, the log having let go of it.
     pub(super) fn retract_folded<'a>(
         &mut self,
         layout: &Layout,
@@ -182,7 +195,7 @@ impl History {
         }
         self.folded -= 1;
         let Some(standing) = &mut self.standing else { return false };
-        for window in layout.windows.iter().filter(|w| w.frame == Frame::Lifetime) {
+        for window in layout.windows.iter().filter(|w| w.reach.holds_all()) {
             for feed in &window.feeds {
                 let is_true = |filter| matches!(cell(filter), Cell::Bool(true));
                 if feed.filter.is_none_or(is_true) {
@@ -206,81 +219,82 @@ impl History {
         scratch: &mut States,
         give: &mut impl FnMut(usize, Value),
     ) {
-        let width = layout.width;
-        let History { log, standing, .. } = self;
-        let hint = standing.as_ref().and_then(|s| s.cursors.first()).map_or(log.end(), |c| c.end);
-        let end = match layout.own_stream {
-            true => log.first_after_row(hint, at.time, at.id, width, heap),
-            false => log.first_after(hint, at.time, width),
-        };
-        let target = |window: &Window, cursor: &Cursor, log: &Log| -> Range<usize> {
-            let start = match window.frame {
-                Frame::Last(span) => {
-                    let since = at.time.saturating_sub(span);
-                    match cursor.before < since && since <= cursor.first {
-                        true => cursor.start,
-                        false => log.first_at(cursor.start, since, width),
-                    }
-                    .min(end)
-                }
-                Frame::Rows(n) => {
-                    let n = usize::try_from(n).unwrap_or(usize::MAX);
-                    end.saturating_sub(n).max(log.base())
-                }
-                Frame::Lifetime => 0,
+        let History { log, standing, sessions, .. } = self;
+        // Most windows end at one place: it is looked for once.
+        let mut found: Option<(Bound, usize)> = None;
+        let mut place = |window: &Window, old: &Cursor, log: &Log| -> Range<usize> {
+            let reach = &window.reach;
+            let as_of = reach.as_of(at.time);
+            let bound = reach.bound(as_of);
+            let end = match found {
+                Some((same, end)) if same == bound => end,
+                _ => match bound {
+                    Bound::ThroughRow => log.first_after_row(old.end, at.time, at.id, heap),
+                    Bound::BeforeRow => log.first_at_row(old.end, at.time, at.id, heap),
+                    Bound::Through(last) => log.first_after(old.end, last),
+                    Bound::Before(next) => log.first_at(old.end, next),
+                },
             };
-            start..end
+            found = Some((bound, end));
+            if reach.holds_all() {
+                return 0..end;
+            }
+            let mut start = log.base();
+            if let Some(floor) = reach.floor(as_of) {
+                start = start.max(match old.before < floor && floor <= old.first {
+                    true => old.start,
+                    false => log.first_at(old.start, floor),
+                });
+            }
+            if let Some(rows) = reach.rows() {
+                start = start.max(end.saturating_sub(rows));
+            }
+            if let Some(gap) = window.gap {
+                start = start.max(open_session(log, &sessions[gap], end, as_of));
+            }
+            start.min(end)..end
         };
         match standing {
             Some(standing) => {
                 let Standing { cursors, states } = &mut **standing;
                 for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
-                    let range = target(window, cursor, log);
-                    shift(log, window, cursor, range.clone(), states, width, heap);
-                    answer(log, window, range, states, at.time, width, heap, layout, give);
+                    let range = place(window, cursor, log);
+                    shift(log, window, cursor, range.clone(), states, heap);
+                    answer(log, window, range, states, at.time, heap, layout, give);
                 }
             }
             None => {
-                let lost = Cursor {
-                    start: log.base(),
-                    end: log.base(),
-                    before: Micros::MAX,
-                    first: Micros::MIN,
-                };
+                let (end, before, first) = (log.end(), Micros::MAX, Micros::MIN);
+                let nowhere = Cursor { start: log.base(), end, before, first };
                 for window in &layout.windows {
-                    let range = target(window, &lost, log);
+                    let range = place(window, &nowhere, log);
                     scratch.clear(window);
-                    feed::<true>(log, range.clone(), &window.feeds, scratch, width, heap);
-                    answer(log, window, range, scratch, at.time, width, heap, layout, give);
+                    feed::<true>(log, range.clone(), &window.feeds, scratch, heap);
+                    answer(log, window, range, scratch, at.time, heap, layout, give);
                 }
             }
         }
     }
 
-    /// Lets go of the rows that no read at `watermark` or later can see; `lifetime` windows take
-    /// them in first.
+    /// Lets go of the rows that no read at `watermark` or later can see; windows that no row ever
+    /// leaves take them in first.
     pub(super) fn trim(&mut self, layout: &Layout, watermark: Micros, heap: &mut Heap) {
-        let (width, base) = (layout.width, self.log.base());
-        let before = |time| self.log.first_at(base, time, width) - base;
-        let unseen = layout.unseen(self.log.len(), before(watermark), |span| {
-            before(watermark.saturating_sub(span))
-        });
+        let cut = layout.cut(&self.log, &self.sessions, watermark);
+        let unseen = cut - self.log.base();
         if unseen == 0 {
             return;
         }
-        let cut = base + unseen;
         if let Some(standing) = &mut self.standing {
             let Standing { cursors, states } = &mut **standing;
             for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
-                let start = match window.frame {
-                    Frame::Lifetime => 0,
-                    _ => cursor.start.max(cut),
-                };
+                let start = if window.reach.holds_all() { 0 } else { cursor.start.max(cut) };
                 let range = start..cursor.end.max(cut);
-                shift(&self.log, window, cursor, range, states, width, heap);
+                shift(&self.log, window, cursor, range, states, heap);
             }
         }
-        self.log.drop_before(cut, width, heap);
+        self.log.drop_before(cut, heap);
+        let first = self.log.around(cut, cut).1;
+        self.sessions.iter_mut().for_each(|sessions| sessions.drop_before(first));
         if layout.lifetime {
             self.folded += unseen as u64;
         } else if self.log.len() <= FEW / 4 {
@@ -290,13 +304,12 @@ impl History {
 
     /// When [`History::trim`] will next find about half of the rows unseen.
     pub(super) fn next_due(&self, layout: &Layout) -> Option<Micros> {
-        let base = self.log.base();
-        layout.half_life(self.log.len(), |i| self.log.time(base + i, layout.width))
+        layout.half_life(&self.log, &self.sessions)
     }
 
     /// Lets go of everything.
-    pub(super) fn release(mut self, width: Width, heap: &mut Heap) {
-        self.log.release(width, heap);
+    pub(super) fn release(mut self, heap: &mut Heap) {
+        self.log.release(heap);
     }
 }
 
@@ -304,8 +317,8 @@ impl Standing {
     /// Windows over no rows yet: a read moves them to where they belong.
     fn new(layout: &Layout, log: &Log) -> Standing {
         let nowhere = |window: &Window| {
-            let start = if window.frame == Frame::Lifetime { 0 } else { log.base() };
-            Cursor::new(start..log.base(), log, layout.width)
+            let start = if window.reach.holds_all() { 0 } else { log.base() };
+            Cursor::new(start..log.base(), log)
         };
         Standing { cursors: layout.windows.iter().map(nowhere).collect(), states: layout.states() }
     }
@@ -365,7 +378,6 @@ fn shift(
     cursor: &mut Cursor,
     new: Range<usize>,
     states: &mut States,
-    width: Width,
     heap: &Heap,
 ) {
     let old = cursor.start..cursor.end;
@@ -374,21 +386,21 @@ fn shift(
     }
     let feeds = &window.feeds;
     if new.start != old.start || cursor.first == Micros::MAX {
-        *cursor = Cursor::new(new.clone(), log, width);
+        *cursor = Cursor::new(new.clone(), log);
     } else {
         cursor.end = new.end;
     }
     // A window that lost its rows to the log holds none of them any more.
     if new.start >= old.end || new.end <= old.start {
         states.clear(window);
-        feed::<true>(log, new, feeds, states, width, heap);
+        feed::<true>(log, new, feeds, states, heap);
         return;
     }
-    feed::<true>(log, old.end..new.end, feeds, states, width, heap);
-    feed::<false>(log, new.end..old.end, feeds, states, width, heap);
-    feed::<true>(log, new.start..old.start, feeds, states, width, heap);
-    feed::<false>(log, old.start..new.start, feeds, states, width, heap);
-    refill(log, new, window, states, width, heap);
+    feed::<true>(log, old.end..new.end, feeds, states, heap);
+    feed::<false>(log, new.end..old.end, feeds, states, heap);
+    feed::<true>(log, new.start..old.start, feeds, states, heap);
+    feed::<false>(log, old.start..new.start, feeds, states, heap);
+    refill(log, new, window, states, heap);
 }
 
 /// Puts rows into the states of a window or takes them out.
@@ -398,21 +410,20 @@ fn feed<const IN: bool>(
     rows: Range<usize>,
     feeds: &[Feed],
     states: &mut States,
-    width: Width,
     heap: &Heap,
 ) {
     for at in rows {
-        let row = log.row(at, width);
+        let row = log.row(at);
         for feed in feeds {
-            if feed.filter.is_some_and(|filter| !row.is_true(filter, width)) {
+            if feed.filter.is_some_and(|filter| !row.is_true(filter)) {
                 continue;
             }
-            let number = feed.column.filter(|_| feed.numbers).map(|c| row.number(c, width));
+            let number = feed.column.filter(|_| feed.numbers).map(|c| row.number(c));
             match number {
                 Some(Seen::Number(number)) => states.step_number::<IN>(feed, &number),
                 Some(Seen::Null) => {}
                 Some(Seen::Other) | None => {
-                    seen(row, feed.column, feed.second, width, heap, |row| {
+                    seen(row, feed.column, feed.second, heap, |row| {
                         states.step::<IN>(feed, row);
                     });
                 }
@@ -427,26 +438,18 @@ fn seen<T>(
     row: RowRef<'_>,
     column: Option<usize>,
     second: Option<usize>,
-    width: Width,
     heap: &Heap,
     see: impl FnOnce(&Row<'_>) -> T,
 ) -> T {
-    let value = column.map(|column| row.value(column, width, heap));
-    let second = second.map(|column| row.value(column, width, heap));
+    let value = column.map(|column| row.value(column, heap));
+    let second = second.map(|column| row.value(column, heap));
     let value = value.as_ref().unwrap_or(&ROW);
     see(&Row { time: row.time(), value, second: second.as_ref().unwrap_or(&Value::Null) })
 }
 
 /// Tells extremes that have lost all they knew of what is in the window.
 #[inline]
-fn refill(
-    log: &Log,
-    rows: Range<usize>,
-    window: &Window,
-    states: &mut States,
-    width: Width,
-    heap: &Heap,
-) {
+fn refill(log: &Log, rows: Range<usize>, window: &Window, states: &mut States, heap: &Heap) {
     if !window.extremes {
         return;
     }
@@ -455,10 +458,10 @@ fn refill(
             if let (State::Extreme(extreme), Some(column)) = (state, feed.column)
                 && extreme.is_starved()
             {
-                let rows = rows.clone().map(|at| log.row(at, width));
+                let rows = rows.clone().map(|at| log.row(at));
                 let passes =
-                    |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter, width));
-                extreme.refill(rows.filter(passes).map(|row| row.value(column, width, heap)));
+                    |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter));
+                extreme.refill(rows.filter(passes).map(|row| row.value(column, heap)));
             }
         }
     }
@@ -473,12 +476,11 @@ fn answer(
     range: Range<usize>,
     states: &States,
     time: Micros,
-    width: Width,
     heap: &Heap,
     layout: &Layout,
     give: &mut impl FnMut(usize, Value),
 ) {
-    let held = Held { log, range: range.start.max(log.base())..range.end, width, heap };
+    let held = Held { log, range: range.start.max(log.base())..range.end, heap };
     let Some(&first) = window.outputs.first() else { return };
     let mut view = View {
         counts: &states.counts,
@@ -501,7 +503,6 @@ fn answer(
 struct Held<'a> {
     log: &'a Log,
     range: Range<usize>,
-    width: Width,
     heap: &'a Heap,
 }
 
@@ -515,8 +516,8 @@ impl Held<'_> {
     ) {
         let [column, second] = [columns.column, columns.second].map(|c| c.map(|c| c as usize));
         let shown = |at: usize| {
-            let row = self.log.row(at, self.width);
-            seen(row, column, second, self.width, self.heap, |row| visit(*row))
+            let row = self.log.row(at);
+            seen(row, column, second, self.heap, |row| visit(*row))
         };
         let _ = rows.all(shown);
     }
@@ -532,7 +533,7 @@ impl Rows for Held<'_> {
     ) {
         let range = self.range.clone();
         let passes = |at: &usize| {
-            let is_true = |f| self.log.row(*at, self.width).is_true(f as usize, self.width);
+            let is_true = |f| self.log.row(*at).is_true(f as usize);
             columns.filter.is_none_or(is_true)
         };
         // Passing over rows of a range is one step, of those that pass a filter one each.

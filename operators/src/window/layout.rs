@@ -3,17 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::Micros;
 
+use super::frame::Reach;
 use super::history::States;
-use super::log::Width;
+use super::log::{Log, Width};
+use super::session::Sessions;
 use super::{Group, Output};
 use crate::aggregate::state::State;
 use crate::aggregate::{ALL_ROWS, Aggregate, Columns, Primitive, Running};
 
 pub(super) struct Layout {
-    pub(super) own_stream: bool,
     /// Which of a row's values are kept, ascending.
     pub(super) columns: Vec<usize>,
     pub(super) width: Width,
@@ -22,8 +23,8 @@ pub(super) struct Layout {
     /// What makes each state of a key.
     slots: Vec<Slot>,
     counts: usize,
-    /// The longest of the time frames.
-    span: Option<Micros>,
+    /// The gaps of session windows, each once.
+    pub(super) gaps: Vec<Micros>,
     /// The newest rows that stay however old they are: as many as the longest row frame shows, or all
     /// where a window over all rows reads them by position.
     rows: usize,
@@ -32,7 +33,11 @@ pub(super) struct Layout {
 }
 
 pub(super) struct Window {
-    pub(super) frame: Frame,
+    pub(super) reach: Reach,
+    /// Where a session window's gap stands among the gaps.
+    pub(super) gap: Option<usize>,
+    /// Whether its rows are read by position, and not only through its states.
+    by_position: bool,
     pub(super) feeds: Vec<Feed>,
     /// Its counts and states within those of a key.
     pub(super) counts: Range<usize>,
@@ -41,6 +46,59 @@ pub(super) struct Window {
     pub(super) outputs: Vec<usize>,
     /// Whether some state may ask for the rows again.
     pub(super) extremes: bool,
+}
+
+impl Window {
+    /// The first position that a read at `watermark` or later may see, rows before the watermark being
+    /// settled; a window over all rows sees those before it in its states.
+    fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros) -> usize {
+        let base = log.base();
+        let as_of = self.reach.as_of(watermark);
+        let settled = log.first_at(base, as_of);
+        if self.reach.holds_all() {
+            return if self.by_position { base } else { settled };
+        }
+        let mut cut = base;
+        if let Some(floor) = self.reach.floor(as_of) {
+            cut = cut.max(log.first_at(base, floor));
+        }
+        if let Some(rows) = self.reach.rows() {
+            cut = cut.max(settled.saturating_sub(rows));
+        }
+        if let Some(gap) = self.gap
+            && settled > base
+        {
+            cut = cut.max(open_session(log, &sessions[gap], settled, as_of));
+        }
+        cut
+    }
+
+    /// When [`Window::cut`] will have passed the row at `position`, as far as rows are known now.
+    fn left_at(&self, log: &Log, sessions: &[Sessions], position: usize) -> Option<Micros> {
+        let time = log.time(position);
+        let settled =
+            |position: usize| (position < log.end()).then(|| log.time(position).saturating_add(1));
+        let left = if self.reach.holds_all() {
+            settled(position).filter(|_| !self.by_position)
+        } else if let Some(gap) = self.reach.gap() {
+            let next = self.gap.and_then(|gap| sessions[gap].next(time));
+            let next = next.map_or(log.end(), |start| log.first_at(position, start));
+            Some(log.time(next - 1).saturating_add(gap).saturating_add(1))
+        } else {
+            let by_rows = self.reach.rows().and_then(|rows| settled(position.saturating_add(rows)));
+            self.reach.left_at(time).into_iter().chain(by_rows).min()
+        };
+        left.map(|left| self.reach.read_at(left))
+    }
+}
+
+/// Where the session begins that is open as of a time, of the rows before `end`: at `end` if none is.
+pub(super) fn open_session(log: &Log, sessions: &Sessions, end: usize, as_of: Micros) -> usize {
+    let Some(last) = log.around(end, end).0 else { return end };
+    match sessions.apart(last, as_of) {
+        true => end,
+        false => sessions.start(last).map_or(log.base(), |start| log.first_at(end, start)),
+    }
 }
 
 /// What one kept column, or two, under one kept filter goes into.
@@ -93,14 +151,19 @@ impl Layout {
             outputs.iter().flat_map(|o| [o.column, o.second, o.filter]).flatten().collect();
         columns.sort_unstable();
         columns.dedup();
-        let mut frames: Vec<Frame> = outputs.iter().map(|o| o.frame).collect();
+        let mut frames: Vec<(Frame, Edge)> = outputs.iter().map(|o| (o.frame, o.edge)).collect();
         frames.sort_unstable();
         frames.dedup();
+        let gap = |frame: &(Frame, Edge)| match frame.0 {
+            Frame::Session(gap) => Some(gap),
+            _ => None,
+        };
+        let mut gaps: Vec<Micros> = frames.iter().filter_map(gap).collect();
+        gaps.dedup();
         let mut layout = Layout {
-            own_stream,
-            span: frames.iter().filter_map(span).max(),
-            rows: outputs.iter().map(rows_kept).max().unwrap_or(0),
-            lifetime: frames.contains(&Frame::Lifetime),
+            gaps,
+            rows: 0,
+            lifetime: false,
             width: Width::new(columns.len()),
             windows: Vec::new(),
             slots: Vec::new(),
@@ -109,15 +172,25 @@ impl Layout {
             columns,
         };
         // By window, so that the states of one lie together.
-        for frame in frames {
-            let of = (0..outputs.len()).filter(|n| outputs[*n].frame == frame).collect();
-            layout.window(frame, of);
+        for (frame, edge) in frames {
+            let of = |n: &usize| (outputs[*n].frame, outputs[*n].edge) == (frame, edge);
+            let of = (0..outputs.len()).filter(of).collect();
+            layout.window(frame, Reach::new(frame, edge, own_stream), of);
         }
         layout
     }
 
     /// Adds a window with the slots that its outputs read, each once.
-    fn window(&mut self, frame: Frame, outputs: Vec<usize>) {
+    fn window(&mut self, frame: Frame, reach: Reach, outputs: Vec<usize>) {
+        let reads = |n: &usize| self.outputs[*n].aggregate.primitives();
+        let by_position = outputs.iter().any(|n| reads(n).contains(&Primitive::Position));
+        let kept = match (frame, reach.rows()) {
+            (Frame::Rows(_), Some(rows)) => rows,
+            _ if reach.holds_all() && by_position => usize::MAX,
+            _ => 0,
+        };
+        self.rows = self.rows.max(kept);
+        self.lifetime |= reach.holds_all();
         let (first_count, first_state) = (self.counts, self.slots.len());
         let mut wanted: Vec<(Columns, Vec<Slot>, bool)> = Vec::new();
         let mut asks = Vec::new();
@@ -132,7 +205,7 @@ impl Layout {
                 // What the second column decides, only an aggregate's own value reads.
                 let second = second.filter(|_| primitive == Primitive::Own);
                 let columns = Columns { column, second, filter };
-                if counts_rows(primitive, frame, columns) {
+                if counts_rows(primitive, &reach, columns) {
                     self.outputs[n].places[primitive as usize] = ALL_ROWS;
                     continue;
                 }
@@ -145,7 +218,7 @@ impl Layout {
                     asks.push((n, primitive, feed, 0));
                     continue;
                 }
-                let slot = Slot { primitive: kept_as(primitive, frame), own };
+                let slot = Slot { primitive: kept_as(primitive, &reach), own };
                 let slots = &mut wanted[feed].1;
                 let place = slots.iter().position(|s| *s == slot).unwrap_or_else(|| {
                     slots.push(slot);
@@ -186,7 +259,9 @@ impl Layout {
             .iter()
             .any(|s| matches!(s.primitive, Primitive::Least | Primitive::Greatest));
         self.windows.push(Window {
-            frame,
+            gap: reach.gap().and_then(|gap| self.gaps.binary_search(&gap).ok()),
+            reach,
+            by_position,
             feeds,
             counts: first_count..self.counts,
             states: first_state..self.slots.len(),
@@ -203,29 +278,18 @@ impl Layout {
         }
     }
 
-    /// How many of `len` rows, `settled` of them before the watermark and `expired` of them before
-    /// the longest time frame at it, no read at the watermark or later can see.
-    pub(super) fn unseen(
-        &self,
-        len: usize,
-        settled: usize,
-        expired: impl Fn(Micros) -> usize,
-    ) -> usize {
-        let by_time = self.span.map_or(len, expired);
-        let by_rows = if self.rows > 0 { settled.saturating_sub(self.rows) } else { len };
-        let by_life = if self.lifetime { settled } else { len };
-        by_time.min(by_rows).min(by_life)
+    /// The first position that some read at `watermark` or later may see.
+    pub(super) fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros) -> usize {
+        let cuts = self.windows.iter().map(|window| window.cut(log, sessions, watermark));
+        cuts.min().unwrap_or(log.end())
     }
 
-    /// When about half of `len` rows will be [`Layout::unseen`], given the time of each.
-    pub(super) fn half_life(&self, len: usize, time: impl Fn(usize) -> Micros) -> Option<Micros> {
-        if len <= self.rows {
-            return None;
-        }
-        let middle = (len - self.rows - 1) / 2;
-        let settled = time(middle + self.rows).saturating_add(1);
-        let expired = time(middle).saturating_add(self.span.unwrap_or(0)).saturating_add(1);
-        Some(settled.max(expired))
+    /// When [`Layout::cut`] will have passed about half of the rows that can go at all.
+    pub(super) fn half_life(&self, log: &Log, sessions: &[Sessions]) -> Option<Micros> {
+        let spare = log.len().checked_sub(self.rows).filter(|spare| *spare > 0)?;
+        let middle = log.base() + (spare - 1) / 2;
+        let left = |window: &Window| window.left_at(log, sessions, middle);
+        self.windows.iter().map(left).try_fold(Micros::MIN, |latest, left| Some(latest.max(left?)))
     }
 }
 
@@ -246,33 +310,15 @@ impl Answer {
 
 /// Whether a primitive is no more than the number of rows in the window. Of a window over all rows that is
 /// not known: rows that the log let go of may be taken back.
-fn counts_rows(primitive: Primitive, frame: Frame, columns: Columns) -> bool {
-    primitive == Primitive::Count && columns == Columns::default() && frame != Frame::Lifetime
+fn counts_rows(primitive: Primitive, reach: &Reach, columns: Columns) -> bool {
+    primitive == Primitive::Count && columns == Columns::default() && !reach.holds_all()
 }
 
 /// What stands for a primitive in a frame. An extreme may ask for the rows again, and a window over
 /// all rows has let go of them: it keeps all values in order.
-fn kept_as(primitive: Primitive, frame: Frame) -> Primitive {
+fn kept_as(primitive: Primitive, reach: &Reach) -> Primitive {
     match primitive {
-        Primitive::Least | Primitive::Greatest if frame == Frame::Lifetime => Primitive::Ordered,
+        Primitive::Least | Primitive::Greatest if reach.holds_all() => Primitive::Ordered,
         other => other,
-    }
-}
-
-fn span(frame: &Frame) -> Option<Micros> {
-    match frame {
-        Frame::Last(span) => Some(*span),
-        _ => None,
-    }
-}
-
-fn rows_kept(output: &Output) -> usize {
-    match output.frame {
-        Frame::Last(_) => 0,
-        Frame::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
-        Frame::Lifetime => match output.aggregate.primitives().contains(&Primitive::Position) {
-            true => usize::MAX,
-            false => 0,
-        },
     }
 }

@@ -24,7 +24,7 @@ const TEXT: u64 = 4;
 
 /// The words of a row: time, id, kinds, then a word a column.
 #[derive(Clone, Copy)]
-pub(super) struct RowRef<'a>(&'a [u64]);
+pub(super) struct RowRef<'a>(&'a [u64], Width);
 
 impl<'a> RowRef<'a> {
     #[inline]
@@ -37,16 +37,21 @@ impl<'a> RowRef<'a> {
         self.0[2 + column / KINDS_A_WORD] >> (3 * (column % KINDS_A_WORD)) & 7
     }
 
+    #[inline]
+    fn word(self, column: usize) -> u64 {
+        self.0[self.1.head as usize + column]
+    }
+
     /// Whether a column holds true.
     #[inline]
-    pub(super) fn is_true(self, column: usize, width: Width) -> bool {
-        self.kind(column) == BOOL && self.0[width.head + column] == 1
+    pub(super) fn is_true(self, column: usize) -> bool {
+        self.kind(column) == BOOL && self.word(column) == 1
     }
 
     /// A column's value.
     #[inline]
-    pub(super) fn value(self, column: usize, width: Width, heap: &Heap) -> Value {
-        let word = self.0[width.head + column];
+    pub(super) fn value(self, column: usize, heap: &Heap) -> Value {
+        let word = self.word(column);
         match self.kind(column) {
             NULL => Value::Null,
             BOOL => Value::Bool(word == 1),
@@ -58,8 +63,8 @@ impl<'a> RowRef<'a> {
 
     /// A column's value where it is a finite number.
     #[inline]
-    pub(super) fn number(self, column: usize, width: Width) -> Seen {
-        let word = self.0[width.head + column];
+    pub(super) fn number(self, column: usize) -> Seen {
+        let word = self.word(column);
         match self.kind(column) {
             NULL => Seen::Null,
             FLOAT => Number::of_float(f64::from_bits(word)).map_or(Seen::Other, Seen::Number),
@@ -71,13 +76,12 @@ impl<'a> RowRef<'a> {
     /// How this row orders against another. Values break ties of id, so that rows with one id stand
     /// in one order whatever the order they came in.
     #[inline]
-    fn order(self, other: RowRef<'_>, width: Width, heap: &Heap) -> Ordering {
+    fn order(self, other: RowRef<'_>, heap: &Heap) -> Ordering {
         self.time().cmp(&other.time()).then_with(|| {
             self.id_order(other, heap).then_with(|| {
-                let both = |column| {
-                    by_bits(&self.value(column, width, heap), &other.value(column, width, heap))
-                };
-                (0..width.columns).map(both).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+                let both = |column| by_bits(&self.value(column, heap), &other.value(column, heap));
+                let mut orders = (0..self.1.columns as usize).map(both);
+                orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
             })
         })
     }
@@ -103,12 +107,12 @@ impl<'a> RowRef<'a> {
     }
 
     /// Lets go of what it holds on the heap.
-    fn release(self, width: Width, heap: &mut Heap) {
+    fn release(self, heap: &mut Heap) {
         if self.0[2] >> ID_KIND != 0 {
             heap.release_id(self.0[1]);
         }
-        for column in (0..width.columns).filter(|column| self.kind(*column) == TEXT) {
-            heap.release_text(self.0[width.head + column]);
+        for column in (0..self.1.columns as usize).filter(|column| self.kind(*column) == TEXT) {
+            heap.release_text(self.word(column));
         }
     }
 }
@@ -122,20 +126,21 @@ pub(super) enum Seen {
 }
 
 /// How many words a row has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Width {
-    pub(super) columns: usize,
+    columns: u32,
     /// Words before the columns.
-    head: usize,
+    head: u32,
 }
 
 impl Width {
     pub(super) fn new(columns: usize) -> Width {
-        Width { columns, head: 2 + columns.div_ceil(KINDS_A_WORD).max(1) }
+        let head = 2 + columns.div_ceil(KINDS_A_WORD).max(1);
+        Width { columns: columns as u32, head: head as u32 }
     }
 
     fn words(self) -> usize {
-        self.head + self.columns
+        (self.head + self.columns) as usize
     }
 
     /// Writes a row; `cell` gives its columns. What it holds on the heap is the caller's to release.
@@ -158,7 +163,7 @@ impl Width {
                 row[2] = 1 << ID_KIND;
             }
         }
-        for column in 0..self.columns {
+        for column in 0..self.columns as usize {
             let (kind, word) = match cell(column) {
                 Cell::Null => continue,
                 Cell::Bool(b) => (BOOL, u64::from(b)),
@@ -167,13 +172,13 @@ impl Width {
                 Cell::Text(text) => (TEXT, heap.hold_text(text)),
             };
             row[2 + column / KINDS_A_WORD] |= kind << (3 * (column % KINDS_A_WORD));
-            row[self.head + column] = word;
+            row[self.head as usize + column] = word;
         }
     }
 
     /// Takes back what [`Width::encode`] held for a row that is not kept.
     pub(super) fn forget(self, row: &[u64], heap: &mut Heap) {
-        RowRef(row).release(self, heap);
+        RowRef(row, self).release(heap);
     }
 }
 
@@ -189,9 +194,14 @@ pub(super) struct Log {
     words: Vec<u64>,
     /// Rows that the ring holds.
     room: usize,
+    width: Width,
 }
 
 impl Log {
+    pub(super) fn new(width: Width) -> Log {
+        Log { width, ..Log::default() }
+    }
+
     #[inline]
     pub(super) fn base(&self) -> usize {
         self.base
@@ -209,125 +219,135 @@ impl Log {
     }
 
     #[inline]
-    pub(super) fn row(&self, position: usize, width: Width) -> RowRef<'_> {
-        RowRef(self.at(position - self.base, width.words()))
+    pub(super) fn row(&self, position: usize) -> RowRef<'_> {
+        self.at(position - self.base)
     }
 
     #[inline]
-    fn at(&self, i: usize, words: usize) -> &[u64] {
-        let start = (self.head + i & self.room.wrapping_sub(1)) * words;
-        &self.words[start..start + words]
+    fn at(&self, i: usize) -> RowRef<'_> {
+        let start = self.start(i);
+        RowRef(&self.words[start..start + self.width.words()], self.width)
+    }
+
+    /// Where the words of row `i` begin.
+    #[inline]
+    fn start(&self, i: usize) -> usize {
+        (self.head + i & self.room.wrapping_sub(1)) * self.width.words()
     }
 
     #[inline]
-    pub(super) fn time(&self, position: usize, width: Width) -> Micros {
-        self.time_at(position - self.base, width)
+    pub(super) fn time(&self, position: usize) -> Micros {
+        self.time_at(position - self.base)
     }
 
     #[inline]
-    fn time_at(&self, i: usize, width: Width) -> Micros {
-        self.words[(self.head + i & self.room.wrapping_sub(1)) * width.words()] as Micros
+    fn time_at(&self, i: usize) -> Micros {
+        self.words[self.start(i)] as Micros
+    }
+
+    /// Event times of the rows on both sides of a position: that of the last row before the one, and of the
+    /// row at the other.
+    pub(super) fn around(&self, before: usize, after: usize) -> (Option<Micros>, Option<Micros>) {
+        let held = self.base..self.end();
+        let time = |position: usize| self.time(position);
+        let before = before.checked_sub(1).filter(|at| held.contains(at));
+        (before.map(time), Some(after).filter(|at| held.contains(at)).map(time))
     }
 
     /// The first position whose row is at `time` or later; `hint` is where it was last.
     #[inline]
-    pub(super) fn first_at(&self, hint: usize, time: Micros, width: Width) -> usize {
-        self.partition(hint, |i| self.time_at(i, width) < time)
+    pub(super) fn first_at(&self, hint: usize, time: Micros) -> usize {
+        self.partition(hint, |i| self.time_at(i) < time)
     }
 
     /// The first position whose row is after `time`.
     #[inline]
-    pub(super) fn first_after(&self, hint: usize, time: Micros, width: Width) -> usize {
-        self.partition(hint, |i| self.time_at(i, width) <= time)
+    pub(super) fn first_after(&self, hint: usize, time: Micros) -> usize {
+        self.partition(hint, |i| self.time_at(i) <= time)
     }
 
     /// The first position whose row is after (`time`, `id`).
     #[inline]
-    pub(super) fn first_after_row(
-        &self,
-        hint: usize,
-        time: Micros,
-        id: &Id,
-        width: Width,
-        heap: &Heap,
-    ) -> usize {
-        self.partition(hint, |i| match self.time_at(i, width).cmp(&time) {
-            Ordering::Equal => RowRef(self.at(i, width.words())).id_cmp(id, heap).is_le(),
+    pub(super) fn first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
+        self.partition(hint, |i| match self.time_at(i).cmp(&time) {
+            Ordering::Equal => self.at(i).id_cmp(id, heap).is_le(),
+            order => order == Ordering::Less,
+        })
+    }
+
+    /// The first position whose row is at (`time`, `id`) or after.
+    #[inline]
+    pub(super) fn first_at_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
+        self.partition(hint, |i| match self.time_at(i).cmp(&time) {
+            Ordering::Equal => self.at(i).id_cmp(id, heap).is_lt(),
             order => order == Ordering::Less,
         })
     }
 
     /// Puts a row where it belongs; returns its position.
     #[inline]
-    pub(super) fn insert(&mut self, row: &[u64], width: Width, heap: &Heap) -> usize {
-        let place = self.place(row, width, heap);
+    pub(super) fn insert(&mut self, row: &[u64], heap: &Heap) -> usize {
+        let place = self.place(row, heap);
         if self.len == self.room {
-            self.resize((2 * self.room).max(2), width);
+            self.resize((2 * self.room).max(2));
         }
-        let (words, i) = (width.words(), place - self.base);
+        let (words, i) = (self.width.words(), place - self.base);
         self.len += 1;
         // Late rows are few and belong near the end.
         for j in (i + 1..self.len).rev() {
-            let (from, to) = (self.start(j - 1, words), self.start(j, words));
+            let (from, to) = (self.start(j - 1), self.start(j));
             self.words.copy_within(from..from + words, to);
         }
-        let start = self.start(i, words);
+        let start = self.start(i);
         self.words[start..start + words].copy_from_slice(row);
         place
     }
 
-    #[inline]
-    fn start(&self, i: usize, words: usize) -> usize {
-        (self.head + i & self.room.wrapping_sub(1)) * words
-    }
-
     /// Where exactly this row stands.
-    pub(super) fn find(&self, row: &[u64], width: Width, heap: &Heap) -> Option<usize> {
-        let after = self.place(row, width, heap);
+    pub(super) fn find(&self, row: &[u64], heap: &Heap) -> Option<usize> {
+        let after = self.place(row, heap);
         let i = after.checked_sub(self.base + 1)?;
-        let found = RowRef(self.at(i, width.words()));
-        (found.order(RowRef(row), width, heap) == Ordering::Equal).then_some(after - 1)
+        let order = self.at(i).order(RowRef(row, self.width), heap);
+        (order == Ordering::Equal).then_some(after - 1)
     }
 
     /// Takes a row out.
-    pub(super) fn remove(&mut self, position: usize, width: Width, heap: &mut Heap) {
-        let (words, i) = (width.words(), position - self.base);
-        self.row(position, width).release(width, heap);
+    pub(super) fn remove(&mut self, position: usize, heap: &mut Heap) {
+        let (words, i) = (self.width.words(), position - self.base);
+        self.row(position).release(heap);
         for j in i..self.len - 1 {
-            let (from, to) = (self.start(j + 1, words), self.start(j, words));
+            let (from, to) = (self.start(j + 1), self.start(j));
             self.words.copy_within(from..from + words, to);
         }
         self.len -= 1;
     }
 
     /// Lets go of the rows before a position, and of the room they took.
-    pub(super) fn drop_before(&mut self, position: usize, width: Width, heap: &mut Heap) {
+    pub(super) fn drop_before(&mut self, position: usize, heap: &mut Heap) {
         let n = position - self.base;
         if heap.holds_anything() {
-            (0..n).for_each(|i| RowRef(self.at(i, width.words())).release(width, heap));
+            (0..n).for_each(|i| self.at(i).release(heap));
         }
         self.head = self.head + n & self.room.wrapping_sub(1);
         self.len -= n;
         self.base = position;
         if self.room > 4 * self.len.max(1) {
-            self.resize((2 * self.len).next_power_of_two(), width);
+            self.resize((2 * self.len).next_power_of_two());
         }
     }
 
-    fn resize(&mut self, room: usize, width: Width) {
-        let words = width.words();
-        let mut fresh =
-            Vec::with_capacity(if self.len == 0 && room < 2 { 0 } else { room * words });
-        (0..self.len).for_each(|i| fresh.extend_from_slice(self.at(i, words)));
-        fresh.resize(fresh.capacity() / words * words, 0);
-        self.room = fresh.len() / words;
-        debug_assert!(self.room == 0 || self.room.is_power_of_two());
-        (self.words, self.head) = (fresh, 0);
+    fn resize(&mut self, room: usize) {
+        let words = self.width.words();
+        let room = if self.len == 0 && room < 2 { 0 } else { room };
+        let mut fresh = Vec::with_capacity(room * words);
+        (0..self.len).for_each(|i| fresh.extend_from_slice(self.at(i).0));
+        fresh.resize(room * words, 0);
+        (self.words, self.head, self.room) = (fresh, 0, room);
     }
 
     /// Lets go of all rows.
-    pub(super) fn release(&mut self, width: Width, heap: &mut Heap) {
-        self.drop_before(self.end(), width, heap);
+    pub(super) fn release(&mut self, heap: &mut Heap) {
+        self.drop_before(self.end(), heap);
     }
 
     /// Bytes on the heap.
@@ -337,11 +357,9 @@ impl Log {
 
     /// The position after all rows that do not order after this one.
     #[inline]
-    fn place(&self, row: &[u64], width: Width, heap: &Heap) -> usize {
-        let row = RowRef(row);
-        self.partition(self.end(), |i| {
-            RowRef(self.at(i, width.words())).order(row, width, heap).is_le()
-        })
+    fn place(&self, row: &[u64], heap: &Heap) -> usize {
+        let row = RowRef(row, self.width);
+        self.partition(self.end(), |i| self.at(i).order(row, heap).is_le())
     }
 
     /// The first position that is not `before`, tried near `hint` first: requests come in order.

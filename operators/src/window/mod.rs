@@ -11,17 +11,19 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{Id, Key, Micros, Value};
 
 use crate::aggregate::Aggregate;
 use crate::column::Cell;
 
 mod expiry;
+mod frame;
 mod heap;
 mod history;
 mod layout;
 mod log;
+mod session;
 
 use expiry::Expiry;
 use heap::Heap;
@@ -33,6 +35,8 @@ use layout::Layout;
 pub struct Output {
     /// The frame of its window.
     pub frame: Frame,
+    /// What of the present its window leaves out.
+    pub edge: Edge,
     /// The column it reads: index into a row's values; none for `count(*)`.
     pub column: Option<usize>,
     /// The second column that it reads.
@@ -47,7 +51,8 @@ pub struct Output {
 #[derive(Clone)]
 pub struct Group {
     /// Whether reads come from the stream that is inserted: then a read at (t, id) sees the rows at
-    /// or before (t, id), itself included; else every row with time <= t.
+    /// or before (t, id), itself included; else every row with time <= t. A window with an offset sees
+    /// every row with time <= t - offset, whatever the stream.
     pub own_stream: bool,
     /// What each read answers, in order.
     pub outputs: Vec<Output>,
@@ -81,7 +86,7 @@ impl Store {
         let mut empty = vec![Value::Null; layout.outputs.len()];
         let (heap, mut scratch) = (Heap::default(), layout.states());
         let at = Moment { time: Micros::MIN, id: &Id::Int(0) };
-        History::default()
+        History::new(&layout)
             .read(&layout, at, &heap, &mut scratch, &mut |output, value| empty[output] = value);
         Store {
             layout,
@@ -108,19 +113,26 @@ impl Store {
     /// [`Store::advance`].
     #[inline]
     pub fn place(&mut self, key: Key) -> u32 {
-        let Store { places, keys, free, .. } = self;
+        let Store { layout, places, keys, free, .. } = self;
         *places.entry(key).or_insert_with(|| {
-            free.pop().unwrap_or_else(|| {
-                keys.push(History::default());
-                keys.len() as u32 - 1
-            })
+            let fresh = History::new(layout);
+            match free.pop() {
+                Some(place) => {
+                    keys[place as usize] = fresh;
+                    place
+                }
+                None => {
+                    keys.push(fresh);
+                    keys.len() as u32 - 1
+                }
+            }
         })
     }
 
     /// Reads what requests to these places will touch, so that the memory of several keys is on its
     /// way at once. It changes nothing; what it returns means nothing.
     pub fn touch(&self, places: impl Iterator<Item = u32>) -> u64 {
-        let touch = |place: u32| self.keys[place as usize].touch(self.layout.width);
+        let touch = |place: u32| self.keys[place as usize].touch();
         places.fold(0, |sum, place| sum ^ touch(place))
     }
 
@@ -165,7 +177,7 @@ impl Store {
 
     fn remove(&mut self, key: Key, place: u32) {
         self.places.remove(&key);
-        std::mem::take(&mut self.keys[place as usize]).release(self.layout.width, &mut self.heap);
+        std::mem::take(&mut self.keys[place as usize]).release(&mut self.heap);
         self.free.push(place);
     }
 

@@ -1,0 +1,142 @@
+//! Every kind of window through the whole engine: neither workers nor bundles show, and in `at_once`
+//! mode features are corrected to those of `final`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const SOURCES: &str = r#"
+[pipeline]
+name = "kinds"
+spine = "orders"
+tick = "1m"
+
+[source.orders]
+type = "file"
+path = "orders.csv"
+schema = { id = "int64", card = "string", amount = "float64", at = "timestamp" }
+event_time = "at"
+id = "id"
+lateness = "3h"
+
+[source.refunds]
+type = "file"
+path = "refunds.csv"
+schema = { id = "int64", card = "string", amount = "float64", at = "timestamp" }
+event_time = "at"
+id = "id"
+lateness = "3h"
+
+[sink.features]
+type = "file"
+path = "features.jsonl"
+"#;
+
+const WINDOWS: [&str; 16] = [
+    r#"last = "2h""#,
+    r#"rows = 4, last = "6h""#,
+    r#"last = "2h", offset = "1d""#,
+    r#"last = "2h", exclude = "row""#,
+    r#"last = "2h", exclude = "time""#,
+    r#"tumbling = "6h", origin = "2013-01-01T01:00:00Z""#,
+    r#"hopping = { size = "4h", every = "90m" }"#,
+    r#"calendar = "day", timezone = "America/New_York""#,
+    r#"calendar = "week""#,
+    r#"session = "20m""#,
+    r#"session = "20m", offset = "2h""#,
+    r#"last = "5h", resolution = "1h""#,
+    r#"over = "refunds", session = "1h""#,
+    r#"over = "refunds", rows = 3, exclude = "time""#,
+    r#"over = "refunds", calendar = "month", timezone = "Asia/Tokyo", offset = "12h""#,
+    r#"over = "refunds", lifetime = true, offset = "1d""#,
+];
+
+/// Three days from before New York's clocks are set; rows come up to two hours late.
+fn write(folder: &Path) {
+    let mut state = 7u64;
+    let mut next = |below: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for (name, rows) in [("orders", 1_500), ("refunds", 500)] {
+        let mut file = File::create(folder.join(format!("{name}.csv"))).expect("a file");
+        writeln!(file, "id,card,amount,at").expect("written");
+        let mut lines: Vec<(u64, String)> = (0..rows)
+            .map(|id| {
+                // Whole minutes, so that many rows are of one time.
+                let minute = next(3 * 24 * 60);
+                let at = 1_362_787_200 + minute as i64 * 60;
+                let at = tidemill_types::time::to_rfc3339(at * 1_000_000);
+                let (card, cents) = (next(6), next(10_000));
+                (
+                    minute + next(120),
+                    format!("{id},c{card},{}.{:02},{at}", cents / 100, cents % 100),
+                )
+            })
+            .collect();
+        lines.sort();
+        lines.iter().for_each(|(_, line)| writeln!(file, "{line}").expect("written"));
+    }
+    let mut pipeline = File::create(folder.join("kinds.toml")).expect("a file");
+    let mut text = format!("{SOURCES}\n[windows]\n");
+    for (n, window) in WINDOWS.iter().enumerate() {
+        text += &format!("w{n} = {{ by = \"card\", {window} }}\n");
+    }
+    text += "\n[features]\n";
+    for n in 0..WINDOWS.len() {
+        text += &format!("sum_{n} = \"sum(amount) over w{n}\"\n");
+        text += &format!("most_{n} = \"max(amount) filter (where id % 3 > 0) over w{n}\"\n");
+        text += &format!("last_{n} = \"last_value(id) over w{n}\"\n");
+    }
+    pipeline.write_all(text.as_bytes()).expect("written");
+}
+
+/// The features of a run, by id, after all corrections; and how many rows were corrected.
+fn run(folder: &Path, out: &str, more: &[&str]) -> (BTreeMap<i64, String>, usize) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["run", "kinds.toml", "--quiet", "--folder", out])
+        .args(more)
+        .current_dir(folder)
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(folder.join(out).join("features.jsonl")).expect("features");
+    let (mut found, mut corrected) = (BTreeMap::new(), 0);
+    for line in text.lines() {
+        let mut row: Value = serde_json::from_str(line).expect("JSON");
+        let object = row.as_object_mut().expect("an object");
+        let diff = object.remove("diff").and_then(|d| d.as_i64()).unwrap_or(1);
+        let (id, text) = (object["id"].as_i64().expect("an id"), row.to_string());
+        if diff == 1 {
+            assert!(found.insert(id, text).is_none(), "row {id} is there twice");
+        } else {
+            corrected += 1;
+            assert_eq!(found.remove(&id), Some(text), "row {id} was another");
+        }
+    }
+    (found, corrected)
+}
+
+#[test]
+fn every_kind_of_window_is_the_same_however_it_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path());
+    let (wanted, _) = run(folder.path(), "final", &[]);
+    assert_eq!(wanted.len(), 1_500);
+    for (out, more) in [
+        ("two", &["--workers", "2"][..]),
+        ("short", &["--set", "pipeline.bundle=1"]),
+        ("long", &["--set", "pipeline.bundle=10000", "--workers", "2"]),
+        ("at_once", &["--set", "pipeline.mode=at_once"]),
+        ("at_once_two", &["--set", "pipeline.mode=at_once", "--workers", "2"]),
+    ] {
+        let (found, corrected) = run(folder.path(), out, more);
+        assert!(found == wanted, "{out}: other features");
+        eprintln!("{out}: {corrected} rows were corrected");
+    }
+}
