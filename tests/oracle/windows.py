@@ -28,7 +28,8 @@ RANKS = 1000
 
 STREAM = {"set_no": "BIGINT", "own": "BOOLEAN", "moment": "BIGINT", "read_no": "BIGINT",
           "key": "BIGINT", "time": "BIGINT", "id_int": "BIGINT", "id_text": "VARCHAR",
-          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN"}
+          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN",
+          "y": "DOUBLE"}
 CASES = {"set_no": "BIGINT", "case_no": "BIGINT", "call": "BIGINT", "frame": "VARCHAR",
          "size": "BIGINT", "filtered": "BOOLEAN"}
 
@@ -76,7 +77,7 @@ def answer(db, number, call):
     wanted = ", ".join((text or "NULL").replace("{over}", over) for text in wanted)
     rows = db.execute(f"""
         WITH placed AS (
-            SELECT set_no, case_no, moment, key, read_no, place_in_order, i, x, s, b,
+            SELECT set_no, case_no, moment, key, read_no, place_in_order, i, x, s, b, y,
                 coalesce(NOT filtered OR b, false) AS passes,
                 CASE frame WHEN 'last' THEN time * {RANKS} + id_rank ELSE place_in_order END
                     AS position,
