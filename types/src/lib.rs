@@ -27,6 +27,6 @@ pub mod error;
 pub use error::{Error, Fault};
 pub use event::{DeadLetter, Id, Provenance};
 pub use key::{KEY_GROUPS, Key};
-pub use schema::{DataType, Field, Schema};
+pub use schema::{DataType, Field, Item, Schema};
 pub use time::Micros;
 pub use value::Value;

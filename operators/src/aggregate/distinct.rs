@@ -3,7 +3,7 @@
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashbrown::HashMap;
-use tidemill_types::Value;
+use tidemill_types::{Value, key};
 
 /// Different values and how often each is there. The hash function has no seed; nothing is read in
 /// its order.
@@ -61,6 +61,11 @@ impl Hash for Same {
                 _ => state.write_u64(x.to_bits()),
             },
             Value::Text(text) => state.write(text.as_bytes()),
+            nested @ (Value::List(_) | Value::Map(_)) => {
+                let mut bytes = Vec::new();
+                key::canonical(nested, &mut bytes);
+                state.write(&bytes);
+            }
         }
     }
 }
