@@ -193,6 +193,7 @@ fn what_is_built_has_the_type_it_says() {
         store.insert(Key::GLOBAL, 0, &Id::Int(0), &row(types, (8, 12)));
         store.insert(Key::GLOBAL, 1, &Id::Int(0), &row(types, (9, 13)));
         store.insert(Key::GLOBAL, 2, &Id::Int(0), &row(types, (10, 14)));
+        store.insert(Key::GLOBAL, 3, &Id::Int(0), &row(types, (11, 15)));
         let fits = match read(&mut store, 9) {
             Value::Bool(_) => output == DataType::Bool,
             Value::Int(_) => [DataType::Int64, DataType::Timestamp].contains(&output),

@@ -4,10 +4,10 @@ mod naive;
 
 use std::sync::Arc;
 
-use naive::{Built, agrees, evaluate, every_call, same};
+use naive::{Built, Given, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
 use tidemill_config::plan::Frame;
-use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
+use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call, Primitive};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::{DataType, Id, Key, Micros, Value};
 
@@ -90,22 +90,24 @@ struct Asked {
 }
 
 /// Every call, spread over the frames; each frame has every third, filtered or not.
-fn asked(frames: &[Frame], keep: impl Fn(&str) -> bool) -> Vec<Asked> {
+fn asked(frames: &[Frame], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (f, &frame) in frames.iter().enumerate() {
         let inputs: Vec<_> = std::iter::once(None).chain(TYPES.map(Some)).collect();
         for (i, mut call) in every_call(&inputs).into_iter().enumerate() {
-            if (i + f) % 3 != 0 || !keep(call.name) {
+            if (i + f) % 3 != 0 || !keep(&*call.aggregate) {
                 continue;
             }
-            let column = call.input.and_then(|input| TYPES.iter().position(|t| *t == input));
+            let place = |of: DataType| TYPES.iter().position(|t| *t == of);
+            let (column, second) = (call.input.and_then(place), call.second.and_then(place));
+            if column.is_some() != call.input.is_some() || second.is_some() != call.second.is_some()
+            {
+                continue;
+            }
             let filter = ((i / 3 + f) % 2 == 0).then_some(FILTER);
             let empty: Box<dyn Aggregate> = count();
             let aggregate = Arc::from(std::mem::replace(&mut call.aggregate, empty));
-            asked.push(Asked {
-                call,
-                output: Output { frame, column, second: None, filter, aggregate },
-            });
+            asked.push(Asked { call, output: Output { frame, column, second, filter, aggregate } });
         }
     }
     asked
@@ -141,13 +143,17 @@ fn by_definition(asked: &Asked, own_stream: bool, history: &[Row], read: Row) ->
         Frame::Rows(n) => drop(rows.drain(..rows.len().saturating_sub(n as usize))),
         Frame::Lifetime => {}
     }
-    let values: Vec<Value> = rows
+    let given: Vec<Given> = rows
         .iter()
-        .map(|r| r.values())
-        .filter(|v| asked.output.filter.is_none_or(|f| v[f] == Value::Bool(true)))
-        .map(|v| asked.output.column.map_or(Value::Bool(true), |c| v[c].clone()))
+        .map(|r| (r.time, r.values()))
+        .filter(|(_, v)| asked.output.filter.is_none_or(|f| v[f] == Value::Bool(true)))
+        .map(|(time, v)| Given {
+            time,
+            value: asked.output.column.map_or(Value::Bool(true), |c| v[c].clone()),
+            second: asked.output.second.map_or(Value::Null, |c| v[c].clone()),
+        })
         .collect();
-    evaluate(&asked.call, &values)
+    evaluate(&asked.call, &given, read.time)
 }
 
 /// Runs the steps through a store and the naive filter. What came before the watermark may be
@@ -203,7 +209,11 @@ fn run(
                 out.clear();
                 store.read(None, *time, &Id::Int(0), &mut out);
                 for (asked, got) in asked.iter().zip(&out) {
-                    prop_assert!(same(got, &evaluate(&asked.call, &[])), "{}", asked.call.title());
+                    prop_assert!(
+                        same(got, &evaluate(&asked.call, &[], *time)),
+                        "{}",
+                        asked.call.title()
+                    );
                 }
             }
             Step::Advance(time) => {
@@ -240,8 +250,7 @@ proptest! {
 
     #[test]
     fn lifetime_keeps_no_rows(steps in steps(), own_stream in any::<bool>()) {
-        let by_position = ["first_value", "last_value", "lag"];
-        let asked = asked(&[Frame::Lifetime], |name| !by_position.contains(&name));
+        let asked = asked(&[Frame::Lifetime], |a| !a.primitives().contains(&Primitive::Position));
         let mut store = run(&asked, own_stream, true, &steps)?;
         store.advance(1_000);
         prop_assert_eq!(store.size().1, 0);
@@ -249,8 +258,7 @@ proptest! {
 
     #[test]
     fn time_and_lifetime_together(steps in steps(), own_stream in any::<bool>()) {
-        let by_position = ["first_value", "last_value", "lag"];
-        let asked = asked(&[Frame::Last(5), Frame::Lifetime], |name| !by_position.contains(&name));
+        let asked = asked(&[Frame::Last(5), Frame::Lifetime], |a| !a.primitives().contains(&Primitive::Position));
         run(&asked, own_stream, true, &steps)?;
     }
 }

@@ -3,15 +3,17 @@
 //! Finite floats are multiples of 1/64 in these tests, so that sums are exact in an i128.
 
 mod lists;
+mod numeric;
 
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
 use tidemill_types::{DataType, Value};
 
 /// Names of those whose result depends on the times of rows or their order; no others do.
-pub const ORDERED: &[&[&str]] = &[lists::ORDERED];
+pub const ORDERED: &[&[&str]] = &[lists::ORDERED, numeric::ORDERED];
 
 /// Definitions that fill files of their own; each knows its aggregates and no others.
-const FAMILIES: &[fn(&Built, &[Given], i64) -> Option<Value>] = &[lists::evaluate];
+const FAMILIES: &[fn(&Built, &[Given], i64) -> Option<Value>] =
+    &[lists::evaluate, numeric::evaluate];
 
 /// A row as a definition sees it.
 #[derive(Clone, Debug)]
@@ -43,7 +45,10 @@ impl Built {
 /// Every aggregate of the list, on every input and second column, with and without DISTINCT, that it can
 /// be built for.
 pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
-    let constants: [&[Value]; 6] = [
+    let [short, long] = numeric::HALF_LIVES.map(|text| Value::Text(text.into()));
+    let constants: [&[Value]; 8] = [
+        std::slice::from_ref(&short),
+        std::slice::from_ref(&long),
         &[],
         &[Value::Int(0)],
         &[Value::Int(2)],
@@ -156,6 +161,10 @@ pub fn agrees(name: &str, got: &Value, want: &Value) -> bool {
             if name.starts_with("var") || name.starts_with("stddev") =>
         {
             (got - want).abs() <= 1e-12 * want || got.is_nan() && want.is_nan()
+        }
+        (Value::Float(got), Value::Float(want)) if numeric::distance(name).is_some() => {
+            let near = numeric::distance(name).unwrap_or(0.0) * want.abs();
+            (got - want).abs() <= near || same(&Value::Float(*got), &Value::Float(*want))
         }
         _ => same(got, want),
     }
