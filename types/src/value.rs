@@ -83,6 +83,13 @@ fn entries(entries: impl Iterator<Item = (Arc<str>, Value)>) -> Entries {
     entries.into()
 }
 
+impl FromIterator<Value> for Value {
+    /// A list.
+    fn from_iter<I: IntoIterator<Item = Value>>(items: I) -> Value {
+        Value::List(items.into_iter().collect())
+    }
+}
+
 impl Value {
     /// A map of these, in any order; of equal keys the first stays.
     pub fn map(from: impl IntoIterator<Item = (Arc<str>, Value)>) -> Value {

@@ -161,22 +161,25 @@ impl<'a> Reader<'a> {
             }
             4 => Value::Text(self.text()?.into()),
             5 => {
-                let item = |_| self.value().filter(|item| !is_nested(item));
-                let items: Option<Vec<Value>> = (0..self.count()?).map(item).collect();
+                let length = self.count()?;
+                let items: Option<Vec<Value>> = (0..length).map(|_| self.item()).collect();
                 Value::List(items?.into())
             }
             6 => {
-                let entry = |_| {
-                    Some((Arc::from(self.text()?), self.value().filter(|item| !is_nested(item))?))
-                };
-                let entries: Option<Vec<(Arc<str>, Value)>> =
-                    (0..self.count()?).map(entry).collect();
-                let entries =
-                    entries.filter(|all| all.windows(2).all(|two| two[0].0 < two[1].0))?;
-                Value::map(entries)
+                let length = self.count()?;
+                let entry = |_| Some((Arc::from(self.text()?), self.item()?));
+                let entries: Vec<(Arc<str>, Value)> =
+                    (0..length).map(entry).collect::<Option<_>>()?;
+                let rising = entries.windows(2).all(|two| two[0].0 < two[1].0);
+                Value::map(rising.then_some(entries)?)
             }
             _ => return None,
         })
+    }
+
+    /// What a list or a map holds: neither of them.
+    fn item(&mut self) -> Option<Value> {
+        if *self.0.first()? > 4 { None } else { self.value() }
     }
 
     pub(super) fn text(&mut self) -> Option<&'a str> {
@@ -192,8 +195,4 @@ impl<'a> Reader<'a> {
     pub(super) fn end<T>(self, read: T) -> Option<T> {
         self.0.is_empty().then_some(read)
     }
-}
-
-fn is_nested(value: &Value) -> bool {
-    matches!(value, Value::List(_) | Value::Map(_))
 }
