@@ -77,7 +77,7 @@ def answer(db, number, call):
     wanted = ", ".join((text or "NULL").replace("{over}", over) for text in wanted)
     rows = db.execute(f"""
         WITH placed AS (
-            SELECT set_no, case_no, moment, key, read_no, place_in_order, i, x, s, b, y,
+            SELECT set_no, case_no, moment, key, read_no, place_in_order, time, i, x, s, b, y,
                 coalesce(NOT filtered OR b, false) AS passes,
                 CASE frame WHEN 'last' THEN time * {RANKS} + id_rank ELSE place_in_order END
                     AS position,
@@ -97,7 +97,16 @@ def answer(db, number, call):
 
 def text(value):
     """With its type before it: JSON has neither NaN nor whole numbers of 64 bits for all."""
+    if isinstance(value, list):
+        return [text(item) for item in value]
+    if isinstance(value, dict):
+        return {key_text(key): text(item) for key, item in value.items()}
     return None if value is None else f"{kind(value)}{value}"
+
+
+def key_text(key):
+    """As ours writes the key of a map."""
+    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def kind(value):

@@ -9,6 +9,9 @@
 //! * Sums and moments of floats depend there on the order of the summands and overflow on the way, so
 //!   that they are compared by a tolerance of a scale. `windows.py` computes them once more, in whole
 //!   numbers of Python, to the last bit.
+//! * Rows of equal y are in no order there in `min_by` and `max_by`; ours takes the earlier one, then the
+//!   lesser x. Nor are values that are as frequent in `mode`; ours takes the least.
+//! * There is no aggregate per category: a map is made of the list of pairs.
 //! * Quantiles are there `low * (1 - share) + high * share`, ours is `low + (high - low) * share`.
 
 /// A call and what it is in DuckDB.
@@ -137,4 +140,147 @@ pub static SPELLINGS: &[Spelling] = &[
     equal("quantile(x, 1)", "quantile_cont(x, 1.0) {over}"),
     near("median(x)", "median(x) {over}", 1e-15, SIZE),
     near("median(i)", "median(i) {over}", 1e-15, SIZE_OF_INTS),
+    equal("nth_value(i, 2)", "list_extract(list(i ORDER BY place_in_order) {over}, 2)"),
+    equal("nth_value(s, 1)", "list_extract(list(s ORDER BY place_in_order) {over}, 1)"),
+    equal(
+        "first_k(x, 3)",
+        "CASE WHEN count(x) {over} > 0 THEN list_slice(list_filter(list(x ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), 1, 3) END",
+    ),
+    equal(
+        "first_k(s, 1)",
+        "CASE WHEN count(s) {over} > 0 THEN list_slice(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), 1, 1) END",
+    ),
+    equal(
+        "last_k(i, 3)",
+        "CASE WHEN count(i) {over} > 0 THEN list_slice(list_filter(list(i ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), -3, -1) END",
+    ),
+    equal(
+        "last_k(b, 2)",
+        "CASE WHEN count(b) {over} > 0 THEN list_slice(list_filter(list(b ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), -2, -1) END",
+    ),
+    equal(
+        "first_distinct(s, 2)",
+        "CASE WHEN count(s) {over} > 0 THEN list_slice(list_filter(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), lambda e, n: list_position(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), e) = n), 1, 2) END",
+    ),
+    equal(
+        "first_distinct(b, 2)",
+        "CASE WHEN count(b) {over} > 0 THEN list_slice(list_filter(list_filter(list(b ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), lambda e, n: list_position(list_filter(list(b ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), e) = n), 1, 2) END",
+    ),
+    equal(
+        "last_distinct(s, 2)",
+        "CASE WHEN count(s) {over} > 0 THEN list_reverse(list_slice(list_filter(list_reverse(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), lambda e, n: list_position(list_reverse(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), e) = n), 1, 2)) END",
+    ),
+    equal(
+        "last_distinct(i, 3)",
+        "CASE WHEN count(i) {over} > 0 THEN list_reverse(list_slice(list_filter(list_reverse(list_filter(list(i ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), lambda e, n: list_position(list_reverse(list_filter(list(i ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), e) = n), 1, 3)) END",
+    ),
+    equal("array_agg(x)", "list(x ORDER BY place_in_order) {over}"),
+    equal("array_agg(s, 2)", "list_slice(list(s ORDER BY place_in_order) {over}, -2, -1)"),
+    equal("string_agg(s, '; ')", "string_agg(s, '; ' ORDER BY place_in_order) {over}"),
+    equal(
+        "string_agg(s, '', 2)",
+        "CASE WHEN count(s) {over} > 0 THEN list_aggregate(list_slice(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL), -2, -1), 'string_agg', '') END",
+    ),
+    equal(
+        "top_k(x, 3)",
+        "CASE WHEN count(x) {over} > 0 THEN list_slice(list_reverse_sort(list_filter(list(x ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), 1, 3) END",
+    ),
+    equal(
+        "top_k(i, 3)",
+        "CASE WHEN count(i) {over} > 0 THEN list_slice(list_reverse_sort(list_filter(list(i ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), 1, 3) END",
+    ),
+    equal(
+        "top_k(s, 3)",
+        "CASE WHEN count(s) {over} > 0 THEN list_slice(list_reverse_sort(list_filter(list(s ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), 1, 3) END",
+    ),
+    equal(
+        "bottom_k(x, 2)",
+        "CASE WHEN count(x) {over} > 0 THEN list_slice(list_sort(list_filter(list(x ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), 1, 2) END",
+    ),
+    equal(
+        "bottom_k(b, 2)",
+        "CASE WHEN count(b) {over} > 0 THEN list_slice(list_sort(list_filter(list(b ORDER BY place_in_order) {over}, lambda e: e IS NOT NULL)), 1, 2) END",
+    ),
+    equal(
+        "min_by(i, x)",
+        "list_extract(list_transform(list_filter(list(struct_pack(v := i, k := x) ORDER BY x, time, i) {over}, lambda e: e.v IS NOT NULL AND e.k IS NOT NULL), lambda e: e.v), 1)",
+    ),
+    equal(
+        "min_by(s, i)",
+        "list_extract(list_transform(list_filter(list(struct_pack(v := s, k := i) ORDER BY i, time, s) {over}, lambda e: e.v IS NOT NULL AND e.k IS NOT NULL), lambda e: e.v), 1)",
+    ),
+    equal(
+        "max_by(x, i)",
+        "list_extract(list_transform(list_filter(list(struct_pack(v := x, k := i) ORDER BY i DESC, time, x) {over}, lambda e: e.v IS NOT NULL AND e.k IS NOT NULL), lambda e: e.v), 1)",
+    ),
+    equal(
+        "max_by(s, x)",
+        "list_extract(list_transform(list_filter(list(struct_pack(v := s, k := x) ORDER BY x DESC, time, s) {over}, lambda e: e.v IS NOT NULL AND e.k IS NOT NULL), lambda e: e.v), 1)",
+    ),
+    equal(
+        "min_by(x, s, 2)",
+        "nullif(list_slice(list_transform(list_filter(list(struct_pack(v := x, k := s) ORDER BY s, time, x) {over}, lambda e: e.v IS NOT NULL AND e.k IS NOT NULL), lambda e: e.v), 1, 2), [])",
+    ),
+    equal(
+        "max_by(i, b, 3)",
+        "nullif(list_slice(list_transform(list_filter(list(struct_pack(v := i, k := b) ORDER BY b DESC, time, i) {over}, lambda e: e.v IS NOT NULL AND e.k IS NOT NULL), lambda e: e.v), 1, 3), [])",
+    ),
+    equal(
+        "mode(i)",
+        "list_extract(list_transform(list_sort(list_transform(map_entries(histogram(i) {over}), lambda e: struct_pack(n := -e.value::BIGINT, v := e.key))), lambda e: e.v), 1)",
+    ),
+    equal(
+        "mode(s)",
+        "list_extract(list_transform(list_sort(list_transform(map_entries(histogram(s) {over}), lambda e: struct_pack(n := -e.value::BIGINT, v := e.key))), lambda e: e.v), 1)",
+    ),
+    equal(
+        "mode(b)",
+        "list_extract(list_transform(list_sort(list_transform(map_entries(histogram(b) {over}), lambda e: struct_pack(n := -e.value::BIGINT, v := e.key))), lambda e: e.v), 1)",
+    ),
+    equal(
+        "most_frequent(i, 2)",
+        "list_slice(list_transform(list_sort(list_transform(map_entries(histogram(i) {over}), lambda e: struct_pack(n := -e.value::BIGINT, v := e.key))), lambda e: e.v), 1, 2)",
+    ),
+    equal(
+        "most_frequent(s, 2)",
+        "list_slice(list_transform(list_sort(list_transform(map_entries(histogram(s) {over}), lambda e: struct_pack(n := -e.value::BIGINT, v := e.key))), lambda e: e.v), 1, 2)",
+    ),
+    equal("top1_ratio(s)", "list_max(map_values(histogram(s) {over}))::DOUBLE / count(s) {over}"),
+    equal("top1_ratio(i)", "list_max(map_values(histogram(i) {over}))::DOUBLE / count(i) {over}"),
+    near("entropy(i)", "CASE WHEN count(i) {over} > 0 THEN entropy(i) {over} END", 1e-12, "1e0"),
+    near("entropy(s)", "CASE WHEN count(s) {over} > 0 THEN entropy(s) {over} END", 1e-12, "1e0"),
+    near("entropy(b)", "CASE WHEN count(b) {over} > 0 THEN entropy(b) {over} END", 1e-12, "1e0"),
+    equal("histogram(i)", "histogram(i) {over}"),
+    equal("histogram(s)", "histogram(s) {over}"),
+    equal("histogram(b)", "histogram(b) {over}"),
+    equal(
+        "set_agg(s)",
+        "CASE WHEN count(s) {over} > 0 THEN list_sort(list_filter(list(DISTINCT s) {over}, lambda e: e IS NOT NULL)) END",
+    ),
+    equal(
+        "set_agg(i, 3)",
+        "CASE WHEN count(i) {over} > 0 THEN list_slice(list_sort(list_filter(list(DISTINCT i) {over}, lambda e: e IS NOT NULL)), 1, 3) END",
+    ),
+    equal("bounded_unique_count(i, 2)", "least(count(DISTINCT i) {over}, 2)"),
+    equal("bounded_unique_count(s, 5)", "least(count(DISTINCT s) {over}, 5)"),
+    equal(
+        "count_per(x, s)",
+        "CASE WHEN count(s) {over} > 0 THEN map_from_entries(list_transform(list_filter(list_distinct(list(s) {over}), lambda k: k IS NOT NULL), lambda k: struct_pack(k := k, v := list_count(list_transform(list_filter(list(struct_pack(c := s, v := x)) {over}, lambda e: e.c = k), lambda e: e.v))::BIGINT))) END",
+    ),
+    equal(
+        "sum_per(i, s)",
+        "CASE WHEN count(s) {over} > 0 THEN map_from_entries(list_transform(list_filter(list_distinct(list(s) {over}), lambda k: k IS NOT NULL), lambda k: struct_pack(k := k, v := CASE WHEN list_sum(list_transform(list_filter(list(struct_pack(c := s, v := i)) {over}, lambda e: e.c = k), lambda e: e.v)) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN list_sum(list_transform(list_filter(list(struct_pack(c := s, v := i)) {over}, lambda e: e.c = k), lambda e: e.v))::BIGINT END))) END",
+    ),
+    equal(
+        "avg_per(b, s)",
+        "CASE WHEN count(s) {over} > 0 THEN map_from_entries(list_transform(list_filter(list_distinct(list(s) {over}), lambda k: k IS NOT NULL), lambda k: struct_pack(k := k, v := list_avg(list_transform(list_filter(list(struct_pack(c := s, v := b::BIGINT::DOUBLE)) {over}, lambda e: e.c = k), lambda e: e.v))))) END",
+    ),
+    equal(
+        "min_per(x, b)",
+        "CASE WHEN count(b) {over} > 0 THEN map_from_entries(list_transform(list_filter(list_distinct(list(b) {over}), lambda k: k IS NOT NULL), lambda k: struct_pack(k := k, v := list_min(list_transform(list_filter(list(struct_pack(c := b, v := x)) {over}, lambda e: e.c = k), lambda e: e.v))))) END",
+    ),
+    equal(
+        "max_per(s, i)",
+        "CASE WHEN count(i) {over} > 0 THEN map_from_entries(list_transform(list_filter(list_distinct(list(i) {over}), lambda k: k IS NOT NULL), lambda k: struct_pack(k := k, v := list_max(list_transform(list_filter(list(struct_pack(c := i, v := s)) {over}, lambda e: e.c = k), lambda e: e.v))))) END",
+    ),
 ];

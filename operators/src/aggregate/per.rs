@@ -253,7 +253,7 @@ impl Running for Categories {
         for (key, theirs) in &other.of {
             let fresh = self.one();
             let ours = self.of.entry(Arc::clone(key)).or_insert(fresh);
-            ours.rows += theirs.rows;
+            ours.rows = ours.rows.saturating_add(theirs.rows);
             for (state, other) in ours.states.iter_mut().zip(&theirs.states) {
                 state.merge(other);
             }
