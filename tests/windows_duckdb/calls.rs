@@ -124,8 +124,15 @@ const CHANGE_OF_INTS: &str = concat!(
 const PAIRS: &str = "CASE WHEN x IS NOT NULL AND y IS NOT NULL THEN {'y': x, 'x': y} END";
 const PAIRS_WITH_INTS: &str =
     "CASE WHEN i IS NOT NULL AND x IS NOT NULL THEN {'y': i, 'x': x} END";
-const SIZES: &str = "max(abs(x)) {over} * max(abs(y)) {over} + 1e-300";
-const SIZES_WITH_INTS: &str = "max(abs(i::DOUBLE)) {over} * max(abs(x)) {over} + 1e-300";
+/// Infinite or NaN where the other column is: DuckDB does not look at it.
+const SQUARES_OF_Y: &str = "sum(y * y) {over} + max(abs(x)) {over} * 0 + 1e-290";
+const SQUARES_OF_X: &str = "sum(x * x) {over} + max(abs(y)) {over} * 0 + 1e-290";
+/// The last bit of a number below the normal ones is no small share of it. A part in 1e-32 or 1e-30 of
+/// these: where they overflow, DuckDB's sums may.
+const SIZES: &str =
+    "1e20 * ((max(abs(x)) {over} + 1e-305) * (max(abs(y)) {over} + 1e-305) + 1e-300)";
+const SIZES_WITH_INTS: &str =
+    "1e20 * (max(abs(i::DOUBLE)) {over} * (max(abs(x)) {over} + 1e-305) + 1e-300)";
 /// Quotients of variances: compared where both columns are spread as far as they are from zero, and nothing
 /// overflows or underflows on the way. The scale of each is of the same form.
 macro_rules! spread {
@@ -233,11 +240,11 @@ pub static SPELLINGS: &[Spelling] = &[
     near("median(x)", "median(x) {over}", 1e-15, SIZE),
     near("median(i)", "median(i) {over}", 1e-15, SIZE_OF_INTS),
     near("corr(x, y)", "corr(x, y) {over}", 1e-6, SPREAD).and_python("corr", PAIRS, SHAPE_ULPS),
-    near("covar_samp(x, y)", "covar_samp(x, y) {over}", 1e-12, SIZES)
+    near("covar_samp(x, y)", "covar_samp(x, y) {over}", 1e-32, SIZES)
         .and_python("covar_samp", PAIRS, ULPS),
-    near("covar_pop(x, y)", "covar_pop(x, y) {over}", 1e-12, SIZES)
+    near("covar_pop(x, y)", "covar_pop(x, y) {over}", 1e-32, SIZES)
         .and_python("covar_pop", PAIRS, ULPS),
-    near("covar_samp(i, x)", "covar_samp(i, x) {over}", 1e-12, SIZES_WITH_INTS).and_python(
+    near("covar_samp(i, x)", "covar_samp(i, x) {over}", 1e-32, SIZES_WITH_INTS).and_python(
         "covar_samp",
         PAIRS_WITH_INTS,
         ULPS,
@@ -248,11 +255,11 @@ pub static SPELLINGS: &[Spelling] = &[
         .and_python("regr_avgx", PAIRS, 0.0),
     near("regr_avgy(x, y)", "regr_avgy(x, y) {over}", 1e-12, "sum(abs(x)) {over}")
         .and_python("regr_avgy", PAIRS, 0.0),
-    near("regr_sxx(x, y)", "regr_sxx(x, y) {over}", 1e-10, "sum(y * y) {over} + 1e-290")
+    near("regr_sxx(x, y)", "regr_sxx(x, y) {over}", 1e-10, SQUARES_OF_Y)
         .and_python("regr_sxx", PAIRS, ULPS),
-    near("regr_syy(x, y)", "regr_syy(x, y) {over}", 1e-10, "sum(x * x) {over} + 1e-290")
+    near("regr_syy(x, y)", "regr_syy(x, y) {over}", 1e-10, SQUARES_OF_X)
         .and_python("regr_syy", PAIRS, ULPS),
-    near("regr_sxy(x, y)", "regr_sxy(x, y) {over}", 1e-10, SIZES).and_python(
+    near("regr_sxy(x, y)", "regr_sxy(x, y) {over}", 1e-30, SIZES).and_python(
         "regr_sxy",
         PAIRS,
         ULPS,
