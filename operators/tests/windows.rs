@@ -100,16 +100,14 @@ fn asked(frames: &[Frame], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> 
             }
             let place = |of: DataType| TYPES.iter().position(|t| *t == of);
             let (column, second) = (call.input.and_then(place), call.second.and_then(place));
-            if column.is_some() != call.input.is_some() || second.is_some() != call.second.is_some() {
+            if column.is_some() != call.input.is_some() || second.is_some() != call.second.is_some()
+            {
                 continue;
             }
             let filter = ((i / 3 + f) % 2 == 0).then_some(FILTER);
             let empty: Box<dyn Aggregate> = count();
             let aggregate = Arc::from(std::mem::replace(&mut call.aggregate, empty));
-            asked.push(Asked {
-                call,
-                output: Output { frame, column, second, filter, aggregate },
-            });
+            asked.push(Asked { call, output: Output { frame, column, second, filter, aggregate } });
         }
     }
     asked
@@ -211,7 +209,11 @@ fn run(
                 out.clear();
                 store.read(None, *time, &Id::Int(0), &mut out);
                 for (asked, got) in asked.iter().zip(&out) {
-                    prop_assert!(same(got, &evaluate(&asked.call, &[], *time)), "{}", asked.call.title());
+                    prop_assert!(
+                        same(got, &evaluate(&asked.call, &[], *time)),
+                        "{}",
+                        asked.call.title()
+                    );
                 }
             }
             Step::Advance(time) => {

@@ -137,7 +137,8 @@ impl<'a> Reader<'a> {
             3 => {
                 let bits = self.count()?;
                 let x = f64::from_bits(bits);
-                let one = bits != (-0.0f64).to_bits() && (!x.is_nan() || bits == f64::NAN.to_bits());
+                let one =
+                    bits != (-0.0f64).to_bits() && (!x.is_nan() || bits == f64::NAN.to_bits());
                 Value::Float(one.then_some(x)?)
             }
             4 => {

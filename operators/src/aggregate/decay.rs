@@ -138,21 +138,19 @@ impl Aggregate for Decayed {
         Value::Float(match self.answer {
             Answer::Count => weights().rounded().divided_by(factor).to_f64(),
             _ if counted.is_empty() => return Value::Null,
-            Answer::Sum => special()
-                .unwrap_or_else(|| values().rounded().divided_by(factor).to_f64()),
+            Answer::Sum => {
+                special().unwrap_or_else(|| values().rounded().divided_by(factor).to_f64())
+            }
             // The moment's factor is on both sides.
-            Answer::Avg => special()
-                .unwrap_or_else(|| values().rounded().over(weights().rounded()).to_f64()),
+            Answer::Avg => {
+                special().unwrap_or_else(|| values().rounded().over(weights().rounded()).to_f64())
+            }
         })
     }
 }
 
 /// The sum over buckets, in units of the weight at the beginning of the half-life `now`.
-fn total(
-    buckets: &[(i64, Bucket)],
-    now: i64,
-    of: impl Fn(&Bucket) -> &Dyadic<5>,
-) -> Wide {
+fn total(buckets: &[(i64, Bucket)], now: i64, of: impl Fn(&Bucket) -> &Dyadic<5>) -> Wide {
     let mut total = Wide::default();
     for (place, bucket) in buckets {
         total.plus(&of(bucket).to_wide().scaled((place * BUCKET - now) as i32));
@@ -239,7 +237,9 @@ impl Buckets {
 
 impl Bucket {
     fn change(&mut self, value: &Value, factor: f64, within: i32, out: bool) {
-        let Some(weight) = Term::of_float(factor).map(|weight| weight.scaled(within)) else { return };
+        let Some(weight) = Term::of_float(factor).map(|weight| weight.scaled(within)) else {
+            return;
+        };
         let turned = |term: Term| if out { term.negated() } else { term };
         self.rows = if out { self.rows.saturating_sub(1) } else { self.rows + 1 };
         self.weights.add(&turned(weight));
@@ -344,7 +344,9 @@ impl Running for Buckets {
 
     fn bytes(&self) -> usize {
         let heap = |(_, b): &(i64, Bucket)| {
-            b.weights.bytes() + b.values.bytes() + b.special.as_ref().map_or(0, |_| size_of::<Special>())
+            b.weights.bytes()
+                + b.values.bytes()
+                + b.special.as_ref().map_or(0, |_| size_of::<Special>())
         };
         size_of::<Buckets>()
             + self.buckets.capacity() * size_of::<(i64, Bucket)>()

@@ -232,7 +232,10 @@ mod tests {
             0 => (r % 100_000) as f64 / 100.0 - 300.0,
             1 => (r % 2_000) as f64 - 1_000.0,
             2 => 1e9 + (r % 1_000) as f64 / 3.0,
-            3 => libm::ldexp(r as f64, (r % 1_900) as i32 - 1_000) * if r & 1 == 0 { 1.0 } else { -1.0 },
+            3 => {
+                libm::ldexp(r as f64, (r % 1_900) as i32 - 1_000)
+                    * if r & 1 == 0 { 1.0 } else { -1.0 }
+            }
             _ => [f64::MAX, -f64::MAX, 5e-324, -5e-324, 1.0, 0.0][(r % 6) as usize],
         }
     }
@@ -268,7 +271,11 @@ mod tests {
                     (0..1 + random(&mut state) % 4).map(|_| number(kind, &mut state)).collect();
                 want.plus(&wide(&factors));
                 let term = term(&factors);
-                if i % 3 == 0 { other.add(&term) } else { sum.add(&term) }
+                if i % 3 == 0 {
+                    other.add(&term)
+                } else {
+                    sum.add(&term)
+                }
                 terms.push(term);
                 let gone = Term::of_float(number(kind, &mut state)).unwrap();
                 sum.add(&gone);

@@ -145,7 +145,8 @@ impl Extreme {
     /// One that knows of so many values and of none which it is.
     pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Extreme> {
         let (float, rest) = (bytes.truth()?, bytes.count().filter(|n| *n < 1 << 62)?);
-        Some(Extreme { float, rest, ..Extreme::new(self.greatest) }).filter(|e| !float || e.rest > 0)
+        Some(Extreme { float, rest, ..Extreme::new(self.greatest) })
+            .filter(|e| !float || e.rest > 0)
     }
 
     /// The extreme value; none over no values.

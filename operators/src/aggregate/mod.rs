@@ -37,6 +37,7 @@ mod position;
 mod quantile;
 mod regression;
 mod shape;
+mod sketch;
 mod sum;
 mod variance;
 
@@ -92,6 +93,10 @@ pub const AGGREGATES: &[Entry] = &[
     change::DELTA,
     change::RATE,
     drawdown::ENTRY,
+    sketch::APPROX_COUNT_DISTINCT,
+    sketch::APPROX_PERCENTILE,
+    sketch::HLL_SKETCH,
+    sketch::CPC_SKETCH,
 ];
 
 /// What the list says about an aggregate.

@@ -90,7 +90,8 @@ impl Aggregate for Shape {
         if a2.is_zero() {
             return Value::Null;
         }
-        let shape = if self.power == 3 { self.third(&moments, &a2) } else { self.fourth(&moments, &a2) };
+        let shape =
+            if self.power == 3 { self.third(&moments, &a2) } else { self.fourth(&moments, &a2) };
         Value::Float(shape.to_f64())
     }
 }

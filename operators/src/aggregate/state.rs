@@ -101,7 +101,9 @@ impl State {
             (State::Count(a), State::Count(b)) => *a = a.saturating_add(*b),
             (State::Sum(a), State::Sum(b)) => a.merge(b),
             (State::SumSquares(a), State::SumSquares(b)) => a.merge(b),
-            (State::Extreme(a), State::Extreme(b)) if a.is_greatest() == b.is_greatest() => a.merge(b),
+            (State::Extreme(a), State::Extreme(b)) if a.is_greatest() == b.is_greatest() => {
+                a.merge(b)
+            }
             (State::Ordered(a), State::Ordered(b)) => a.merge(b),
             (State::Distinct(a), State::Distinct(b)) => a.merge(b),
             (State::Own(a), State::Own(b)) if a.name() == b.name() => a.merge(&**b),

@@ -10,8 +10,7 @@ use tidemill_types::{DataType, Micros, Value};
 use super::super::{AGGREGATES, Aggregate, Call, Primitive, Row, Rows, View};
 use super::State;
 
-const TYPES: [DataType; 4] =
-    [DataType::Int64, DataType::Float64, DataType::String, DataType::Bool];
+const TYPES: [DataType; 4] = [DataType::Int64, DataType::Float64, DataType::String, DataType::Bool];
 
 /// A row before it has types.
 #[derive(Clone, Debug)]
@@ -43,7 +42,10 @@ fn value(of: DataType, n: i32) -> Value {
 fn seeds(most: usize) -> impl Strategy<Value = Vec<Seed>> {
     let number = || prop_oneof![1 => 0..10i32, 4 => -50..50i32, 2 => -100_000..100_000i32];
     let seed = (0..100i64, number(), number());
-    prop::collection::vec(seed.prop_map(|(time, value, second)| Seed { time, value, second }), 0..most)
+    prop::collection::vec(
+        seed.prop_map(|(time, value, second)| Seed { time, value, second }),
+        0..most,
+    )
 }
 
 /// States over nothing, with the types of what they are over.
@@ -86,20 +88,16 @@ fn prototypes() -> Vec<Prototype> {
 /// Everything that can be built over these types.
 fn aggregates() -> Vec<(&'static str, (DataType, DataType), Box<dyn Aggregate>)> {
     let half_life = Value::Text("7us".into());
-    let constants = [
-        vec![],
-        vec![half_life],
-        vec![Value::Int(2)],
-        vec![Value::Float(0.25)],
-    ];
+    let constants = [vec![], vec![half_life], vec![Value::Int(2)], vec![Value::Float(0.25)]];
     let mut all = Vec::new();
     for entry in AGGREGATES {
         for input in TYPES {
-            for second in [None, Some(DataType::Int64), Some(DataType::Float64), Some(DataType::String)] {
+            for second in
+                [None, Some(DataType::Int64), Some(DataType::Float64), Some(DataType::String)]
+            {
                 for constants in &constants {
                     let (name, input_type) = (entry.name, Some(input));
-                    let call =
-                        Call { name, distinct: false, input: input_type, second, constants };
+                    let call = Call { name, distinct: false, input: input_type, second, constants };
                     if let Ok(aggregate) = (entry.build)(&call) {
                         all.push((name, (input, second.unwrap_or(DataType::Int64)), aggregate));
                     }
