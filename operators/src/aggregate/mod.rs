@@ -42,6 +42,7 @@ mod ranked;
 mod regression;
 mod sequence;
 mod shape;
+mod sketch;
 mod sum;
 mod variance;
 
@@ -120,6 +121,10 @@ pub const AGGREGATES: &[Entry] = &[
     change::DELTA,
     change::RATE,
     drawdown::ENTRY,
+    sketch::APPROX_COUNT_DISTINCT,
+    sketch::APPROX_PERCENTILE,
+    sketch::HLL_SKETCH,
+    sketch::CPC_SKETCH,
 ];
 
 /// What may be written besides: spellings that stand for calls of the list.
