@@ -351,3 +351,62 @@ fn speed_of_text() {
         );
     }
 }
+
+/// A list of whole numbers and a map of floats, as aggregates give them.
+fn nested() -> RecordBatch {
+    use arrow::array::StringBuilder;
+    use arrow::array::{Float64Builder, Int64Builder, ListBuilder, MapBuilder, MapFieldNames};
+    let mut lists = ListBuilder::new(Int64Builder::new());
+    lists.append_value([Some(1), None, Some(-3)]);
+    lists.append_null();
+    lists.append_value([]);
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), Float64Builder::new());
+    for (key, value) in [("a,\"b\"", Some(0.5)), ("c", None), ("d", Some(f64::NAN))] {
+        maps.keys().append_value(key);
+        maps.values().append_option(value);
+    }
+    maps.append(true).unwrap();
+    maps.append(true).unwrap();
+    maps.append(false).unwrap();
+    let schema = Schema::new([
+        ("recent", DataType::List(tidemill_types::Item::Int64)),
+        ("by_place", DataType::Map(tidemill_types::Item::Float64)),
+    ]);
+    let columns: [Arc<dyn Array>; 2] = [Arc::new(lists.finish()), Arc::new(maps.finish())];
+    RecordBatch::try_new(schema.to_arrow(), columns.to_vec()).unwrap()
+}
+
+#[test]
+fn lists_and_maps_are_json_in_text_and_themselves_in_columns() {
+    let rows = nested();
+    let folder = tempfile::tempdir().unwrap();
+    for format in FORMATS {
+        let bytes = written(format, &rows);
+        match format.name {
+            "json" => assert_eq!(
+                String::from_utf8(bytes).unwrap(),
+                "{\"recent\":[1,null,-3],\"by_place\":{\"a,\\\"b\\\"\":0.5,\"c\":null,\"d\":null}}\n\
+                 {\"recent\":null,\"by_place\":{}}\n{\"recent\":[],\"by_place\":null}\n"
+            ),
+            "csv" => assert_eq!(
+                String::from_utf8(bytes).unwrap(),
+                "recent,by_place\n\
+                 \"[1,null,-3]\",\"{\"\"a,\\\"\"b\\\"\"\"\":0.5,\"\"c\"\":null,\"\"d\"\":null}\"\n\
+                 ,{}\n[],\n"
+            ),
+            name => {
+                let path = folder.path().join(name);
+                fs::write(&path, bytes).unwrap();
+                let schema = Schema::new([
+                    ("recent", DataType::List(tidemill_types::Item::Int64)),
+                    ("by_place", DataType::Map(tidemill_types::Item::Float64)),
+                ]);
+                let (batches, _, rejects, error) = read(format, &path, &Layout::new(schema));
+                assert!(error.is_none() && rejects.is_empty(), "{name}: {error:?}");
+                let found = concat_batches(&rows.schema(), &batches).unwrap();
+                assert_eq!(format!("{found:?}"), format!("{rows:?}"), "{name}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use naive::{Built, Given, ORDERED, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Frame};
-use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
+use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate, Call};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::{DataType, Id, Key, Value};
 
@@ -200,6 +200,8 @@ fn what_is_built_has_the_type_it_says() {
             Value::Int(_) => [DataType::Int64, DataType::Timestamp].contains(&output),
             Value::Float(_) => output == DataType::Float64,
             Value::Text(_) => output == DataType::String,
+            Value::List(items) => matches!(output, DataType::List(_)) && !items.is_empty(),
+            Value::Map(entries) => matches!(output, DataType::Map(_)) && !entries.is_empty(),
             Value::Null => false,
         };
         assert!(fits, "{title} says {output}");
@@ -248,4 +250,86 @@ fn refusals_say_what_is_accepted_and_what_was_found() {
             format!("lag goes back a whole number of rows, 0 or more; found {n:?}")
         );
     }
+}
+
+#[test]
+fn a_list_is_bounded() {
+    let refusal = |name: &str, constants: &[Value]| {
+        let (input, second) = (Some(DataType::String), None);
+        match aggregate::build(&Call { name, distinct: false, input, second, constants }) {
+            Ok(_) => panic!("{name} was built"),
+            Err(message) => message,
+        }
+    };
+    for name in ["first_k", "last_distinct", "top_k", "most_frequent", "histogram", "array_agg"] {
+        for k in [Value::Int(0), Value::Int(1_001), Value::Float(1.0), Value::Null] {
+            let message = refusal(name, std::slice::from_ref(&k));
+            let wanted = format!("{name} takes how many, from 1 to 1000; found {k:?}");
+            assert_eq!(message, wanted);
+        }
+    }
+    assert_eq!(refusal("top_k", &[]), "top_k takes how many: from 1 to 1000");
+    assert_eq!(refusal("string_agg", &[]), "string_agg takes a separator: string_agg(x, ',')");
+    assert_eq!(
+        refusal("min_by", &[]),
+        "min_by takes a value and what it is chosen by: two columns"
+    );
+    assert_eq!(refusal("first_per", &[]), "first_per takes a value and a category: two columns");
+    assert_eq!(refusal("sum_of", &[]), "there is no aggregate `sum_of`");
+}
+
+/// What is read of categories, over amounts by place.
+fn per(name: &str, constants: &[Value], rows: &[(i64, &str)]) -> Value {
+    let (input, second) = (Some(DataType::Int64), Some(DataType::String));
+    let call = Call { name, distinct: false, input, second, constants };
+    let built = aggregate::build(&call).unwrap_or_else(|error| panic!("{error}"));
+    let output = output(input, second, Arc::from(built));
+    let mut store = Store::new(Group { own_stream: false, outputs: vec![output] });
+    for (i, (amount, place)) in rows.iter().enumerate() {
+        let row = [Value::Int(*amount), Value::Text((*place).into())];
+        store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row);
+    }
+    read(&mut store, 100)
+}
+
+fn map(entries: &[(&str, i64)]) -> Value {
+    Value::map(entries.iter().map(|(key, n)| (Arc::from(*key), Value::Int(*n))))
+}
+
+#[test]
+fn every_aggregate_has_a_form_per_category() {
+    let rows = [(3, "b"), (1, "a"), (5, "b"), (9, "c"), (1, "a"), (2, "a")];
+    assert_eq!(per("sum_per", &[], &rows), map(&[("a", 4), ("b", 8), ("c", 9)]));
+    assert_eq!(per("last_value_per", &[], &rows), map(&[("a", 2), ("b", 5), ("c", 9)]));
+    assert_eq!(per("lag_cate", &[Value::Int(1)], &rows[..5]), {
+        Value::map([
+            ("a".into(), Value::Int(1)),
+            ("b".into(), Value::Int(3)),
+            ("c".into(), Value::Null),
+        ])
+    });
+    let two = [Value::Int(2)];
+    assert_eq!(per("top_n_key_sum_per", &two, &rows), map(&[("b", 8), ("c", 9)]));
+    assert_eq!(per("top_n_value_min_per", &two, &rows), map(&[("b", 3), ("c", 9)]));
+    assert_eq!(per("top_n_value_count_cate", &two, &rows), map(&[("a", 3), ("b", 2)]));
+    let nested = aggregate::build(&Call {
+        name: "top_k_per",
+        distinct: false,
+        input: Some(DataType::Int64),
+        second: Some(DataType::String),
+        constants: &two,
+    });
+    let message = nested.err().expect("lists do not nest");
+    assert_eq!(message, "a map holds single values; the aggregate gives list<int64>");
+}
+
+#[test]
+fn a_map_shows_the_categories_with_most_rows() {
+    let names: Vec<String> = (0..1_500).map(|n| format!("{n:04}")).collect();
+    let rare = names.iter().map(|name| (1, name.as_str()));
+    let rows: Vec<(i64, &str)> = rare.chain([(1, "1499"), (1, "1400")]).collect();
+    let Value::Map(shown) = per("count_per", &[], &rows) else { panic!("a map") };
+    assert_eq!(shown.len(), 1_000);
+    let keys: Vec<&str> = shown.iter().map(|(key, _)| key.as_ref()).collect();
+    assert_eq!((keys[0], keys[997], keys[998], keys[999]), ("0000", "0997", "1400", "1499"));
 }

@@ -6,7 +6,7 @@ use tidemill_connectors::executor::EXECUTORS;
 use tidemill_connectors::format::FORMATS;
 use tidemill_connectors::sink::SINKS;
 use tidemill_connectors::source::SOURCES;
-use tidemill_operators::aggregate::AGGREGATES;
+use tidemill_operators::aggregate::{AGGREGATES, FORMS};
 use tidemill_operators::drift::DETECTORS;
 use tidemill_operators::learner::LEARNERS;
 use tidemill_operators::trainer::TRAINERS;
@@ -85,6 +85,11 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
         let mut listed = Vec::new();
         for (name, summary, keys) in rows {
             text.push_str(&format!("  {name:<20} {summary}\n"));
+            let aliases =
+                AGGREGATES.iter().find(|e| matches!(of, Kind::Aggregates) && e.name == name);
+            if let Some(entry) = aliases.filter(|entry| !entry.aliases.is_empty()) {
+                text.push_str(&format!("  {:<20} also {}\n", "", entry.aliases.join(", ")));
+            }
             for (key, default, meaning) in keys {
                 text.push_str(&format!("    {key:<20} {default}: {meaning}\n"));
             }
@@ -95,6 +100,20 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
                 })
                 .collect();
             listed.push(json!({ "name": name, "summary": summary, "keys": keys }));
+        }
+        if matches!(of, Kind::Aggregates) {
+            for (entry, listed) in AGGREGATES.iter().zip(&mut listed) {
+                listed["aliases"] = json!(entry.aliases);
+            }
+            let forms =
+                FORMS.iter().map(|(form, summary)| json!({ "name": form, "summary": summary }));
+            all.insert("forms".to_string(), forms.collect());
+        }
+        if matches!(of, Kind::Aggregates) {
+            text.push_str("  forms\n");
+            for (form, summary) in FORMS {
+                text.push_str(&format!("    {form:<30} {summary}\n"));
+            }
         }
         all.insert(title.to_string(), Json::Array(listed));
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
 use tidemill_config::plan::{
-    At, Frame, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until, WindowPlan,
+    At, DriftOf, Frame, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until, WindowPlan,
 };
 use tidemill_config::units;
 use tidemill_connectors::{executor, format, sink, source};
@@ -86,7 +86,7 @@ pub enum NumberFrom {
 /// # Errors
 /// Everything that static validation can find.
 pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
-    let Loaded { plan, text, .. } = loaded;
+    let Loaded { mut plan, text, .. } = loaded;
     let mut errors = Vec::new();
     let sources = compile_sources(&plan, &mut errors);
     components(&plan, &mut errors);
@@ -94,6 +94,7 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
         return Err(Report::new(text, errors));
     }
     let program = compile_program(&plan, &sources, &mut errors);
+    leave_out_nested(&mut plan, &program.feature_schema, &mut errors);
     let inputs = model_inputs(&plan, &program.feature_schema);
     for (model, inputs) in plan.models.iter().zip(&inputs) {
         check_model(model, inputs, &mut errors);
@@ -605,6 +606,37 @@ fn find<'a, E>(
         ));
     }
     found
+}
+
+/// Lists and maps go to sinks, not into models: `*` leaves them out, and naming one is refused.
+fn leave_out_nested(plan: &mut Plan, features: &Schema, errors: &mut Vec<Diagnostic>) {
+    let nested =
+        |feature: usize| features.fields.get(feature).filter(|field| field.data_type.is_nested());
+    let mut refuse = |named: &[At<usize>], whose: String| {
+        for feature in named {
+            let Some(field) = nested(feature.value) else { continue };
+            errors.push(Diagnostic::new(
+                &feature.span,
+                format!("{whose} cannot read feature `{}`", field.name),
+                format!(
+                    "its type is {}; numbers, truth values, times and texts are read",
+                    field.data_type
+                ),
+                "leave it out, or make single values of it: top1_ratio, entropy, nth_value, \
+                 count(...) filter (where ...)",
+            ));
+        }
+    };
+    for model in &mut plan.models {
+        refuse(&model.named, format!("model `{}`", model.name.value));
+        model.inputs.retain(|i| !matches!(i, ModelInput::Feature(f) if nested(*f).is_some()));
+    }
+    for drift in &mut plan.drifts {
+        refuse(&drift.named, format!("drift `{}`", drift.name.value));
+        if let DriftOf::Inputs { features, .. } = &mut drift.of {
+            features.retain(|feature| nested(*feature).is_none());
+        }
+    }
 }
 
 /// Where each model's inputs come from.

@@ -144,7 +144,16 @@ def answer(db, number, call):
 
 def text(value):
     """With its type before it: JSON has neither NaN nor whole numbers of 64 bits for all."""
+    if isinstance(value, list):
+        return [text(item) for item in value]
+    if isinstance(value, dict):
+        return {key_text(key): text(item) for key, item in value.items()}
     return None if value is None else f"{kind(value)}{value}"
+
+
+def key_text(key):
+    """As ours writes the key of a map."""
+    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def kind(value):
@@ -265,6 +274,17 @@ def about(a, b):
     return len(a) * sum(s * t for s, t in zip(a, b)) - sum(a) * sum(b)
 
 
+def signed(magnitude, sign):
+    """`sign` may be beyond any float."""
+    return -magnitude if sign < 0 else magnitude
+
+
+def root(dividend, divisor):
+    """Of the quotient, which itself may be below any float."""
+    shift = max(divisor.bit_length() - dividend.bit_length(), 0) // 2
+    return scaled(math.sqrt(quotient(dividend << 2 * shift, divisor)), -shift)
+
+
 def of_pairs(statistic):
     """What SQL says of no pairs and of what is not finite; else by `statistic(n, y, x)` in units."""
     def function(pairs):
@@ -339,8 +359,7 @@ def regr_r2(n, y, x):
 def corr(n, y, x):
     if not about(x, x) or not about(y, y):
         return None
-    square = quotient(about(y, x) ** 2, about(x, x) * about(y, y))
-    return math.copysign(math.sqrt(square), about(y, x))
+    return signed(root(about(y, x) ** 2, about(x, x) * about(y, y)), about(y, x))
 
 
 def central(values, power):
@@ -360,7 +379,7 @@ def skew_pop(values):
     if not isinstance(found, tuple):
         return found
     n, second, third = found
-    return math.copysign(math.sqrt(quotient(n * third ** 2, second ** 3)), third)
+    return signed(root(n * third ** 2, second ** 3), third)
 
 
 def skewness(values):

@@ -162,6 +162,7 @@ fn fields(
         Value::Int(i) => i.to_string(),
         Value::Float(x) => format!("{x:e}"),
         Value::Text(text) => text.to_string(),
+        Value::List(_) | Value::Map(_) => unreachable!("no column holds one"),
     });
     let read = read.map_or_else(null, |n| n.to_string());
     let own = data.own_stream.to_string();
@@ -171,7 +172,15 @@ fn fields(
 
 /// A value as `windows.py` writes it: JSON has neither NaN nor whole numbers of 64 bits for all.
 fn value(json: &Json) -> Value {
-    let Some(text) = json.as_str() else { return Value::Null };
+    let text = match json {
+        Json::Array(items) => return items.iter().map(value).collect(),
+        Json::Object(entries) => {
+            let entry = |(key, item): (&String, &Json)| (key.as_str().into(), value(item));
+            return Value::map(entries.iter().map(entry));
+        }
+        Json::String(text) => text.as_str(),
+        _ => return Value::Null,
+    };
     let (kind, text) = text.split_at(1);
     match kind {
         "i" => Value::Int(text.parse().unwrap_or_else(|_| panic!("{text} is beyond 64 bits"))),

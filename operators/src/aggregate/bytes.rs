@@ -3,6 +3,8 @@
 //! They carry no checksum: what stores them has one. Reading refuses what is cut off, left over or out
 //! of range, and never takes more memory than a small multiple of the bytes there are.
 
+use std::sync::Arc;
+
 use tidemill_types::Value;
 
 use super::exact_sum::Special;
@@ -59,12 +61,28 @@ impl Writer {
                 let x = if *x == 0.0 { 0.0 } else { *x };
                 self.byte(3).count(if x.is_nan() { f64::NAN } else { x }.to_bits())
             }
-            Value::Text(text) => {
-                self.byte(4).count(text.len() as u64);
-                self.0.extend(text.as_bytes());
-                self
+            Value::Text(text) => self.byte(4).text(text),
+            Value::List(items) => {
+                self.byte(5).count(items.len() as u64);
+                items.iter().fold(self, |out, item| out.value(item))
+            }
+            Value::Map(entries) => {
+                self.byte(6).count(entries.len() as u64);
+                entries.iter().fold(self, |out, (key, value)| out.text(key).value(value))
             }
         }
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> &mut Writer {
+        self.count(text.len() as u64);
+        self.0.extend(text.as_bytes());
+        self
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Writer {
+        self.count(bytes.len() as u64);
+        self.0.extend(bytes);
+        self
     }
 
     pub(super) fn finish(&mut self) -> Vec<u8> {
@@ -141,12 +159,36 @@ impl<'a> Reader<'a> {
                     bits != (-0.0f64).to_bits() && (!x.is_nan() || bits == f64::NAN.to_bits());
                 Value::Float(one.then_some(x)?)
             }
-            4 => {
-                let length = usize::try_from(self.count()?).ok()?;
-                Value::Text(std::str::from_utf8(self.take(length)?).ok()?.into())
+            4 => Value::Text(self.text()?.into()),
+            5 => {
+                let length = self.count()?;
+                let items: Option<Vec<Value>> = (0..length).map(|_| self.item()).collect();
+                Value::List(items?.into())
+            }
+            6 => {
+                let length = self.count()?;
+                let entry = |_| Some((Arc::from(self.text()?), self.item()?));
+                let entries: Vec<(Arc<str>, Value)> =
+                    (0..length).map(entry).collect::<Option<_>>()?;
+                let rising = entries.windows(2).all(|two| two[0].0 < two[1].0);
+                Value::map(rising.then_some(entries)?)
             }
             _ => return None,
         })
+    }
+
+    /// What a list or a map holds: neither of them.
+    fn item(&mut self) -> Option<Value> {
+        if *self.0.first()? > 4 { None } else { self.value() }
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.count()?).ok()?;
+        self.take(length)
     }
 
     /// Whatever was read, if nothing is left over.

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashbrown::HashMap;
-use tidemill_types::Value;
+use tidemill_types::{Value, key};
 
 use super::bytes::{Reader, Writer};
 
@@ -63,6 +63,11 @@ impl Hash for Same {
                 _ => state.write_u64(x.to_bits()),
             },
             Value::Text(text) => state.write(text.as_bytes()),
+            nested @ (Value::List(_) | Value::Map(_)) => {
+                let mut bytes = Vec::new();
+                key::canonical(nested, &mut bytes);
+                state.write(&bytes);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use std::any::Any;
 
-use tidemill_types::{DataType, Micros, Value};
+use tidemill_types::{DataType, Item, Micros, Value};
 
 pub mod distinct;
 pub mod exact_sum;
@@ -22,6 +22,7 @@ pub mod state;
 pub mod wide;
 
 mod avg;
+mod by_other;
 mod bytes;
 mod change;
 mod count;
@@ -31,12 +32,17 @@ mod dyadic;
 mod elapsed;
 mod ewma;
 mod extremum;
+mod frequency;
 mod geometric;
 mod pairs;
+mod per;
 mod position;
 mod quantile;
+mod ranked;
 mod regression;
+mod sequence;
 mod shape;
+mod sketch;
 mod sum;
 mod variance;
 
@@ -62,6 +68,29 @@ pub const AGGREGATES: &[Entry] = &[
     position::FIRST_VALUE,
     position::LAST_VALUE,
     position::LAG,
+    sequence::NTH_VALUE,
+    sequence::FIRST_K,
+    sequence::LAST_K,
+    sequence::FIRST_DISTINCT,
+    sequence::LAST_DISTINCT,
+    sequence::ARRAY_AGG,
+    sequence::STRING_AGG,
+    ranked::TOP_K,
+    ranked::BOTTOM_K,
+    by_other::MIN_BY,
+    by_other::MAX_BY,
+    frequency::MODE,
+    frequency::MOST_FREQUENT,
+    frequency::TOP1_RATIO,
+    frequency::ENTROPY,
+    frequency::HISTOGRAM,
+    frequency::SET_AGG,
+    frequency::BOUNDED_UNIQUE_COUNT,
+    per::COUNT_PER,
+    per::SUM_PER,
+    per::AVG_PER,
+    per::MIN_PER,
+    per::MAX_PER,
     quantile::QUANTILE,
     quantile::MEDIAN,
     shape::SKEWNESS,
@@ -92,7 +121,24 @@ pub const AGGREGATES: &[Entry] = &[
     change::DELTA,
     change::RATE,
     drawdown::ENTRY,
+    sketch::APPROX_COUNT_DISTINCT,
+    sketch::APPROX_PERCENTILE,
+    sketch::HLL_SKETCH,
+    sketch::CPC_SKETCH,
 ];
+
+/// What may be written besides: spellings that stand for calls of the list.
+pub const FORMS: &[(&str, &str)] = &[
+    ("NAME_per(x, c)", "NAME for each value of c, as a map; NAME_cate too"),
+    ("top_n_key_NAME_per(x, c, n)", "the same for the n greatest values of c"),
+    ("top_n_value_NAME_per(x, c, n)", "the same for the n values of c with the greatest results"),
+    ("NAME_if(x, condition)", "NAME(x) filter (where condition); NAME_where too"),
+    ("count_if(condition)", "count(*) filter (where condition); count_where too"),
+    ("ratio(x, y)", "sum(x) / sum(y) as a float; NULL where the divisor is 0 or there is nothing"),
+];
+
+/// The longest list and the largest map that an aggregate gives.
+pub const MOST: usize = 1_000;
 
 /// What the list says about an aggregate.
 pub struct Entry {
@@ -131,6 +177,25 @@ impl Call<'_> {
             None => "no column",
         };
         Err(format!("{} takes a column of type {}; found {found}", self.name, one_of(&names)))
+    }
+
+    /// As [`Call::input`], for what is put into a list.
+    fn item(&self, accepted: &[DataType]) -> Result<Item, String> {
+        let input = self.input(accepted)?;
+        input.as_item().ok_or_else(|| format!("{} cannot put {input} into a list", self.name))
+    }
+
+    /// The only one of these constants: how many values are shown, from 1 to [`MOST`].
+    fn bound(&self, constants: &[Value], otherwise: Option<usize>) -> Result<usize, String> {
+        match (constants, otherwise) {
+            ([], Some(otherwise)) => Ok(otherwise),
+            ([Value::Int(k @ 1..=1_000)], _) => Ok(*k as usize),
+            ([], None) => Err(format!("{} takes how many: from 1 to {MOST}", self.name)),
+            ([other], _) => {
+                Err(format!("{} takes how many, from 1 to {MOST}; found {other:?}", self.name))
+            }
+            (more, _) => Err(format!("{} takes one number; found {}", self.name, more.len())),
+        }
     }
 
     /// Refuses DISTINCT where it would change the result and is not offered.
@@ -204,9 +269,39 @@ pub(crate) const ALL_ROWS: usize = usize::MAX - 1;
 /// # Errors
 /// A name that is on no list, or a call that the aggregate refuses.
 pub fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
-    let entry = AGGREGATES.iter().find(|e| e.name == call.name || e.aliases.contains(&call.name));
-    let entry = entry.ok_or_else(|| format!("there is no aggregate `{}`", call.name))?;
-    (entry.build)(call)
+    match (listed(call.name), per::parts(call.name)) {
+        (Some(entry), _) => (entry.build)(call),
+        (None, Some((show, inner))) if is_known(inner) => per::build(call, inner, show),
+        _ => Err(format!("there is no aggregate `{}`", call.name)),
+    }
+}
+
+/// Whether [`build`] knows the name.
+pub fn is_known(name: &str) -> bool {
+    listed(name).is_some() || per::parts(name).is_some_and(|(_, inner)| is_known(inner))
+}
+
+fn listed(name: &str) -> Option<&'static Entry> {
+    AGGREGATES.iter().find(|entry| entry.name == name || entry.aliases.contains(&name))
+}
+
+/// An aggregate for each value of a second column, as a map from text: what a window's secondary key makes
+/// of its calls. The calls then name that column as their second one.
+///
+/// # Errors
+/// An aggregate that gives a list or a map, for these do not nest.
+pub fn per(inner: std::sync::Arc<dyn Aggregate>) -> Result<Box<dyn Aggregate>, String> {
+    per::of(inner, per::Show::Most, MOST)
+}
+
+/// A value as a key of a map; none where it is NULL or of a type without categories.
+fn category(value: &Value) -> Option<std::sync::Arc<str>> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        Value::Int(i) => Some(i.to_string().into()),
+        Value::Bool(b) => Some(b.to_string().into()),
+        _ => None,
+    }
 }
 
 /// An aggregate, typed.

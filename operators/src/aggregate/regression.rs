@@ -141,12 +141,9 @@ impl Regression {
                 if dxx.is_zero() {
                     return None;
                 }
-                let slope = pairs.dyx().rounded().over(dxx.rounded());
-                // x is counted in microseconds.
-                match self.over_time {
-                    true => slope.times(Rounded { mantissa: SECOND as f64, exponent: 0 }),
-                    false => slope,
-                }
+                // Over time x is counted in microseconds.
+                let unit = if self.over_time { SECOND as u64 } else { 1 };
+                pairs.dyx().times(unit).rounded().over(dxx.rounded())
             }
             Statistic::Intercept => {
                 let dxx = pairs.dxx();

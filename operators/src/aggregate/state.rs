@@ -113,6 +113,19 @@ impl State {
         })
     }
 
+    /// Another of the same kind, over no rows.
+    pub fn fresh(&self) -> State {
+        match self {
+            State::Count(_) => State::Count(0),
+            State::Sum(_) => State::Sum(Sum::default()),
+            State::SumSquares(_) => State::SumSquares(SumSquares::default()),
+            State::Extreme(extreme) => State::Extreme(Extreme::new(extreme.is_greatest())),
+            State::Ordered(_) => State::Ordered(Ordered::default()),
+            State::Distinct(_) => State::Distinct(Distinct::default()),
+            State::Own(running) => State::Own(running.fresh()),
+        }
+    }
+
     /// Adds a row; NULL is not there.
     #[inline]
     pub fn insert(&mut self, row: &Row<'_>) {

@@ -4,15 +4,17 @@
 use std::ops::{ControlFlow, Range};
 
 use datafusion_sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    Visit, VisitMut, Visitor, VisitorMut, WindowType,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, Spanned, Visit, VisitMut, Visitor, VisitorMut,
+    WindowType,
 };
+use datafusion_sql::sqlparser::tokenizer::Span;
 use tidemill_types::{DataType, Field, Schema, Value};
 
 use super::parse::{self, Source};
 use super::plan::plan;
 use super::{ExpressionError, Scalar, suggestion};
-use crate::aggregate::AGGREGATES;
+use crate::aggregate::{AGGREGATES, is_known};
 
 /// What a call's column is called; no user's column can be.
 const CALL: &str = "__call_";
@@ -89,7 +91,7 @@ impl Feature {
             schema.fields.push(Field { name: format!("{CALL}{n}"), data_type: *data_type });
         }
         let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
-        Scalar::of(&self.text, planned, &schema)
+        Scalar::of_feature(&self.text, planned, &schema)
     }
 }
 
@@ -145,6 +147,15 @@ impl VisitorMut for Cut<'_> {
             return ControlFlow::Continue(());
         }
         let span = self.source.range_of(expr);
+        if function.name.to_string().eq_ignore_ascii_case("ratio") {
+            return match ratio(function) {
+                Ok(quotient) => {
+                    *expr = quotient;
+                    ControlFlow::Continue(())
+                }
+                Err(error) => ControlFlow::Break(at(error, span)),
+            };
+        }
         let key = function.to_string();
         let n = match self.keys.iter().position(|known| *known == key) {
             Some(n) => n,
@@ -179,8 +190,11 @@ impl Cut<'_> {
                 suggestion(&window, "choose one of the windows", self.windows.iter().copied()),
             )
         })?;
-        let known = AGGREGATES.iter().any(|a| a.name == name || a.aliases.contains(&name.as_str()));
-        if !known {
+        let (name, conditional) = match conditional(&name) {
+            Some(inner) => (inner.to_string(), true),
+            None => (name, false),
+        };
+        if !is_known(&name) {
             let names: Vec<&str> = AGGREGATES.iter().map(|a| a.name).collect();
             return Err(ExpressionError::new(
                 format!("there is no aggregate `{name}`"),
@@ -206,6 +220,10 @@ impl Cut<'_> {
                 _ => return Err(refused(&name, "this argument has no meaning here", "remove it")),
             }
         }
+        let mut filter = function.filter.as_deref().cloned();
+        if conditional {
+            filter = Some(condition(&name, &mut arguments, filter)?);
+        }
         let mut arguments = arguments.into_iter();
         let argument = arguments.next().map(|tree| self.scalar(tree, &schema)).transpose()?;
         let (mut second, mut constants) = (None, Vec::new());
@@ -223,9 +241,9 @@ impl Cut<'_> {
                 }
             }
         }
-        let filter = match &function.filter {
+        let filter = match filter {
             Some(tree) => {
-                let scalar = self.scalar(tree.as_ref().clone(), &schema)?;
+                let scalar = self.scalar(tree, &schema)?;
                 if scalar.data_type() != DataType::Bool {
                     return Err(refused(&name, "its FILTER is no condition", "write a comparison"));
                 }
@@ -271,6 +289,69 @@ impl Cut<'_> {
         let planned = plan(tree, schema)?;
         let _ = self.timezone;
         Scalar::of(&text, planned, schema)
+    }
+}
+
+/// The aggregate of `NAME_if` and `NAME_where`, whose condition is an argument.
+fn conditional(name: &str) -> Option<&str> {
+    let inner = name.strip_suffix("_if").or_else(|| name.strip_suffix("_where"))?;
+    (!is_known(name) && is_known(inner)).then_some(inner)
+}
+
+/// Takes the condition out of the arguments: the second, or the only one.
+fn condition(
+    name: &str,
+    arguments: &mut Vec<Expr>,
+    filter: Option<Expr>,
+) -> Result<Expr, ExpressionError> {
+    if filter.is_some() {
+        return Err(refused(name, "it has two conditions", "join them with `and`"));
+    }
+    match arguments.len() {
+        0 => Err(refused(name, "it has no condition", "write it as name_if(column, condition)")),
+        1 => Ok(arguments.remove(0)),
+        _ => Ok(arguments.remove(1)),
+    }
+}
+
+/// `ratio(x, y)`: a quotient of two sums under the same filter over the same window.
+fn ratio(function: &Function) -> Result<Expr, ExpressionError> {
+    let wrong = || refused("ratio", "it takes two columns", "write it as ratio(x, y)");
+    let FunctionArguments::List(list) = &function.args else { return Err(wrong()) };
+    let ([x, y], true) = (list.args.as_slice(), list.duplicate_treatment.is_none()) else {
+        return Err(wrong());
+    };
+    let sum = |of: &FunctionArg| {
+        let mut sum = function.clone();
+        let name = function.name.0.first().map_or_else(Span::empty, |part| part.span());
+        sum.name = ObjectName::from(vec![Ident::with_span(name, "sum")]);
+        sum.args = FunctionArguments::List(FunctionArgumentList {
+            args: vec![of.clone()],
+            ..list.clone()
+        });
+        Expr::Function(sum)
+    };
+    let (mut quotient, _) =
+        parse::parse("cast(x as double precision) / nullif(cast(y as double precision), 0)")?;
+    let mut sums = Fill(vec![sum(y), sum(x)]);
+    let _: ControlFlow<()> = VisitMut::visit(&mut quotient, &mut sums);
+    Ok(quotient)
+}
+
+/// Puts trees in the places of names, the last one first. What was put in is not looked through.
+struct Fill(Vec<Expr>);
+
+impl VisitorMut for Fill {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if matches!(expr, Expr::Identifier(_)) {
+            match self.0.pop() {
+                Some(part) => *expr = part,
+                None => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct History {
     folded: u64,
     /// When this key is to be looked at again.
     pub(super) due: Option<Micros>,
+    /// How many rows it had when that was found.
+    rows_then: usize,
 }
 
 /// Where the windows of a key stand, and what they hold.
@@ -302,8 +304,15 @@ impl History {
         }
     }
 
+    /// Whether when it is due is to be found anew: rows that came since may have made others unseen.
+    #[inline]
+    pub(super) fn is_outgrown(&self) -> bool {
+        self.due.is_none() || self.log.len() > 2 * self.rows_then + 32
+    }
+
     /// When [`History::trim`] will next find about half of the rows unseen.
-    pub(super) fn next_due(&self, layout: &Layout) -> Option<Micros> {
+    pub(super) fn next_due(&mut self, layout: &Layout) -> Option<Micros> {
+        self.rows_then = self.log.len();
         layout.half_life(&self.log, &self.sessions)
     }
 
@@ -489,7 +498,7 @@ fn answer(
         columns: Columns::default(),
         len: (range.end - range.start) as u64,
         rows: &held,
-        time,
+        time: window.reach.as_of(time),
     };
     for &n in &window.outputs {
         let output = &layout.outputs[n];

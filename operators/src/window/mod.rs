@@ -150,8 +150,10 @@ impl Store {
         layout.width.encode(time, id, |kept| cell(layout.columns[kept]), heap, row);
         let history = &mut keys[place as usize];
         history.insert(layout, row, heap);
-        if history.due.is_none() {
-            history.due = expiry.schedule(key, history.next_due(layout));
+        if history.is_outgrown() {
+            let next = history.next_due(layout);
+            let sooner = next.filter(|due| history.due.is_none_or(|known| *due < known));
+            history.due = expiry.schedule(key, sooner).or(history.due);
         }
     }
 

@@ -1,6 +1,11 @@
 //! Definitions of moments of two columns and of higher powers, and of what decays or reads times: in whole
 //! numbers of any size, each quotient rounded at the end.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use datasketches::cpc::CpcSketch;
+use datasketches::hash::value::{canonical_float, raw_bytes};
+use datasketches::hll::{HllSketch, HllType};
 use num_bigint::{BigInt, Sign};
 use tidemill_types::Value;
 
@@ -89,6 +94,16 @@ pub fn evaluate(call: &Built, rows: &[Given], now: i64) -> Option<Value> {
             _ => None,
         }),
         "drawdown" => float(drawdown(&seen)),
+        "approx_count_distinct" => {
+            let different: std::collections::BTreeSet<&Value> =
+                seen.iter().map(|row| &row.value).collect();
+            Value::Int(different.len() as i64)
+        }
+        "approx_percentile" => {
+            let values: Vec<&Value> = seen.iter().map(|row| &row.value).collect();
+            super::quantile(&values, number(&call.constants[0]))
+        }
+        "hll_sketch" | "cpc_sketch" => sketch(call, &seen),
         _ => return None,
     })
 }
@@ -198,6 +213,36 @@ fn line(name: &str, pairs: &[(Value, Value)]) -> Option<f64> {
                 other => panic!("no definition of {other}"),
             }
         }
+    }
+}
+
+/// From values in the order of [`Value`], each once; the hashes are those of the library.
+fn sketch(call: &Built, seen: &[&Given]) -> Value {
+    let different: std::collections::BTreeSet<&Value> = seen.iter().map(|row| &row.value).collect();
+    let lg_k = call.constants.first().and_then(Value::as_i64);
+    let mut hll = HllSketch::new(lg_k.unwrap_or(12) as u8, HllType::Hll4).expect("an lg_k");
+    let mut cpc = CpcSketch::new(lg_k.unwrap_or(11) as u8).expect("an lg_k");
+    for value in &different {
+        match value {
+            Value::Float(x) => {
+                hll.update(canonical_float::from_f64(*x));
+                cpc.update(canonical_float::from_f64(*x));
+            }
+            Value::Text(text) if !text.is_empty() => {
+                hll.update(raw_bytes::from_str(text));
+                cpc.update(raw_bytes::from_str(text));
+            }
+            Value::Text(_) => {}
+            other => {
+                hll.update(other.as_i64().expect("a whole number"));
+                cpc.update(other.as_i64().expect("a whole number"));
+            }
+        }
+    }
+    let bytes = if call.name == "hll_sketch" { hll.serialize() } else { cpc.serialize() };
+    match different.is_empty() {
+        true => Value::Null,
+        false => Value::Text(STANDARD.encode(bytes).into()),
     }
 }
 

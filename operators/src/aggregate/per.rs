@@ -1,0 +1,333 @@
+//! `NAME_per(x, c)`: any aggregate for each value of a second column, as a map. `sum_per(amount, country)`.
+//!
+//! A category is a text, a whole number or a truth value, and is written as a text in the map. Rows whose
+//! category is NULL are not there; over no rows the result is NULL. Within a category the aggregate is what
+//! it is alone, so that `count_per(x, c)` counts values of x and is 0 where all are NULL. A map shows
+//! at most 1,000 categories: those with most rows, of equal ones those first in the order of bytes.
+//! `top_n_key_NAME_per(x, c, n)` shows the n greatest categories instead, and `top_n_value_NAME_per(x, c,
+//! n)` the n with the greatest results.
+//!
+//! Each category costs the states of the aggregate; a row costs a search among the categories. A read
+//! computes every category. Aggregates that read rows by position walk over the window once a category.
+
+use std::any::Any;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidemill_types::{DataType, Item, Value};
+
+use super::bytes::{Reader, Writer};
+use super::state::State;
+use super::{
+    Aggregate, Call, Columns, Entry, MOST, Primitive, Row, Rows, Running, View, category, one_of,
+};
+
+pub(super) const COUNT_PER: Entry = Entry {
+    name: "count_per",
+    aliases: &["count_cate"],
+    summary: "count(x) for each value of a second column, as a map: count_per(x, c)",
+    build: |call| build(call, "count", Show::Most),
+};
+
+pub(super) const SUM_PER: Entry = Entry {
+    name: "sum_per",
+    aliases: &["sum_cate"],
+    summary: "sum(x) for each value of a second column, as a map: sum_per(x, c)",
+    build: |call| build(call, "sum", Show::Most),
+};
+
+pub(super) const AVG_PER: Entry = Entry {
+    name: "avg_per",
+    aliases: &["avg_cate"],
+    summary: "avg(x) for each value of a second column, as a map: avg_per(x, c)",
+    build: |call| build(call, "avg", Show::Most),
+};
+
+pub(super) const MIN_PER: Entry = Entry {
+    name: "min_per",
+    aliases: &["min_cate"],
+    summary: "min(x) for each value of a second column, as a map: min_per(x, c)",
+    build: |call| build(call, "min", Show::Most),
+};
+
+pub(super) const MAX_PER: Entry = Entry {
+    name: "max_per",
+    aliases: &["max_cate"],
+    summary: "max(x) for each value of a second column, as a map: max_per(x, c)",
+    build: |call| build(call, "max", Show::Most),
+};
+
+/// Which categories a map shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Show {
+    /// Those with most rows, up to [`MOST`].
+    Most,
+    /// The greatest ones: the number is the last constant of the call.
+    Keys,
+    /// Those with the greatest results: the number is the last constant of the call.
+    Values,
+}
+
+/// The aggregate within a name such as `sum_per` or `top_n_key_sum_per`; `_cate` is OpenMLDB's for `_per`.
+pub(super) fn parts(name: &str) -> Option<(Show, &str)> {
+    let (show, rest) = match (name.strip_prefix("top_n_key_"), name.strip_prefix("top_n_value_")) {
+        (Some(rest), _) => (Show::Keys, rest),
+        (_, Some(rest)) => (Show::Values, rest),
+        _ => (Show::Most, name),
+    };
+    Some((show, rest.strip_suffix("_per").or_else(|| rest.strip_suffix("_cate"))?))
+}
+
+/// The aggregate of that name for each category.
+pub(super) fn build(
+    call: &Call<'_>,
+    inner: &str,
+    show: Show,
+) -> Result<Box<dyn Aggregate>, String> {
+    let accepted = [DataType::String, DataType::Int64, DataType::Bool];
+    let Some(second) = call.second else {
+        return Err(format!("{} takes a value and a category: two columns", call.name));
+    };
+    if !accepted.contains(&second) {
+        let names = accepted.map(|t| t.name());
+        return Err(format!(
+            "{} takes a category of type {}; found {second}",
+            call.name,
+            one_of(&names)
+        ));
+    }
+    let (n, constants) = match (show, call.constants) {
+        (Show::Most, constants) => (MOST, constants),
+        (_, [constants @ .., n]) => (call.bound(std::slice::from_ref(n), None)?, constants),
+        (_, []) => return Err(format!("{} takes how many to show as its last", call.name)),
+    };
+    let inner = Call { name: inner, second: None, constants, ..call.clone() };
+    of(Arc::from(super::build(&inner)?), show, n)
+}
+
+/// An aggregate for each value of a second column: what [`super::per`] says.
+pub(super) fn of(
+    inner: Arc<dyn Aggregate>,
+    show: Show,
+    n: usize,
+) -> Result<Box<dyn Aggregate>, String> {
+    let output = inner.output();
+    let item = output
+        .as_item()
+        .ok_or_else(|| format!("a map holds single values; the aggregate gives {output}"))?;
+    Ok(Box::new(Per { inner, item, show, n }))
+}
+
+struct Per {
+    inner: Arc<dyn Aggregate>,
+    item: Item,
+    show: Show,
+    n: usize,
+}
+
+impl Aggregate for Per {
+    fn output(&self) -> DataType {
+        DataType::Map(self.item)
+    }
+
+    fn primitives(&self) -> &'static [Primitive] {
+        match self.inner.primitives().contains(&Primitive::Position) {
+            true => &[Primitive::Own, Primitive::Position],
+            false => &[Primitive::Own],
+        }
+    }
+
+    fn running(&self) -> Option<Box<dyn Running>> {
+        Some(Box::new(Categories::new(&*self.inner)))
+    }
+
+    fn finish(&self, view: &View<'_>) -> Value {
+        let Some(own) = view.own::<Categories>().filter(|own| !own.of.is_empty()) else {
+            return Value::Null;
+        };
+        let mut all: Vec<(Arc<str>, u64, Value)> = Vec::with_capacity(own.of.len());
+        for (key, of) in &own.of {
+            let rows = OfCategory { rows: view.rows, key };
+            let states = &of.states;
+            let (places, columns) = (&own.places, view.columns);
+            let (len, time) = (of.rows, view.time);
+            let view = View { counts: &[], states, places, columns, len, rows: &rows, time };
+            all.push((Arc::clone(key), of.rows, self.inner.finish(&view)));
+        }
+        // They are in the order of keys; the sorts are stable.
+        match self.show {
+            Show::Most if all.len() > self.n => all.sort_by_key(|(_, rows, _)| Reverse(*rows)),
+            Show::Most => {}
+            Show::Keys => all.reverse(),
+            Show::Values => all.sort_by(|a, b| b.2.cmp(&a.2)),
+        }
+        Value::map(all.into_iter().take(self.n).map(|(key, _, value)| (key, value)))
+    }
+}
+
+/// The states of each category of a window.
+struct Categories {
+    name: String,
+    places: [usize; Primitive::COUNT],
+    /// Over no rows; an extreme could not ask for rows again, so all values are kept in order.
+    states: Vec<State>,
+    of: BTreeMap<Arc<str>, OfOne>,
+}
+
+struct OfOne {
+    rows: u64,
+    states: Vec<State>,
+}
+
+impl Categories {
+    fn new(inner: &dyn Aggregate) -> Categories {
+        let (mut places, mut states) = ([usize::MAX; Primitive::COUNT], Vec::new());
+        let mut name = "per category:".to_string();
+        for primitive in inner.primitives() {
+            let state = match primitive {
+                Primitive::Own => inner.running().map(State::Own),
+                Primitive::Least | Primitive::Greatest => State::new(Primitive::Ordered),
+                other => State::new(*other),
+            };
+            let Some(state) = state else { continue };
+            name.push_str(&match &state {
+                State::Own(running) => format!(" ({})", running.name()),
+                _ => format!(" {primitive:?}"),
+            });
+            places[*primitive as usize] = states.len();
+            states.push(state);
+        }
+        Categories { name, places, states, of: BTreeMap::new() }
+    }
+
+    fn one(&self) -> OfOne {
+        OfOne { rows: 0, states: self.states.iter().map(State::fresh).collect() }
+    }
+
+    fn empty(&self) -> Categories {
+        let states = self.states.iter().map(State::fresh).collect();
+        Categories { name: self.name.clone(), places: self.places, states, of: BTreeMap::new() }
+    }
+}
+
+/// A row within its category: there is no second column.
+fn within<'a>(row: &Row<'a>) -> Row<'a> {
+    Row { second: &Value::Null, ..*row }
+}
+
+impl Running for Categories {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn fresh(&self) -> Box<dyn Running> {
+        Box::new(self.empty())
+    }
+
+    fn insert(&mut self, row: &Row<'_>) {
+        let Some(key) = category(row.second) else { return };
+        if !self.of.contains_key(&key) {
+            let one = self.one();
+            self.of.insert(Arc::clone(&key), one);
+        }
+        if let Some(of) = self.of.get_mut(&key) {
+            of.rows += 1;
+            of.states.iter_mut().for_each(|state| state.insert(&within(row)));
+        }
+    }
+
+    fn remove(&mut self, row: &Row<'_>) {
+        let Some(key) = category(row.second) else { return };
+        let Some(of) = self.of.get_mut(&key) else { return };
+        of.rows -= 1;
+        if of.rows == 0 {
+            self.of.remove(&key);
+        } else {
+            of.states.iter_mut().for_each(|state| state.remove(&within(row)));
+        }
+    }
+
+    fn clear(&mut self) {
+        self.of.clear();
+    }
+
+    fn merge(&mut self, other: &dyn Running) {
+        let Some(other) = other.as_any().downcast_ref::<Categories>() else { return };
+        for (key, theirs) in &other.of {
+            let fresh = self.one();
+            let ours = self.of.entry(Arc::clone(key)).or_insert(fresh);
+            ours.rows = ours.rows.saturating_add(theirs.rows);
+            for (state, other) in ours.states.iter_mut().zip(&theirs.states) {
+                state.merge(other);
+            }
+        }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.count(self.of.len() as u64);
+        for (key, of) in &self.of {
+            out.text(key).count(of.rows);
+            for state in &of.states {
+                out.bytes(&state.save());
+            }
+        }
+        out.finish()
+    }
+
+    fn restore(&self, bytes: &[u8]) -> Option<Box<dyn Running>> {
+        let mut bytes = Reader::new(bytes);
+        let mut restored = self.empty();
+        for _ in 0..bytes.count()? {
+            let key: Arc<str> = bytes.text()?.into();
+            let rows = bytes.count().filter(|rows| *rows > 0)?;
+            if restored.of.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                return None;
+            }
+            let mut states = Vec::with_capacity(self.states.len());
+            for state in &self.states {
+                states.push(state.restore(bytes.bytes()?)?);
+            }
+            restored.of.insert(key, OfOne { rows, states });
+        }
+        bytes.end(Box::new(restored) as Box<dyn Running>)
+    }
+
+    fn bytes(&self) -> usize {
+        let one = |(key, of): (&Arc<str>, &OfOne)| {
+            let states: usize = of.states.iter().map(|s| size_of::<State>() + s.bytes()).sum();
+            key.len() + size_of::<(Arc<str>, OfOne)>() + states
+        };
+        size_of::<Categories>() + self.of.iter().map(one).sum::<usize>()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The rows of one category.
+struct OfCategory<'a> {
+    rows: &'a dyn Rows,
+    key: &'a str,
+}
+
+impl Rows for OfCategory<'_> {
+    fn walk(
+        &self,
+        columns: Columns,
+        newest_first: bool,
+        skip: usize,
+        visit: &mut dyn FnMut(Row<'_>) -> bool,
+    ) {
+        let mut passed = 0;
+        self.rows.walk(columns, newest_first, 0, &mut |row| {
+            if category(row.second).as_deref() != Some(self.key) {
+                return true;
+            }
+            passed += 1;
+            passed <= skip || visit(within(&row))
+        });
+    }
+}
