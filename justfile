@@ -15,3 +15,10 @@ docs:
 # The feature language under libFuzzer, until it is stopped.
 fuzz:
     cargo +nightly fuzz run feature -- -timeout=10 -max_len=2048
+
+# Payments features beside Flink, DuckDB and Polars, one table; `bench` is the folder of the side-by-side bench.
+peers bench events="2000000" cores="1" only="w1:flink-java,w1:duckdb*,w1:polars*":
+    cargo build --release
+    python3 {{bench}}/run.py --events {{events}} --cores {{cores}} --only '{{only}}' --against w1:flink-java \
+        --contestant "w1:tidemill-json=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input} --set sink.features.path={output} --workers {threads} --quiet" \
+        --contestant "w1:tidemill-parquet=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input_parquet} --set sink.features.path={output} --workers {threads} --quiet"

@@ -235,6 +235,8 @@ pub static SPELLINGS: &[Spelling] = &[
     equal("max(i)", "max(i) {over}"),
     equal("max(x)", "max(x) {over}"),
     equal("max(s)", "max(s) {over}"),
+    equal("value_range(x)", "max(x) {over} - min(x) {over}"),
+    equal("value_range(i)", "(max(i::HUGEINT) {over} - min(i::HUGEINT) {over})::DOUBLE"),
     equal("max(b)", "max(b) {over}"),
     equal("first_value(i)", "list_extract(list(i ORDER BY place_in_order) {over}, 1)"),
     equal("first_value(x)", "list_extract(list(x ORDER BY place_in_order) {over}, 1)"),

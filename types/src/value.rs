@@ -197,7 +197,11 @@ impl PartialOrd for Value {
 }
 
 impl PartialEq for Value {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
+        if let (Value::Int(a), Value::Int(b)) = (self, other) {
+            return a == b;
+        }
         self.cmp(other) == Ordering::Equal
     }
 }

@@ -17,27 +17,47 @@ use super::bytes::{Reader, Writer};
 use super::ordered::{rank, unrank};
 
 /// How many values are kept in order at first.
-const KEEP: usize = 8;
+const KEEP: u32 = 8;
 
 /// One end of a multiset of numbers.
 #[derive(Clone, Debug)]
 pub struct Extreme {
     /// Ranks, turned so that the end asked for is the least; the least stands last.
     ends: Vec<i64>,
+    /// Of `ends`, the first and the last, so that most numbers come and go without a look at the others.
+    behind: i64,
+    end: i64,
     /// How many values lie behind `ends[0]` or equal it.
-    rest: u64,
+    rest: u32,
     /// Up to twice as many are kept.
-    keep: usize,
+    keep: u32,
     /// Values that have gone since the last refill.
-    gone: u64,
+    gone: u32,
     greatest: bool,
     float: bool,
+    /// Nothing will be taken out: one value is enough.
+    grows_only: bool,
 }
 
 impl Extreme {
     /// Over no values.
     pub fn new(greatest: bool) -> Extreme {
-        Extreme { ends: Vec::new(), rest: 0, keep: KEEP, gone: 0, greatest, float: false }
+        Extreme {
+            ends: Vec::new(),
+            behind: i64::MIN,
+            end: i64::MIN,
+            rest: 0,
+            keep: KEEP,
+            gone: 0,
+            greatest,
+            float: false,
+            grows_only: false,
+        }
+    }
+
+    /// Over no values, of which none will be taken out but all at once.
+    pub fn that_grows_only(self) -> Extreme {
+        Extreme { grows_only: true, keep: 1, ..self }
     }
 
     /// Which end it is of.
@@ -74,14 +94,12 @@ impl Extreme {
     #[inline]
     fn insert_rank(&mut self, rank: i64, float: bool) {
         self.float = float;
-        match self.ends.first() {
-            Some(&behind) if rank < behind || self.rest == 0 => {
-                let place = self.ends.partition_point(|x| *x > rank);
-                self.ends.insert(place, rank);
-                self.shorten();
-            }
-            None if self.rest == 0 => self.ends.push(rank),
-            _ => self.rest += 1,
+        if self.rest == 0 || rank < self.behind {
+            let place = self.ends.partition_point(|x| *x > rank);
+            self.ends.insert(place, rank);
+            self.shorten();
+        } else {
+            self.rest += 1;
         }
     }
 
@@ -95,16 +113,23 @@ impl Extreme {
 
     #[inline]
     fn remove_rank(&mut self, rank: i64) {
-        self.gone += 1;
-        match self.ends.first() {
-            Some(&behind) if rank <= behind => {
-                let place = self.ends.partition_point(|x| *x > rank);
-                if self.ends.get(place) == Some(&rank) {
-                    self.ends.remove(place);
-                }
-            }
-            _ => self.rest = self.rest.saturating_sub(1),
+        self.gone = self.gone.saturating_add(1);
+        if self.ends.is_empty() || rank > self.behind {
+            self.rest = self.rest.saturating_sub(1);
+            return;
         }
+        let place = self.ends.partition_point(|x| *x > rank);
+        if self.ends.get(place) == Some(&rank) {
+            self.ends.remove(place);
+            self.note();
+        }
+    }
+
+    /// Remembers what stands at both ends of `ends`.
+    #[inline]
+    fn note(&mut self) {
+        self.behind = self.ends.first().copied().unwrap_or(i64::MIN);
+        self.end = self.ends.last().copied().unwrap_or(i64::MIN);
     }
 
     /// Whether there are values, and it is not known which is the extreme one.
@@ -116,19 +141,20 @@ impl Extreme {
     /// Learns the values anew: all that are there, in any order.
     pub fn refill(&mut self, values: impl Iterator<Item = Value>) {
         let mut ranks: Vec<i64> = values.filter_map(|value| self.rank(&value)).collect();
-        self.keep = match ranks.len() as u64 {
-            n if self.gone < n => (2 * self.keep).min(ranks.len()).max(KEEP),
-            n if self.gone > 8 * n => KEEP,
+        self.keep = match ranks.len() as u32 {
+            n if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),
+            n if self.gone / 8 > n => KEEP,
             _ => self.keep,
         };
         self.gone = 0;
-        self.rest = ranks.len().saturating_sub(self.keep) as u64;
+        self.rest = (ranks.len() as u32).saturating_sub(self.keep);
         if self.rest > 0 {
-            ranks.select_nth_unstable(self.keep);
-            ranks.truncate(self.keep);
+            ranks.select_nth_unstable(self.keep as usize);
+            ranks.truncate(self.keep as usize);
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         self.ends = ranks;
+        self.note();
     }
 
     /// Adds all values of another of the same end. What is known of both is known of the sum: values
@@ -138,7 +164,7 @@ impl Extreme {
             (0, _) => Some(i64::MAX),
             (_, known) => known.copied(),
         };
-        let count = self.count() + other.count();
+        let count = self.count().saturating_add(other.count());
         match (horizon(self), horizon(other)) {
             (Some(a), Some(b)) => {
                 self.ends.extend(&other.ends);
@@ -149,32 +175,33 @@ impl Extreme {
         }
         self.float |= other.float;
         self.keep = self.keep.max(other.keep);
-        self.rest = count - self.ends.len() as u64;
+        self.rest = count - self.ends.len() as u32;
         self.shorten();
     }
 
     /// Lets go of the values furthest from the end if too many are kept.
     fn shorten(&mut self) {
-        if self.ends.len() > 2 * self.keep {
-            let surplus = self.ends.len() - self.keep;
-            self.ends.drain(..surplus);
-            self.rest += surplus as u64;
+        let (known, keep) = (self.ends.len(), self.keep as usize);
+        if known > 2 * keep {
+            self.ends.drain(..known - keep);
+            self.rest += (known - keep) as u32;
         }
+        self.note();
     }
 
     /// How many values there are.
-    fn count(&self) -> u64 {
-        self.rest + self.ends.len() as u64
+    fn count(&self) -> u32 {
+        self.rest.saturating_add(self.ends.len() as u32)
     }
 
     pub(super) fn save(&self, out: &mut Writer) {
         let count = self.count();
-        out.byte(u8::from(self.float && count > 0)).count(count);
+        out.byte(u8::from(self.float && count > 0)).count(u64::from(count));
     }
 
     /// One that knows of so many values and of none which it is.
     pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Extreme> {
-        let (float, rest) = (bytes.truth()?, bytes.count().filter(|n| *n < 1 << 62)?);
+        let (float, rest) = (bytes.truth()?, u32::try_from(bytes.count()?).ok()?);
         Some(Extreme { float, rest, ..Extreme::new(self.greatest) })
             .filter(|e| !float || e.rest > 0)
     }
@@ -182,15 +209,19 @@ impl Extreme {
     /// The extreme value; none over no values.
     #[inline]
     pub fn get(&self) -> Option<Value> {
-        let rank = *self.ends.last()?;
-        let rank = if self.greatest { !rank } else { rank };
+        if self.ends.is_empty() {
+            return None;
+        }
+        let rank = if self.greatest { !self.end } else { self.end };
         Some(if self.float { unrank(rank) } else { Value::Int(rank) })
     }
 
     /// Takes out all values.
     pub fn clear(&mut self) {
         self.ends.clear();
-        (self.rest, self.gone, self.keep) = (0, 0, KEEP);
+        (self.rest, self.gone) = (0, 0);
+        self.keep = if self.grows_only { 1 } else { KEEP };
+        self.note();
     }
 
     /// Bytes on the heap.
@@ -230,7 +261,7 @@ mod tests {
             }
             let naive = if greatest { values.iter().max() } else { values.iter().min() };
             assert_eq!(extreme.get().as_ref(), naive, "{end}");
-            assert!(extreme.bytes() <= 8 * 4 * window.max(KEEP));
+            assert!(extreme.bytes() <= 8 * 4 * window.max(KEEP as usize));
         }
         looked_at
     }

@@ -44,6 +44,7 @@ mod sequence;
 mod shape;
 mod sketch;
 mod sum;
+mod value_range;
 mod variance;
 
 use distinct::Distinct;
@@ -65,6 +66,7 @@ pub const AGGREGATES: &[Entry] = &[
     variance::STDDEV_POP,
     extremum::MIN,
     extremum::MAX,
+    value_range::ENTRY,
     position::FIRST_VALUE,
     position::LAST_VALUE,
     position::LAG,

@@ -126,6 +126,14 @@ impl State {
         }
     }
 
+    /// The same, of which rows will not be taken out one by one.
+    pub fn that_grows_only(self) -> State {
+        match self {
+            State::Extreme(extreme) => State::Extreme(extreme.that_grows_only()),
+            other => other,
+        }
+    }
+
     /// Adds a row; NULL is not there.
     #[inline]
     pub fn insert(&mut self, row: &Row<'_>) {

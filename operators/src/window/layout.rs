@@ -278,6 +278,12 @@ impl Layout {
         }
     }
 
+    /// States for one read of a key that keeps none.
+    pub(super) fn scratch(&self) -> States {
+        let States { counts, states } = self.states();
+        States { counts, states: states.into_iter().map(State::that_grows_only).collect() }
+    }
+
     /// The first position that some read at `watermark` or later may see.
     pub(super) fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros) -> usize {
         let cuts = self.windows.iter().map(|window| window.cut(log, sessions, watermark));

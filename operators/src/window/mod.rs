@@ -84,7 +84,7 @@ impl Store {
     pub fn new(group: Group) -> Store {
         let layout = Layout::new(group);
         let mut empty = vec![Value::Null; layout.outputs.len()];
-        let (heap, mut scratch) = (Heap::default(), layout.states());
+        let (heap, mut scratch) = (Heap::default(), layout.scratch());
         let at = Moment { time: Micros::MIN, id: &Id::Int(0) };
         History::new(&layout)
             .read(&layout, at, &heap, &mut scratch, &mut |output, value| empty[output] = value);

@@ -94,6 +94,16 @@ pub fn evaluate(call: &Built, rows: &[Given], now: i64) -> Option<Value> {
             _ => None,
         }),
         "drawdown" => float(drawdown(&seen)),
+        "value_range" => {
+            let values = || seen.iter().map(|row| &row.value);
+            match (values().min(), values().max()) {
+                (Some(Value::Int(a)), Some(Value::Int(b))) => {
+                    Value::Float((i128::from(*b) - i128::from(*a)) as f64)
+                }
+                (Some(a), Some(b)) => Value::Float(number(b) - number(a)),
+                _ => Value::Null,
+            }
+        }
         "approx_count_distinct" => {
             let different: std::collections::BTreeSet<&Value> =
                 seen.iter().map(|row| &row.value).collect();
