@@ -9,7 +9,6 @@
 //! The multiset costs a hash step a row; a read sorts the different values of the window.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use tidemill_types::{DataType, Item, Value};
 
