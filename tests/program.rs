@@ -201,6 +201,45 @@ fn a_wrong_expression_is_shown_where_it_stands() {
     }
 }
 
+/// Lists and maps are features like others, but for models and detectors.
+#[test]
+fn no_model_reads_lists_and_maps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("lists.toml");
+    let good = std::fs::read_to_string(FLIGHTS).expect("the sample");
+    let written = |changes: &[(&str, &str)]| {
+        let mut text = good.clone();
+        for (from, to) in changes {
+            assert!(text.contains(from), "the sample has no `{from}`");
+            text = text.replacen(from, to, 1);
+        }
+        std::fs::write(&file, text).expect("written");
+    };
+    let list = ("avg(arr_delay) over carrier_3h", "last_k(arr_delay, 3) over carrier_3h");
+    written(&[list]);
+    let loaded = tidemill_config::document::load(&file, &[]);
+    let compiled = loaded.and_then(tidemill::engine::check::compile);
+    let compiled = compiled.unwrap_or_else(|report| panic!("{report}"));
+    let of = compiled.program.feature_schema.type_of("carrier_delay_3h");
+    assert_eq!(of.map(|t| t.name()), Some("list<int64>"));
+    for inputs in &compiled.inputs {
+        assert!(!inputs.names.numbers.is_empty());
+        assert!(!inputs.names.numbers.iter().any(|name| name == "carrier_delay_3h"));
+    }
+    for (from, to) in [
+        ("inputs = [\"features.*\"]", "inputs = [\"features.*\", \"carrier_delay_3h\"]"),
+        ("of = \"*\"", "of = [\"carrier_delay_3h\", \"score\"]"),
+    ] {
+        written(&[list, (from, to)]);
+        let output = tidemill(&["check", file.to_str().expect("a path")]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{to}: {said}");
+        for part in ["cannot read feature `carrier_delay_3h`", "list<int64>", "lists.toml:"] {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+}
+
 /// A bounded input is taken in bundles of a day; a live one waits for no more than a tick.
 #[test]
 fn a_live_source_makes_short_bundles() {

@@ -289,7 +289,7 @@ fn per(name: &str, constants: &[Value], rows: &[(i64, &str)]) -> Value {
         let row = [Value::Int(*amount), Value::Text((*place).into())];
         store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row);
     }
-    read(&mut store, 100)
+    read(&mut store, 10_000)
 }
 
 fn map(entries: &[(&str, i64)]) -> Value {

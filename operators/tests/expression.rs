@@ -173,6 +173,54 @@ fn calls_are_cut_out_and_come_back_as_columns() {
 }
 
 #[test]
+fn conditions_and_ratios_are_spelled_in_short() {
+    let filter = |text: &str| {
+        let found = feature(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let [call] = found.calls.as_slice() else { panic!("{text}: {:?}", found.calls) };
+        let said = |scalar: &Option<Scalar>| scalar.as_ref().map(ToString::to_string);
+        (call.function.clone(), said(&call.argument), said(&call.second), said(&call.filter))
+    };
+    let some = |text: &str| Some(text.to_string());
+    assert_eq!(filter("sum_if(x, i > 3) over w"), ("sum".into(), some("x"), None, some("i > 3")));
+    assert_eq!(filter("AVG_WHERE(x, b) over w"), ("avg".into(), some("x"), None, some("b")));
+    assert_eq!(filter("count_if(b) over w"), ("count".into(), None, None, some("b")));
+    assert_eq!(
+        filter("sum_cate_where(x, i > 3, s) over w"),
+        ("sum_cate".into(), some("x"), some("s"), some("i > 3"))
+    );
+    let found = feature("top_n_key_sum_cate_where(x, b, s, 2) over w").expect("a feature");
+    assert_eq!(found.calls[0].constants, [Value::Int(2)]);
+    let found = feature("1 - ratio(x, i) filter (where b) over w").expect("a feature");
+    let sums: Vec<Option<String>> =
+        found.calls.iter().map(|c| c.argument.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(sums, [some("x"), some("i")]);
+    assert!(found.calls.iter().all(|call| call.function == "sum" && call.filter.is_some()));
+    let scalar = found.finish(&schema(), &[DataType::Float64, DataType::Int64]).expect("typed");
+    assert_eq!(scalar.data_type(), DataType::Float64);
+    for (text, part) in [
+        ("sum_if(x, b) filter (where b) over w", "two conditions"),
+        ("sum_if(x, i) over w", "no condition"),
+        ("count_if(*) over w", "no condition"),
+        ("ratio(x) over w", "two columns"),
+        ("lower_if(s, b) over w", "no aggregate `lower_if`"),
+    ] {
+        let error = feature(text).expect_err(text);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_feature_may_be_a_list_or_a_map() {
+    let found = feature("last_k(i, 3) over w").expect("a feature");
+    let list = DataType::List(tidemill_types::Item::Int64);
+    let scalar = found.finish(&schema(), &[list]).expect("typed");
+    assert_eq!(scalar.data_type(), list);
+    let found = feature("case when i > 0 then histogram(s) over w end").expect("a feature");
+    let map = DataType::Map(tidemill_types::Item::Int64);
+    assert_eq!(found.finish(&schema(), &[map]).expect("typed").data_type(), map);
+}
+
+#[test]
 fn calls_that_mean_nothing_are_refused() {
     for (text, part) in [
         ("avg(x) over v", "no window `v`"),
@@ -180,7 +228,7 @@ fn calls_that_mean_nothing_are_refused() {
         ("avgg(x) over w", "did you mean `avg`"),
         ("lower(s) over w", "no aggregate `lower`"),
         ("sum(avg(x) over w) over w", "inside another"),
-        ("quantile(x, x) over w", "only the first argument"),
+        ("corr(x, i, x) over w", "only the first two arguments"),
         ("count(*) filter (where i) over w", "FILTER"),
         ("sum(y) over w", "no column `y`"),
         ("(select 1)", "subqueries"),

@@ -96,21 +96,6 @@ impl Value {
         Value::Map(entries(from.into_iter()))
     }
 
-    /// Bytes on the heap, shared ones included.
-    pub fn heap_bytes(&self) -> usize {
-        match self {
-            Value::Text(text) => text.len(),
-            Value::List(items) => {
-                size_of_val(&**items) + items.iter().map(Value::heap_bytes).sum::<usize>()
-            }
-            Value::Map(entries) => {
-                let each = entries.iter().map(|(key, value)| key.len() + value.heap_bytes());
-                size_of_val(&**entries) + each.sum::<usize>()
-            }
-            _ => 0,
-        }
-    }
-
     /// Whether this is NULL.
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)

@@ -273,14 +273,14 @@ pub(crate) const ALL_ROWS: usize = usize::MAX - 1;
 pub fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
     match (listed(call.name), per::parts(call.name)) {
         (Some(entry), _) => (entry.build)(call),
-        (None, Some((show, inner))) if is_known(inner) => per::build(call, inner, show),
+        (None, Some((show, inner))) if listed(inner).is_some() => per::build(call, inner, show),
         _ => Err(format!("there is no aggregate `{}`", call.name)),
     }
 }
 
 /// Whether [`build`] knows the name.
 pub fn is_known(name: &str) -> bool {
-    listed(name).is_some() || per::parts(name).is_some_and(|(_, inner)| is_known(inner))
+    listed(name).is_some() || per::parts(name).is_some_and(|(_, inner)| listed(inner).is_some())
 }
 
 fn listed(name: &str) -> Option<&'static Entry> {
