@@ -30,11 +30,12 @@ impl Chance {
         let bits = self.bits();
         let cents = (bits % 2_000_000) as f64 / 100.0 - 5_000.0;
         match step / 5_000 % 8 {
-            3 => f64::from_bits(
-                bits & 0x800f_ffff_ffff_ffff | (27 + bits >> 13 & 0x7ff).clamp(27, 2_019) << 52,
-            ),
-            5 if step % 100 == 0 => [1e300, -1e300, 1e-300, 3e15][bits as usize % 4],
-            6 if step % 1_000 == 0 => {
+            3 => {
+                let exponent = (bits >> 13 & 0x7ff).clamp(27, 2_019);
+                f64::from_bits(bits & 0x800f_ffff_ffff_ffff | exponent << 52)
+            }
+            5 if step.is_multiple_of(100) => [1e300, -1e300, 1e-300, 3e15][bits as usize % 4],
+            6 if step.is_multiple_of(1_000) => {
                 [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][bits as usize % 3]
             }
             _ => cents,
