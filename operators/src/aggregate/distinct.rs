@@ -106,7 +106,7 @@ impl Distinct {
     /// The values and how often each is there, in order.
     pub fn sorted(&self) -> Vec<(&Value, u64)> {
         let mut all: Vec<_> = self.counts.iter().map(|(same, n)| (&same.0, *n)).collect();
-        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all.sort_unstable_by_key(|(value, _)| *value);
         all
     }
 
