@@ -218,8 +218,9 @@ impl Reader {
         let retrain = retrain.and_then(|n| self.retrain(key, n, training, promote, names));
         let label = self.bind(&label, &strs(&names.labels), "label", "label")?;
         let inputs = inputs.unwrap_or(vec![At::nowhere("features.*".to_string())]);
+        let named = named(&inputs, names);
         let inputs = self.inputs(&inputs, names);
-        Some(ModelPlan { name: key.clone(), section, label, inputs, publish, retrain })
+        Some(ModelPlan { name: key.clone(), section, label, inputs, named, publish, retrain })
     }
 
     fn inputs(&mut self, texts: &[At<String>], names: &Names) -> Vec<ModelInput> {
@@ -345,6 +346,7 @@ impl Reader {
         let window = p.optional_period("window").unwrap_or(7 * DAY);
         let every = p.optional_period("every").unwrap_or(HOUR);
         self.finish(p);
+        let named = named(&of, names);
         let of = self.drift_of(&of, names);
         let detect = self.detectors(key, &path, detect);
         let model = match model {
@@ -359,7 +361,8 @@ impl Reader {
                 "name one: model = \"NAME\"",
             ));
         }
-        Some(DriftPlan { name: key.clone(), of, detect, model, reference_rows, window, every })
+        let name = key.clone();
+        Some(DriftPlan { name, of, named, detect, model, reference_rows, window, every })
     }
 
     fn drift_of(&mut self, of: &[At<String>], names: &Names) -> DriftOf {
@@ -604,4 +607,14 @@ pub(crate) fn sort_models(plan: &mut Plan) -> Result<(), Diagnostic> {
         }
     }
     Ok(())
+}
+
+/// The features among these texts, each at its place.
+fn named(texts: &[At<String>], names: &Names) -> Vec<At<usize>> {
+    let feature = |text: &At<String>| {
+        let bare = text.value.strip_prefix("features.").unwrap_or(&text.value);
+        let index = names.features.iter().position(|name| name.as_str() == bare)?;
+        Some(At { value: index, span: text.span.clone() })
+    };
+    texts.iter().filter_map(feature).collect()
 }

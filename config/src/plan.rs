@@ -294,6 +294,8 @@ pub struct ModelPlan {
     pub label: usize,
     /// `inputs`: default every feature.
     pub inputs: Vec<ModelInput>,
+    /// Those of them that are named one by one, as indices into [`Plan::features`].
+    pub named: Vec<At<usize>>,
     /// `publish`: an online model's state becomes a version so often (event time).
     pub publish: Option<Micros>,
     /// `retrain`; its presence makes this a batch model.
@@ -361,6 +363,8 @@ pub struct DriftPlan {
     pub name: At<String>,
     /// `of`: what is watched.
     pub of: DriftOf,
+    /// The features of it that are named one by one, as indices into [`Plan::features`].
+    pub named: Vec<At<usize>>,
     /// `detect`: `type` names in the list of detectors, each with its own keys.
     pub detect: Vec<Section>,
     /// `model`: index of the batch model whose training set is the reference; default the only one.

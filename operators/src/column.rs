@@ -1,12 +1,14 @@
 //! Between typed columns and single values.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder,
-    StringArray, StringBuilder, TimestampMicrosecondBuilder,
+    ListArray, MapArray, StringArray, StringBuilder, StructArray, TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type, TimestampMicrosecondType};
 use tidemill_types::{DataType, Key, Value, key};
 
 /// A column in the making.
@@ -21,6 +23,42 @@ pub enum Builder {
     String(StringBuilder),
     /// [`DataType::Timestamp`]
     Timestamp(TimestampMicrosecondBuilder),
+    /// [`DataType::List`]
+    List(Parts, Box<Builder>),
+    /// [`DataType::Map`]
+    Map(Parts, StringBuilder, Box<Builder>),
+}
+
+/// How the items of all rows are divided into rows.
+pub struct Parts {
+    data_type: DataType,
+    ends: Vec<i32>,
+    valid: Vec<bool>,
+}
+
+impl Parts {
+    fn new(data_type: DataType, rows: usize) -> Parts {
+        Parts { data_type, ends: Vec::with_capacity(rows), valid: Vec::with_capacity(rows) }
+    }
+
+    /// Ends a row, so many items having been appended to it.
+    fn end(&mut self, items: usize, valid: bool) {
+        self.ends.push(items as i32);
+        self.valid.push(valid);
+    }
+
+    fn offsets(&self) -> OffsetBuffer<i32> {
+        let offsets: Vec<i32> = std::iter::once(0).chain(self.ends.iter().copied()).collect();
+        OffsetBuffer::new(offsets.into())
+    }
+
+    fn nulls(&self) -> Option<NullBuffer> {
+        Some(NullBuffer::from(self.valid.as_slice())).filter(|nulls| nulls.null_count() > 0)
+    }
+
+    fn items(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
+    }
 }
 
 impl Builder {
@@ -35,6 +73,15 @@ impl Builder {
                 let builder = TimestampMicrosecondBuilder::with_capacity(rows);
                 Builder::Timestamp(builder.with_timezone("UTC"))
             }
+            DataType::List(item) => Builder::List(
+                Parts::new(data_type, rows),
+                Box::new(Builder::new(item.into(), rows)),
+            ),
+            DataType::Map(item) => Builder::Map(
+                Parts::new(data_type, rows),
+                StringBuilder::new(),
+                Box::new(Builder::new(item.into(), rows)),
+            ),
         }
     }
 
@@ -50,6 +97,29 @@ impl Builder {
             Builder::Float64(builder) => builder.append_option(value.as_f64()),
             Builder::String(builder) => builder.append_option(value.as_str()),
             Builder::Timestamp(builder) => builder.append_option(value.as_i64()),
+            Builder::List(parts, builder) => {
+                let before = parts.items();
+                let items = match value {
+                    Value::List(items) => Some(items),
+                    _ => None,
+                };
+                items.iter().flat_map(|items| items.iter()).for_each(|item| builder.push(item));
+                let added = items.map_or(0, |items| items.len());
+                parts.end(before + added, items.is_some());
+            }
+            Builder::Map(parts, keys, builder) => {
+                let before = parts.items();
+                let entries = match value {
+                    Value::Map(entries) => Some(entries),
+                    _ => None,
+                };
+                for (key, value) in entries.iter().flat_map(|entries| entries.iter()) {
+                    keys.append_value(key);
+                    builder.push(value);
+                }
+                let added = entries.map_or(0, |entries| entries.len());
+                parts.end(before + added, entries.is_some());
+            }
         }
     }
 
@@ -61,6 +131,25 @@ impl Builder {
             Builder::Float64(mut builder) => Arc::new(builder.finish()),
             Builder::String(mut builder) => Arc::new(builder.finish()),
             Builder::Timestamp(mut builder) => Arc::new(builder.finish()),
+            Builder::List(parts, builder) => {
+                let ArrowType::List(field) = parts.data_type.to_arrow() else {
+                    return builder.finish();
+                };
+                let (offsets, valid) = (parts.offsets(), parts.nulls());
+                Arc::new(ListArray::new(field, offsets, builder.finish(), valid))
+            }
+            Builder::Map(parts, mut keys, builder) => {
+                let ArrowType::Map(field, sorted) = parts.data_type.to_arrow() else {
+                    return builder.finish();
+                };
+                let ArrowType::Struct(fields) = field.data_type().clone() else {
+                    return builder.finish();
+                };
+                let columns: Vec<ArrayRef> = vec![Arc::new(keys.finish()), builder.finish()];
+                let entries = StructArray::new(fields, columns, None);
+                let (offsets, valid) = (parts.offsets(), parts.nulls());
+                Arc::new(MapArray::new(field, offsets, entries, valid, sorted))
+            }
         }
     }
 }
@@ -91,8 +180,34 @@ pub fn values(array: &ArrayRef) -> Vec<Value> {
             rows.map(|i| if a.is_null(i) { Value::Null } else { Value::Text(a.value(i).into()) })
                 .collect()
         }
+        Some(DataType::List(_)) => {
+            let a = array.as_list::<i32>();
+            let items = values(a.values());
+            rows.map(|i| match part(a.offsets(), i).filter(|_| a.is_valid(i)) {
+                Some(part) => Value::List(items[part].into()),
+                None => Value::Null,
+            })
+            .collect()
+        }
+        Some(DataType::Map(_)) => {
+            let a = array.as_map();
+            let (keys, items) = (a.keys().as_string::<i32>(), values(a.values()));
+            rows.map(|i| match part(a.offsets(), i).filter(|_| a.is_valid(i)) {
+                Some(part) => {
+                    Value::map(part.map(|at| (Arc::from(keys.value(at)), items[at].clone())))
+                }
+                None => Value::Null,
+            })
+            .collect()
+        }
         None => rows.map(|_| Value::Null).collect(),
     }
+}
+
+/// The items of a row.
+fn part(offsets: &OffsetBuffer<i32>, row: usize) -> Option<Range<usize>> {
+    let end = |at: usize| usize::try_from(*offsets.get(at)?).ok();
+    Some(end(row)?..end(row + 1)?)
 }
 
 /// The key of each row over these columns; none where one of them is NULL.
@@ -112,6 +227,8 @@ enum Typed<'a> {
     Int(&'a [i64], &'a dyn Array),
     Float(&'a [f64], &'a dyn Array),
     Text(&'a StringArray),
+    /// A list or a map.
+    Nested(Vec<Value>),
     /// A type that no column has is NULL everywhere.
     Null,
 }
@@ -128,6 +245,7 @@ impl<'a> Typed<'a> {
                 Typed::Float(array.as_primitive::<Float64Type>().values(), array)
             }
             Some(DataType::String) => Typed::Text(array.as_string::<i32>()),
+            Some(DataType::List(_) | DataType::Map(_)) => Typed::Nested(values(array)),
             None => Typed::Null,
         }
     }
@@ -139,6 +257,7 @@ impl<'a> Typed<'a> {
             Typed::Int(values, a) if a.is_valid(row) => key::canonical_int(values[row], out),
             Typed::Float(values, a) if a.is_valid(row) => key::canonical_float(values[row], out),
             Typed::Text(a) if a.is_valid(row) => key::canonical_text(a.value(row), out),
+            Typed::Nested(values) if !values[row].is_null() => key::canonical(&values[row], out),
             _ => return false,
         }
         true
@@ -171,6 +290,48 @@ mod tests {
             let wanted: Vec<Option<Key>> =
                 (0..4).map(|row| Key::of(values.iter().map(|c| &c[row]))).collect();
             assert_eq!(keys(columns, 4), wanted, "{n} columns");
+        }
+    }
+
+    #[test]
+    fn lists_and_maps_go_through_columns() {
+        let numbers = |items: &[Option<i64>]| {
+            Value::List(items.iter().map(|i| i.map_or(Value::Null, Value::Int)).collect())
+        };
+        let counts = |entries: &[(&str, Option<f64>)]| {
+            Value::map(
+                entries.iter().map(|(k, v)| (Arc::from(*k), v.map_or(Value::Null, Value::Float))),
+            )
+        };
+        let columns = [
+            (
+                DataType::List(tidemill_types::Item::Int64),
+                vec![
+                    numbers(&[Some(1), None, Some(-3)]),
+                    Value::Null,
+                    numbers(&[]),
+                    numbers(&[None]),
+                ],
+            ),
+            (
+                DataType::Map(tidemill_types::Item::Float64),
+                vec![
+                    counts(&[]),
+                    counts(&[("b", Some(0.5)), ("a", None)]),
+                    Value::Null,
+                    counts(&[]),
+                ],
+            ),
+        ];
+        for (data_type, wanted) in columns {
+            let mut builder = Builder::new(data_type, wanted.len());
+            wanted.iter().for_each(|value| builder.push(value));
+            let column = builder.finish();
+            assert_eq!(*column.data_type(), data_type.to_arrow());
+            assert_eq!(values(&column), wanted);
+            assert_eq!(values(&column.slice(1, 2)), wanted[1..3]);
+            let by_value: Vec<Option<Key>> = wanted.iter().map(|v| Key::of([v])).collect();
+            assert_eq!(keys(&[column], wanted.len()), by_value);
         }
     }
 }

@@ -5,31 +5,31 @@ mod naive;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use naive::{Built, agrees, evaluate, every_call, same};
+use naive::{Built, Given, ORDERED, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Frame};
-use tidemill_operators::aggregate::{AGGREGATES, Call};
+use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::{DataType, Id, Key, Value};
-
-/// Those that read rows by position depend on their order; no others do.
-const ORDERED: [&str; 3] = ["first_value", "last_value", "lag"];
 
 fn inputs() -> Vec<Option<DataType>> {
     std::iter::once(None).chain(DataType::ALL.map(Some)).collect()
 }
 
-fn store(call: Built) -> (Store, impl Fn(&Value) -> [Value; 1]) {
-    let column = call.input.map(|_| 0);
-    let output = Output {
-        frame: Frame::Lifetime,
-        edge: Edge::default(),
-        column,
-        second: None,
-        filter: None,
-        aggregate: Arc::from(call.aggregate),
-    };
-    (Store::new(Group { own_stream: false, outputs: vec![output] }), |v: &Value| [v.clone()])
+fn store(call: Built) -> Store {
+    let output = output(call.input, call.second, Arc::from(call.aggregate));
+    Store::new(Group { own_stream: false, outputs: vec![output] })
+}
+
+/// Over columns 0 and 1, where the call takes them.
+fn output(
+    input: Option<DataType>,
+    second: Option<DataType>,
+    aggregate: Arc<dyn Aggregate>,
+) -> Output {
+    let (column, second) = (input.map(|_| 0), second.map(|_| 1));
+    let (frame, edge) = (Frame::Lifetime, Edge::default());
+    Output { frame, edge, column, second, filter: None, aggregate }
 }
 
 fn read(store: &mut Store, time: i64) -> Value {
@@ -53,13 +53,22 @@ fn value(data_type: Option<DataType>, n: i32) -> Value {
     }
 }
 
-/// Numbers that stand for values: few special ones, or none, or NULL only.
-fn numbers() -> impl Strategy<Value = Vec<i32>> {
+/// Numbers that stand for rows of two columns: few special ones, or none, or NULL only; now and then
+/// few different ones.
+fn numbers() -> impl Strategy<Value = Vec<(i32, i32)>> {
+    let seconds = || prop_oneof![5 => 3..9i32, 3 => -5_000..5_000i32, 1 => -5..5i32];
+    let rows = |first: BoxedStrategy<i32>| prop::collection::vec((first, seconds()), 0..40);
     prop_oneof![
-        4 => prop::collection::vec(prop_oneof![9 => 3..5_000i32, 1 => -5..5i32], 0..40),
-        4 => prop::collection::vec(-5_000..-2i32, 0..40),
-        1 => prop::collection::vec(Just(0), 0..5),
+        4 => rows(prop_oneof![9 => 3..5_000i32, 1 => -5..5i32].boxed()),
+        3 => rows((-5_000..-2i32).boxed()),
+        3 => rows(prop_oneof![9 => 3..9i32, 1 => -5..5i32].boxed()),
+        1 => prop::collection::vec((Just(0), seconds()), 0..5),
     ]
+}
+
+/// The row that two numbers stand for.
+fn row(call: (Option<DataType>, Option<DataType>), (first, second): (i32, i32)) -> [Value; 2] {
+    [value(call.0, first), value(call.1, second)]
 }
 
 proptest! {
@@ -71,32 +80,41 @@ proptest! {
         kept in numbers(), gone in numbers(), stops in any::<u64>()
     ) {
         for call in every_call(&inputs()) {
-            let (title, input, name) = (call.title(), call.input, call.name);
-            let kept: Vec<Value> = kept.iter().map(|&n| value(input, n)).collect();
-            let wants: Vec<Value> = (0..=kept.len()).map(|n| evaluate(&call, &kept[..n])).collect();
-            let (mut store, row) = store(call);
-            prop_assert!(same(&read(&mut store, 0), &wants[0]), "{title} over nothing");
+            let (title, types, name) = (call.title(), (call.input, call.second), call.name);
+            let kept: Vec<[Value; 2]> = kept.iter().map(|&n| row(types, n)).collect();
+            let gone: Vec<[Value; 2]> = gone.iter().map(|&n| row(types, n)).collect();
+            let rows: Vec<Given> = kept.iter().enumerate().map(|(i, [value, second])| Given {
+                time: i as i64, value: value.clone(), second: second.clone(),
+            }).collect();
+            let want = |n: usize, now: i64| evaluate(&call, &rows[..n], now);
+            let nothing = want(0, 0);
+            let all = want(rows.len(), 100);
+            let mut stops: Vec<Option<Value>> = (0..kept.len())
+                .map(|i| (stops >> (i % 64) & 1 == 1).then(|| want(i + 1, i as i64)))
+                .collect();
+            let mut store = store(call);
+            prop_assert!(same(&read(&mut store, 0), &nothing), "{title} over nothing");
             for (i, v) in kept.iter().enumerate() {
-                store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row(v));
-                if stops >> (i % 64) & 1 == 1 {
-                    let (got, want) = (read(&mut store, i as i64), &wants[i + 1]);
-                    prop_assert!(agrees(name, &got, want), "{title}: {got:?}, by definition {want:?}");
+                store.insert(Key::GLOBAL, i as i64, &Id::Int(0), v);
+                if let Some(want) = stops[i].take() {
+                    let got = read(&mut store, i as i64);
+                    prop_assert!(agrees(name, &got, &want), "{title}: {got:?}, by definition {want:?}");
                 }
             }
             let before = read(&mut store, 100);
-            prop_assert!(agrees(name, &before, &wants[kept.len()]), "{title}: {before:?}");
-            for (i, &n) in gone.iter().enumerate() {
-                store.insert(Key::GLOBAL, 20, &Id::Int(i as i64), &row(&value(input, n)));
+            prop_assert!(agrees(name, &before, &all), "{title}: {before:?}, by definition {all:?}");
+            for (i, v) in gone.iter().enumerate() {
+                store.insert(Key::GLOBAL, 20, &Id::Int(i as i64), v);
             }
             read(&mut store, 100);
-            for (i, &n) in gone.iter().enumerate().rev() {
-                prop_assert!(store.retract(Key::GLOBAL, 20, &Id::Int(i as i64), &row(&value(input, n))));
+            for (i, v) in gone.iter().enumerate().rev() {
+                prop_assert!(store.retract(Key::GLOBAL, 20, &Id::Int(i as i64), v));
             }
             prop_assert!(same(&read(&mut store, 100), &before), "{title} after retraction");
             for (i, v) in kept.iter().enumerate() {
-                prop_assert!(store.retract(Key::GLOBAL, i as i64, &Id::Int(0), &row(v)));
+                prop_assert!(store.retract(Key::GLOBAL, i as i64, &Id::Int(0), v));
             }
-            prop_assert!(same(&read(&mut store, 100), &wants[0]), "{title} when all is gone");
+            prop_assert!(same(&read(&mut store, 0), &nothing), "{title} when all is gone");
         }
     }
 
@@ -104,27 +122,26 @@ proptest! {
     #[test]
     fn order_does_not_show(numbers in numbers(), multiplier in 0..1_000u64) {
         for call in every_call(&inputs()) {
-            let (title, input, name) = (call.title(), call.input, call.name);
-            let aggregate: Arc<dyn tidemill_operators::aggregate::Aggregate> = Arc::from(call.aggregate);
-            let column = input.map(|_| 0);
+            let (title, types, name) = (call.title(), (call.input, call.second), call.name);
+            let aggregate: Arc<dyn Aggregate> = Arc::from(call.aggregate);
             let group = || Group {
                 own_stream: true,
-                outputs: vec![Output { frame: Frame::Lifetime,
-        edge: Edge::default(), column, second: None, filter: None, aggregate: aggregate.clone() }],
+                outputs: vec![output(types.0, types.1, aggregate.clone())],
             };
-            let mut shuffled: Vec<(usize, i32)> = numbers.iter().copied().enumerate().collect();
+            let mut shuffled: Vec<(usize, (i32, i32))> = numbers.iter().copied().enumerate().collect();
             shuffled.sort_by_key(|(i, _)| (*i as u64 + 1).wrapping_mul(2 * multiplier + 1) % 41);
             let [mut in_order, mut arrived_late, mut other_times] = [(); 3].map(|()| Store::new(group()));
             for (i, &n) in numbers.iter().enumerate() {
-                in_order.insert(Key::GLOBAL, i as i64, &Id::Int(0), &[value(input, n)]);
-                let (place, n) = shuffled[i];
-                arrived_late.insert(Key::GLOBAL, place as i64, &Id::Int(0), &[value(input, n)]);
-                other_times.insert(Key::GLOBAL, i as i64, &Id::Int(0), &[value(input, n)]);
+                in_order.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row(types, n));
+                let (place, late) = shuffled[i];
+                arrived_late.insert(Key::GLOBAL, place as i64, &Id::Int(0), &row(types, late));
+                let place = shuffled[i].0 as i64;
+                other_times.insert(Key::GLOBAL, place, &Id::Int(0), &row(types, n));
                 read(&mut arrived_late, 20);
             }
             let want = read(&mut in_order, 100);
             prop_assert!(same(&read(&mut arrived_late, 100), &want), "{title}");
-            if !ORDERED.contains(&name) {
+            if !ORDERED.iter().any(|names| names.contains(&name)) {
                 prop_assert!(same(&read(&mut other_times, 100), &want), "{title}");
             }
         }
@@ -136,9 +153,9 @@ fn zeros_of_both_signs_give_one_minimum() {
     for (name, order) in [("min", [-0.0, 0.0]), ("max", [0.0, -0.0]), ("sum", [-0.0, -0.0])] {
         let call =
             every_call(&[Some(DataType::Float64)]).into_iter().find(|c| c.name == name).unwrap();
-        let (mut store, row) = store(call);
+        let mut store = store(call);
         for (i, x) in order.into_iter().enumerate() {
-            store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &row(&Value::Float(x)));
+            store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &[Value::Float(x)]);
         }
         assert!(same(&read(&mut store, 9), &Value::Float(0.0)), "{name}");
     }
@@ -149,9 +166,9 @@ fn a_variance_far_from_zero_keeps_its_digits() {
     // 0, 1, 2, 3, 4 shifted by a billion: the textbook formula loses all digits here.
     let call =
         every_call(&[Some(DataType::Float64)]).into_iter().find(|c| c.name == "var_samp").unwrap();
-    let (mut store, row) = store(call);
+    let mut store = store(call);
     for i in 0..5 {
-        store.insert(Key::GLOBAL, i, &Id::Int(0), &row(&Value::Float(1e9 + i as f64)));
+        store.insert(Key::GLOBAL, i, &Id::Int(0), &[Value::Float(1e9 + i as f64)]);
     }
     assert!(same(&read(&mut store, 9), &Value::Float(2.5)));
 }
@@ -171,11 +188,13 @@ fn names_are_unique_and_summed_up() {
 #[test]
 fn what_is_built_has_the_type_it_says() {
     for call in every_call(&inputs()) {
-        let (title, output, input) = (call.title(), call.aggregate.output(), call.input);
-        let (mut store, row) = store(call);
-        store.insert(Key::GLOBAL, 0, &Id::Int(0), &row(&value(input, 8)));
-        store.insert(Key::GLOBAL, 1, &Id::Int(0), &row(&value(input, 9)));
-        store.insert(Key::GLOBAL, 2, &Id::Int(0), &row(&value(input, 10)));
+        let (title, output) = (call.title(), call.aggregate.output());
+        let types = (call.input, call.second);
+        let mut store = store(call);
+        store.insert(Key::GLOBAL, 0, &Id::Int(0), &row(types, (8, 12)));
+        store.insert(Key::GLOBAL, 1, &Id::Int(0), &row(types, (9, 13)));
+        store.insert(Key::GLOBAL, 2, &Id::Int(0), &row(types, (10, 14)));
+        store.insert(Key::GLOBAL, 3, &Id::Int(0), &row(types, (11, 15)));
         let fits = match read(&mut store, 9) {
             Value::Bool(_) => output == DataType::Bool,
             Value::Int(_) => [DataType::Int64, DataType::Timestamp].contains(&output),

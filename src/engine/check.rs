@@ -8,17 +8,19 @@ use std::sync::Arc;
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
 use tidemill_config::plan::{
-    At, Frame, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until, WindowPlan,
+    At, DriftOf, Edge, Exclude, Frame, ModelInput, ModelPlan, Plan, Series, SinkPlan, SourcePlan,
+    Until, WindowPlan,
 };
-use tidemill_config::units;
 use tidemill_connectors::{executor, format, sink, source};
 use tidemill_operators::aggregate;
-use tidemill_operators::dataflow::{FeatureProgram, GroupProgram, LabelProgram, Program};
+use tidemill_operators::dataflow::{
+    CallProgram, FeatureProgram, GroupProgram, LabelProgram, Program,
+};
 use tidemill_operators::expression::{self, ExpressionError, Feature, Scalar};
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::window::{Group, Output};
 use tidemill_operators::{drift, learner, trainer};
-use tidemill_types::{DataType, Schema, Value};
+use tidemill_types::{DataType, Schema};
 
 /// A pipeline, ready to run.
 pub struct Compiled {
@@ -86,7 +88,7 @@ pub enum NumberFrom {
 /// # Errors
 /// Everything that static validation can find.
 pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
-    let Loaded { plan, text, .. } = loaded;
+    let Loaded { mut plan, text, .. } = loaded;
     let mut errors = Vec::new();
     let sources = compile_sources(&plan, &mut errors);
     components(&plan, &mut errors);
@@ -94,6 +96,7 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
         return Err(Report::new(text, errors));
     }
     let program = compile_program(&plan, &sources, &mut errors);
+    leave_out_nested(&mut plan, &program.feature_schema, &mut errors);
     let inputs = model_inputs(&plan, &program.feature_schema);
     for (model, inputs) in plan.models.iter().zip(&inputs) {
         check_model(model, inputs, &mut errors);
@@ -395,22 +398,19 @@ impl Groups<'_> {
             let Some(at) = at else { continue };
             let window = &self.plan.windows[at];
             let place = inside(text, Some(&call.span));
-            one_value(window, &place)?;
-            let (mut name, mut constants) = (call.function.clone(), call.constants.clone());
-            let mut frame = window.frame;
-            if let Frame::Decayed(half_life) = frame {
-                name = decayed_form(&name, &place)?;
-                constants.push(Value::Text(units::show_duration(half_life).into()));
-                // The weights are the aggregate's; the rows are all there are.
-                frame = Frame::Lifetime;
-            }
-            let built = aggregate::build(&aggregate::Call {
-                name: &name,
+            by_secondary(window, &place)?;
+            let typed = aggregate::Call {
+                name: &call.function,
                 distinct: call.distinct,
                 input: call.argument.as_ref().map(Scalar::data_type),
                 second: call.second.as_ref().map(Scalar::data_type),
-                constants: &constants,
-            });
+                constants: &call.constants,
+            };
+            let (built, frame) = match window.frame {
+                // The weights are the aggregate's; the rows are all there are.
+                Frame::Decayed(half) => (aggregate::decayed(&typed, half), Frame::Lifetime),
+                frame => (aggregate::build(&typed), frame),
+            };
             let built: Arc<dyn aggregate::Aggregate> = match built {
                 Ok(built) => Arc::from(built),
                 Err(reason) => {
@@ -427,12 +427,20 @@ impl Groups<'_> {
             let second = call.second.as_ref().map(|scalar| self.column(group, scalar));
             let filter = call.filter.as_ref().map(|scalar| self.column(group, scalar));
             let data_type = built.output();
+            let data_type = match window.series {
+                Some(_) => list_of(data_type, &place)?,
+                None => data_type,
+            };
             let outputs = &mut self.groups[group];
-            let edge = self.plan.windows[at].edge;
-            let output = Output { frame, edge, column, second, filter, aggregate: built };
-            outputs.group.outputs.push(output);
-            outputs.outputs.push(data_type);
-            calls.push((group, outputs.outputs.len() - 1));
+            let first = outputs.outputs.len();
+            for edge in edges(window) {
+                let aggregate = Arc::clone(&built);
+                let output = Output { frame, edge, column, second, filter, aggregate };
+                outputs.group.outputs.push(output);
+                outputs.outputs.push(built.output());
+            }
+            let steps = window.series.map(|_| outputs.outputs.len() - first);
+            calls.push(CallProgram { group, output: first, steps });
             types.push(data_type);
         }
         let scalar = parsed.finish(spine, &types).map_err(|e| diagnostic(text, e))?;
@@ -449,41 +457,44 @@ impl Groups<'_> {
     }
 }
 
-/// The aggregate that stands for another over a window of weights that halve: the one of the list whose
-/// name begins with `decayed_`. It takes the half-life as its last argument.
-fn decayed_form(name: &str, place: &Range<usize>) -> Result<String, Diagnostic> {
-    let listed = aggregate::AGGREGATES;
-    let plain = listed.iter().find(|e| e.name == name || e.aliases.contains(&name));
-    let decayed = format!("decayed_{}", plain.map_or(name, |entry| entry.name));
-    if listed.iter().any(|entry| entry.name == decayed) {
-        return Ok(decayed);
-    }
-    let there: Vec<&str> = listed.iter().filter_map(|e| e.name.strip_prefix("decayed_")).collect();
-    Err(Diagnostic::new(
-        place,
-        format!("`{name}` cannot stand over a window with a `half_life`"),
-        match there.is_empty() {
-            true => "no aggregate has a form whose weights decay".to_string(),
-            false => format!("those that can are {}", there.join(", ")),
-        },
-        "use a window of another kind, for example last = \"1h\"",
-    ))
+/// The edges of a window: one, or one for each step of a series. Further back than the first step the
+/// row that reads is left out anyway.
+fn edges(window: &WindowPlan) -> Vec<Edge> {
+    let Some(Series { step, count }) = window.series else { return vec![window.edge] };
+    let Edge { offset, exclude } = window.edge;
+    let edge = |n: i64| match (n, exclude) {
+        (1.., Exclude::Row) => Exclude::Nothing,
+        _ => exclude,
+    };
+    let offset = |n: i64| offset.saturating_add(step.saturating_mul(n));
+    (0..count as i64).map(|n| Edge { offset: offset(n), exclude: edge(n) }).collect()
 }
 
-/// Refuses windows that give more than one value to a row: a list for a series, a map for a secondary
-/// key. Features have no such types.
-fn one_value(window: &WindowPlan, place: &Range<usize>) -> Result<(), Diagnostic> {
-    let (key, what) = match (&window.series, &window.secondary) {
-        (Some(_), _) => ("series", "a list, a value for each step"),
-        (_, Some(_)) => ("secondary", "a map, a value for each value of the secondary key"),
-        (None, None) => return Ok(()),
-    };
-    Err(Diagnostic::new(
-        place,
-        format!("`{}` gives more than one value to a row", window.name.value),
-        format!("with `{key}` it is {what}, and a feature is a single value"),
-        format!("read a window without `{key}`"),
-    ))
+/// The type of a series of values.
+fn list_of(data_type: DataType, place: &Range<usize>) -> Result<DataType, Diagnostic> {
+    data_type.as_item().map(DataType::List).ok_or_else(|| {
+        Diagnostic::new(
+            place,
+            "a series of lists or maps is no value",
+            format!("each step gives {data_type}, and neither lists nor maps hold such"),
+            "read a window without `series`, or an aggregate that gives a single value",
+        )
+    })
+}
+
+/// What a call over a window with a secondary key becomes: a map with a value for each value of the key.
+/// There is no such combinator yet.
+fn by_secondary(window: &WindowPlan, place: &Range<usize>) -> Result<(), Diagnostic> {
+    match window.secondary {
+        None => Ok(()),
+        Some(_) => Err(Diagnostic::new(
+            place,
+            format!("`{}` gives more than one value to a row", window.name.value),
+            "with `secondary` it is a map, a value for each value of the secondary key, which no \
+             aggregate makes",
+            "read a window without `secondary`",
+        )),
+    }
 }
 
 /// A secondary key names a column of the source that can be a key.
@@ -605,6 +616,37 @@ fn find<'a, E>(
         ));
     }
     found
+}
+
+/// Lists and maps go to sinks, not into models: `*` leaves them out, and naming one is refused.
+fn leave_out_nested(plan: &mut Plan, features: &Schema, errors: &mut Vec<Diagnostic>) {
+    let nested =
+        |feature: usize| features.fields.get(feature).filter(|field| field.data_type.is_nested());
+    let mut refuse = |named: &[At<usize>], whose: String| {
+        for feature in named {
+            let Some(field) = nested(feature.value) else { continue };
+            errors.push(Diagnostic::new(
+                &feature.span,
+                format!("{whose} cannot read feature `{}`", field.name),
+                format!(
+                    "its type is {}; numbers, truth values, times and texts are read",
+                    field.data_type
+                ),
+                "leave it out, or make single values of it: top1_ratio, entropy, nth_value, \
+                 count(...) filter (where ...)",
+            ));
+        }
+    };
+    for model in &mut plan.models {
+        refuse(&model.named, format!("model `{}`", model.name.value));
+        model.inputs.retain(|i| !matches!(i, ModelInput::Feature(f) if nested(*f).is_some()));
+    }
+    for drift in &mut plan.drifts {
+        refuse(&drift.named, format!("drift `{}`", drift.name.value));
+        if let DriftOf::Inputs { features, .. } = &mut drift.of {
+            features.retain(|feature| nested(*feature).is_none());
+        }
+    }
 }
 
 /// Where each model's inputs come from.

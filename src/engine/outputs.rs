@@ -285,18 +285,30 @@ pub fn row_as_json(batch: &RecordBatch, row: usize) -> String {
     let mut object = Map::new();
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         let value = values(&column.slice(row, 1)).into_iter().next().unwrap_or_default();
-        let timestamp = DataType::from_arrow(field.data_type()) == Some(DataType::Timestamp);
-        object.insert(
-            field.name().clone(),
-            match value {
-                Value::Null => Json::Null,
-                Value::Bool(b) => Json::Bool(b),
-                Value::Int(i) if timestamp => Json::String(tidemill_types::time::to_rfc3339(i)),
-                Value::Int(i) => json!(i),
-                Value::Float(f) => json!(f),
-                Value::Text(text) => Json::String(text.to_string()),
-            },
-        );
+        let data_type = DataType::from_arrow(field.data_type());
+        object.insert(field.name().clone(), as_json(&value, data_type));
     }
     Json::Object(object).to_string()
+}
+
+fn as_json(value: &Value, data_type: Option<DataType>) -> Json {
+    let inner = match data_type {
+        Some(DataType::List(item) | DataType::Map(item)) => Some(item.into()),
+        _ => None,
+    };
+    match value {
+        Value::Null => Json::Null,
+        Value::Bool(b) => Json::Bool(*b),
+        Value::Int(i) if data_type == Some(DataType::Timestamp) => {
+            Json::String(tidemill_types::time::to_rfc3339(*i))
+        }
+        Value::Int(i) => json!(i),
+        Value::Float(f) => json!(f),
+        Value::Text(text) => Json::String(text.to_string()),
+        Value::List(items) => items.iter().map(|item| as_json(item, inner)).collect(),
+        Value::Map(entries) => {
+            let each = entries.iter().map(|(key, value)| (key.to_string(), as_json(value, inner)));
+            Json::Object(each.collect())
+        }
+    }
 }

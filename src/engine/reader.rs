@@ -379,5 +379,10 @@ pub fn id_of(value: &Value) -> Id {
         Value::Text(text) => Id::Text(text.as_ref().into()),
         Value::Float(f) => Id::Text(f.to_string().into()),
         Value::Null => Id::Text("".into()),
+        nested @ (Value::List(_) | Value::Map(_)) => {
+            let mut bytes = Vec::new();
+            canonical(nested, &mut bytes);
+            Id::Row(bytes.into())
+        }
     }
 }

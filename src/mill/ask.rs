@@ -72,6 +72,11 @@ impl Desk {
             let texts = before.iter().filter(text).count();
             let field = &schema.fields[index];
             let value = values.get(r).unwrap_or(&Value::Null);
+            if field.data_type.is_nested() {
+                let why =
+                    format!("feature `{name}` is of type {}: no model reads it", field.data_type);
+                return Err(Refusal::Invalid(why));
+            }
             if field.data_type == DataType::String {
                 row.categories[texts] = match value {
                     Value::Text(text) => category(text),
@@ -84,7 +89,7 @@ impl Desk {
                     Value::Float(f) => *f,
                     Value::Bool(b) => f64::from(u8::from(*b)),
                     Value::Null => f64::NAN,
-                    Value::Text(_) => return Err(wrong(field)),
+                    Value::Text(_) | Value::List(_) | Value::Map(_) => return Err(wrong(field)),
                 };
             }
         }

@@ -17,7 +17,7 @@ pub struct Matrix {
     pub ids: Vec<Id>,
     /// Numeric features to a row.
     pub width: usize,
-    /// Numbers, row after row; NaN stands for NULL.
+    /// Numbers, row after row; NaN stands for NULL, and for lists and maps, which no model reads.
     pub numbers: Vec<f64>,
     /// Text features to a row.
     pub depth: usize,
@@ -137,7 +137,7 @@ pub fn fill(
             let column = column.as_primitive::<Float64Type>();
             rows.for_each(|row| set(row, column.value(row)));
         }
-        Some(DataType::String) | None => {}
+        Some(DataType::String | DataType::List(_) | DataType::Map(_)) | None => {}
     }
 }
 

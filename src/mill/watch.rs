@@ -422,6 +422,7 @@ mod tests {
         let plan = DriftPlan {
             name: At::nowhere("inputs".to_string()),
             of: DriftOf::Inputs { features: vec![0, 1], score: true },
+            named: Vec::new(),
             detect: vec![Section::bare("psi"), Section::bare("ks")],
             model: Some(0),
             reference_rows: 100,

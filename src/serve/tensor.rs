@@ -25,7 +25,8 @@ pub fn datatype_of(data_type: DataType) -> &'static str {
         DataType::Bool => "BOOL",
         DataType::Int64 | DataType::Timestamp => "INT64",
         DataType::Float64 => "FP64",
-        DataType::String => "BYTES",
+        // No model reads lists and maps; elsewhere they are JSON in bytes.
+        DataType::String | DataType::List(_) | DataType::Map(_) => "BYTES",
     }
 }
 

@@ -30,7 +30,7 @@ RANKS = 4000
 
 STREAM = {"set_no": "BIGINT", "own": "BOOLEAN", "moment": "BIGINT", "read_no": "BIGINT",
           "key": "BIGINT", "time": "BIGINT", "id_int": "BIGINT", "id_text": "VARCHAR",
-          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN"}
+          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN", "y": "DOUBLE"}
 CASES = {"set_no": "BIGINT", "case_no": "BIGINT", "call": "BIGINT", "filtered": "BOOLEAN",
          "frame": "VARCHAR", "size": "BIGINT", "most": "BIGINT", "every": "BIGINT", "origin": "BIGINT",
          "period": "VARCHAR", "zone": "VARCHAR", "behind": "BIGINT", "excluded": "VARCHAR"}
@@ -125,7 +125,8 @@ def answer(db, number, call):
             FROM (SELECT * REPLACE (CASE WHEN is_row THEN position // {RANKS} ELSE floor END AS floor)
                   FROM floored)),
         ready AS (
-            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order, i, x, s, b, passes,
+            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order, as_of, i, x, s, b, y,
+                passes,
                 CASE WHEN is_row THEN 1 ELSE least(in_time, coalesce(most, in_time)) END AS held
             FROM counted)
         SELECT set_no, case_no, read_no, {wanted} FROM ready

@@ -20,7 +20,15 @@ pub const CASES_A_DATA_SET: usize = 4;
 const FILTER: usize = 3;
 
 /// The calls of the table that are on the list of aggregates, read and typed.
-pub struct Calls(Vec<(&'static Spelling, Option<usize>, Arc<dyn Aggregate>)>);
+pub struct Calls(Vec<Typed>);
+
+/// A call of the table, and the columns that it reads.
+struct Typed {
+    spelling: &'static Spelling,
+    column: Option<usize>,
+    second: Option<usize>,
+    aggregate: Arc<dyn Aggregate>,
+}
 
 impl Calls {
     /// Reads each as a feature.
@@ -31,13 +39,14 @@ impl Calls {
         Calls(SPELLINGS.iter().filter(listed).map(Calls::read).collect())
     }
 
-    fn read(spelling: &'static Spelling) -> (&'static Spelling, Option<usize>, Arc<dyn Aggregate>) {
+    fn read(spelling: &'static Spelling) -> Typed {
         let ours = spelling.ours;
         let schema = Schema::new([
             ("i", DataType::Int64),
             ("x", DataType::Float64),
             ("s", DataType::String),
             ("b", DataType::Bool),
+            ("y", DataType::Float64),
         ]);
         let source = |name: &str| (name == "w").then(|| schema.clone());
         let feature = parse_feature(&format!("{ours} over w"), &schema, &source, &["w"], "UTC")
@@ -51,8 +60,9 @@ impl Calls {
             constants: &call.constants,
         })
         .unwrap_or_else(|error| panic!("{ours}: {error}"));
-        let column = call.argument.as_ref().and_then(|argument| argument.columns().first());
-        (spelling, column.copied(), Arc::from(aggregate))
+        let column = |argument: &Option<Scalar>| argument.as_ref()?.columns().first().copied();
+        let (column, second) = (column(&call.argument), column(&call.second));
+        Typed { spelling, column, second, aggregate: Arc::from(aggregate) }
     }
 }
 
@@ -80,7 +90,8 @@ impl Tried {
         let cases = (0..CASES_A_DATA_SET).map(|n| {
             // Consecutive seeds go through the table.
             let call = seed.wrapping_mul(CASES_A_DATA_SET as u64).wrapping_add(n as u64);
-            let (spelling, column, aggregate) = &calls.0[(call % calls.0.len() as u64) as usize];
+            let Typed { spelling, column, second, aggregate } =
+                &calls.0[(call % calls.0.len() as u64) as usize];
             let frame = frame(&mut chance, data.unit);
             let edge = edge(&mut chance, data.unit, frame);
             let filtered = chance.percent(40);
@@ -89,7 +100,7 @@ impl Tried {
                 frame,
                 edge,
                 column: *column,
-                second: None,
+                second: *second,
                 filter,
                 aggregate: Arc::clone(aggregate),
             });

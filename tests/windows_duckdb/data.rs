@@ -42,13 +42,13 @@ impl Chance {
     }
 }
 
-/// A row of a stream; columns `i`, `x`, `s`, `b`.
+/// A row of a stream; columns `i`, `x`, `s`, `b`, `y`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub key: u8,
     pub time: Micros,
     pub id: Id,
-    pub values: [Value; 4],
+    pub values: [Value; 5],
 }
 
 /// What happens to a store.
@@ -204,7 +204,7 @@ impl Columns {
         }
     }
 
-    fn values(&self, chance: &mut Chance) -> [Value; 4] {
+    fn values(&self, chance: &mut Chance) -> [Value; 5] {
         let values = [
             Value::Int(self.int(chance)),
             Value::Float(self.float(chance)),
@@ -212,6 +212,7 @@ impl Columns {
                 chance.pick(&["", "a", "A", "ab", "b", "é", "z,\"q\"", "\u{1f600}"]).into(),
             ),
             Value::Bool(chance.percent(self.trues)),
+            Value::Float(self.float(chance)),
         ];
         values.map(|value| if chance.percent(self.nulls) { Value::Null } else { value })
     }

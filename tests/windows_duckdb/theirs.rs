@@ -73,7 +73,7 @@ fn write(folder: &Path, tried: &[Tried]) {
             let frame = frame(case.frame);
             cases.serialize((set, n, call, case.filtered, frame, edge(case.edge))).expect("a line");
         }
-        stream_of(set, &tried.data, &mut |line: [String; 12]| {
+        stream_of(set, &tried.data, &mut |line: [String; 13]| {
             stream.write_record(line).expect("a line");
         });
     }
@@ -112,10 +112,10 @@ fn edge(edge: Edge) -> (i64, &'static str) {
 }
 
 /// For every moment at which there are reads: the rows that are there, and the reads.
-fn stream_of(set: usize, data: &DataSet, line: &mut impl FnMut([String; 12])) {
+fn stream_of(set: usize, data: &DataSet, line: &mut impl FnMut([String; 13])) {
     let mut present: Vec<&Row> = Vec::new();
     let (mut moment, mut read, mut changed) = (0, 0, true);
-    let empty = [const { Value::Null }; 4];
+    let empty = [const { Value::Null }; 5];
     for step in &data.steps {
         match step {
             Step::Insert(row) => {
@@ -149,24 +149,25 @@ fn fields(
     moment: usize,
     read: Option<usize>,
     (key, time, id): (u8, i64, &Id),
-    values: &[Value; 4],
-) -> [String; 12] {
+    values: &[Value; 5],
+) -> [String; 13] {
     let null = || "\\N".to_string();
     let (int, text) = match id {
         Id::Int(n) => (n.to_string(), null()),
         other => (null(), other.to_string()),
     };
-    let [i, x, s, b] = values.each_ref().map(|value| match value {
+    let [i, x, s, b, y] = values.each_ref().map(|value| match value {
         Value::Null => null(),
         Value::Bool(b) => b.to_string(),
         Value::Int(i) => i.to_string(),
         Value::Float(x) => format!("{x:e}"),
         Value::Text(text) => text.to_string(),
+        Value::List(_) | Value::Map(_) => panic!("no column of a source is nested"),
     });
     let read = read.map_or_else(null, |n| n.to_string());
     let own = data.own_stream.to_string();
     let (set, moment, key) = (set.to_string(), moment.to_string(), key.to_string());
-    [set, own, moment, read, key, time.to_string(), int, text, i, x, s, b]
+    [set, own, moment, read, key, time.to_string(), int, text, i, x, s, b, y]
 }
 
 /// A value as `windows.py` writes it: JSON has neither NaN nor whole numbers of 64 bits for all.

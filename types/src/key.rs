@@ -56,6 +56,19 @@ pub fn canonical(value: &Value, out: &mut Vec<u8>) {
         Value::Int(i) => canonical_int(*i, out),
         Value::Float(f) => canonical_float(*f, out),
         Value::Text(text) => canonical_text(text, out),
+        Value::List(items) => {
+            out.push(5);
+            out.extend((items.len() as u64).to_le_bytes());
+            items.iter().for_each(|item| canonical(item, out));
+        }
+        Value::Map(entries) => {
+            out.push(6);
+            out.extend((entries.len() as u64).to_le_bytes());
+            for (key, value) in entries.iter() {
+                canonical_text(key, out);
+                canonical(value, out);
+            }
+        }
     }
 }
 

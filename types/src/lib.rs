@@ -29,7 +29,7 @@ pub mod error;
 pub use error::{Error, Fault};
 pub use event::{DeadLetter, Id, Provenance};
 pub use key::{KEY_GROUPS, Key};
-pub use schema::{DataType, Field, Schema};
+pub use schema::{DataType, Field, Item, Schema};
 pub use time::Micros;
 pub use value::Value;
 pub use zone::Zone;

@@ -7,7 +7,8 @@ use arrow_schema as arrow;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A type that a column may be declared with.
+/// The type of a column. Those in [`DataType::ALL`] may be declared; lists and maps come of aggregates
+/// and stand in features only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataType {
@@ -21,6 +22,38 @@ pub enum DataType {
     String,
     /// `timestamp`: microseconds, UTC
     Timestamp,
+    /// `list<...>`: values of one type, NULL among them
+    List(Item),
+    /// `map<string, ...>`: values of one type by a text, in the order of its bytes, each text once
+    Map(Item),
+}
+
+/// What a list or a map holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Item {
+    /// [`DataType::Bool`]
+    Bool,
+    /// [`DataType::Int64`]
+    Int64,
+    /// [`DataType::Float64`]
+    Float64,
+    /// [`DataType::String`]
+    String,
+    /// [`DataType::Timestamp`]
+    Timestamp,
+}
+
+impl From<Item> for DataType {
+    fn from(item: Item) -> DataType {
+        match item {
+            Item::Bool => DataType::Bool,
+            Item::Int64 => DataType::Int64,
+            Item::Float64 => DataType::Float64,
+            Item::String => DataType::String,
+            Item::Timestamp => DataType::Timestamp,
+        }
+    }
 }
 
 impl DataType {
@@ -28,7 +61,7 @@ impl DataType {
     pub const ALL: [DataType; 5] =
         [DataType::Bool, DataType::Int64, DataType::Float64, DataType::String, DataType::Timestamp];
 
-    /// The name that a pipeline file uses.
+    /// The name that a pipeline file uses; of lists and maps, the one that people read.
     pub fn name(self) -> &'static str {
         match self {
             DataType::Bool => "bool",
@@ -36,7 +69,34 @@ impl DataType {
             DataType::Float64 => "float64",
             DataType::String => "string",
             DataType::Timestamp => "timestamp",
+            DataType::List(Item::Bool) => "list<bool>",
+            DataType::List(Item::Int64) => "list<int64>",
+            DataType::List(Item::Float64) => "list<float64>",
+            DataType::List(Item::String) => "list<string>",
+            DataType::List(Item::Timestamp) => "list<timestamp>",
+            DataType::Map(Item::Bool) => "map<string, bool>",
+            DataType::Map(Item::Int64) => "map<string, int64>",
+            DataType::Map(Item::Float64) => "map<string, float64>",
+            DataType::Map(Item::String) => "map<string, string>",
+            DataType::Map(Item::Timestamp) => "map<string, timestamp>",
         }
+    }
+
+    /// As what a list or a map holds; none for those themselves, which do not nest.
+    pub fn as_item(self) -> Option<Item> {
+        Some(match self {
+            DataType::Bool => Item::Bool,
+            DataType::Int64 => Item::Int64,
+            DataType::Float64 => Item::Float64,
+            DataType::String => Item::String,
+            DataType::Timestamp => Item::Timestamp,
+            DataType::List(_) | DataType::Map(_) => return None,
+        })
+    }
+
+    /// Whether it is a list or a map: what no model reads.
+    pub fn is_nested(self) -> bool {
+        self.as_item().is_none()
     }
 
     /// The type of that name.
@@ -54,10 +114,22 @@ impl DataType {
             DataType::Timestamp => {
                 arrow::DataType::Timestamp(arrow::TimeUnit::Microsecond, Some("UTC".into()))
             }
+            DataType::List(item) => {
+                let item = DataType::from(item).to_arrow();
+                arrow::DataType::List(Arc::new(arrow::Field::new("item", item, true)))
+            }
+            DataType::Map(item) => {
+                let fields = vec![
+                    arrow::Field::new("key", arrow::DataType::Utf8, false),
+                    arrow::Field::new("value", DataType::from(item).to_arrow(), true),
+                ];
+                let entries = arrow::DataType::Struct(fields.into());
+                arrow::DataType::Map(Arc::new(arrow::Field::new("entries", entries, false)), false)
+            }
         }
     }
 
-    /// The declared type of an Arrow column, where there is one.
+    /// The type of an Arrow column, where there is one.
     pub fn from_arrow(from: &arrow::DataType) -> Option<DataType> {
         Some(match from {
             arrow::DataType::Boolean => DataType::Bool,
@@ -65,6 +137,18 @@ impl DataType {
             arrow::DataType::Float64 => DataType::Float64,
             arrow::DataType::Utf8 => DataType::String,
             arrow::DataType::Timestamp(arrow::TimeUnit::Microsecond, _) => DataType::Timestamp,
+            arrow::DataType::List(item) => {
+                DataType::List(DataType::from_arrow(item.data_type())?.as_item()?)
+            }
+            arrow::DataType::Map(entries, _) => match entries.data_type() {
+                arrow::DataType::Struct(fields) => match fields.as_ref() {
+                    [key, value] if *key.data_type() == arrow::DataType::Utf8 => {
+                        DataType::Map(DataType::from_arrow(value.data_type())?.as_item()?)
+                    }
+                    _ => return None,
+                },
+                _ => return None,
+            },
             _ => return None,
         })
     }
@@ -144,4 +228,24 @@ impl Schema {
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_go_to_arrow_and_back() {
+        for plain in DataType::ALL {
+            let item = plain.as_item().expect("what may be declared does not nest");
+            for data_type in [plain, DataType::List(item), DataType::Map(item)] {
+                assert_eq!(DataType::from_arrow(&data_type.to_arrow()), Some(data_type));
+                assert_eq!(DataType::parse(data_type.name()).is_some(), !data_type.is_nested());
+            }
+            assert_eq!(DataType::from(item), plain);
+        }
+        let list = DataType::List(Item::Int64).to_arrow();
+        let nested = arrow::DataType::List(Arc::new(arrow::Field::new("item", list, true)));
+        assert_eq!(DataType::from_arrow(&nested), None);
+    }
 }

@@ -19,6 +19,10 @@ pub enum Value {
     Float(f64),
     /// A text.
     Text(#[serde(with = "text")] Arc<str>),
+    /// Values in order, NULL among them.
+    List(#[serde(with = "list")] Arc<[Value]>),
+    /// Values by text, in the order of the texts' bytes, each text once: see [`Value::map`].
+    Map(#[serde(with = "map")] Arc<[(Arc<str>, Value)]>),
 }
 
 mod text {
@@ -35,7 +39,71 @@ mod text {
     }
 }
 
+mod list {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Value;
+
+    pub fn serialize<S: Serializer>(list: &Arc<[Value]>, serializer: S) -> Result<S::Ok, S::Error> {
+        list.as_ref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[Value]>, D::Error> {
+        Vec::deserialize(from).map(Arc::from)
+    }
+}
+
+mod map {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Entries, Value};
+
+    pub fn serialize<S: Serializer>(map: &Entries, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter().map(|(key, value)| (key.as_ref(), value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Entries, D::Error> {
+        let entries = Vec::<(String, Value)>::deserialize(from)?;
+        Ok(super::entries(entries.into_iter().map(|(key, value)| (Arc::from(key), value))))
+    }
+}
+
+/// What a [`Value::Map`] holds.
+type Entries = Arc<[(Arc<str>, Value)]>;
+
+/// In the order of keys; of equal keys the first stays.
+fn entries(entries: impl Iterator<Item = (Arc<str>, Value)>) -> Entries {
+    let mut entries: Vec<(Arc<str>, Value)> = entries.collect();
+    entries.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    entries.dedup_by(|later, first| later.0 == first.0);
+    entries.into()
+}
+
 impl Value {
+    /// A map of these, in any order; of equal keys the first stays.
+    pub fn map(from: impl IntoIterator<Item = (Arc<str>, Value)>) -> Value {
+        Value::Map(entries(from.into_iter()))
+    }
+
+    /// Bytes on the heap, shared ones included.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::List(items) => {
+                size_of_val(&**items) + items.iter().map(Value::heap_bytes).sum::<usize>()
+            }
+            Value::Map(entries) => {
+                let each = entries.iter().map(|(key, value)| key.len() + value.heap_bytes());
+                size_of_val(&**entries) + each.sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+
     /// Whether this is NULL.
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)
@@ -47,7 +115,7 @@ impl Value {
             Value::Bool(b) => Some(f64::from(u8::from(*b))),
             Value::Int(i) => Some(*i as f64),
             Value::Float(f) => Some(*f),
-            Value::Null | Value::Text(_) => None,
+            Value::Null | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
         }
     }
 
@@ -74,11 +142,14 @@ impl Value {
             Value::Bool(_) => 1,
             Value::Int(_) | Value::Float(_) => 2,
             Value::Text(_) => 3,
+            Value::List(_) => 4,
+            Value::Map(_) => 5,
         }
     }
 }
 
-/// A total order: NULL, truth values, numbers, texts; NaN is the largest number and equals itself,
+/// A total order: NULL, truth values, numbers, texts, lists, maps; lists item by item and maps entry by
+/// entry, a beginning before what it begins; NaN is the largest number and equals itself,
 /// as in PostgreSQL and DuckDB; -0.0 equals 0.0. Whole and floating numbers compare by value.
 impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
@@ -89,6 +160,8 @@ impl Ord for Value {
             (Value::Int(a), Value::Float(b)) => int_float_order(*a, *b),
             (Value::Float(a), Value::Int(b)) => int_float_order(*b, *a).reverse(),
             (Value::Text(a), Value::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Value::List(a), Value::List(b)) => a.cmp(b),
+            (Value::Map(a), Value::Map(b)) => a.cmp(b),
             _ => self.rank().cmp(&other.rank()),
         }
     }
@@ -146,6 +219,13 @@ mod tests {
             Value::Float(9.3e18),
             Value::Float(f64::NAN),
             Value::Text("a".into()),
+            Value::List([].into()),
+            Value::List([Value::Null].into()),
+            Value::List([Value::Int(1), Value::Int(2)].into()),
+            Value::List([Value::Int(2)].into()),
+            Value::map([]),
+            Value::map([("b".into(), Value::Int(1)), ("a".into(), Value::Int(2))]),
+            Value::map([("a".into(), Value::Int(3))]),
         ];
         for (i, a) in sorted.iter().enumerate() {
             for (j, b) in sorted.iter().enumerate() {
@@ -154,5 +234,15 @@ mod tests {
         }
         assert_eq!(Value::Float(-0.0), Value::Float(0.0));
         assert_eq!(Value::Float(2.0), Value::Int(2));
+    }
+
+    #[test]
+    fn a_map_is_in_the_order_of_its_keys_and_has_each_once() {
+        let entry = |key: &str, n| (Arc::from(key), Value::Int(n));
+        let map = Value::map([entry("b", 1), entry("B", 2), entry("é", 3), entry("b", 4)]);
+        let Value::Map(entries) = &map else { panic!("{map:?}") };
+        let keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_ref()).collect();
+        assert_eq!(keys, ["B", "b", "é"]);
+        assert_eq!(entries[1].1, Value::Int(1));
     }
 }

@@ -21,6 +21,10 @@ pub(super) enum Cell<'a> {
     Time(i64),
     /// Written as base64 (RFC 4648).
     Bytes(&'a [u8]),
+    /// The items of a list.
+    List(ArrayRef),
+    /// The keys and the values of a map.
+    Map(ArrayRef, ArrayRef),
 }
 
 /// Refuses a schema with a type that text has no form for.
@@ -51,7 +55,7 @@ fn writable(data_type: &DataType) -> bool {
             | DataType::Utf8
             | DataType::Binary
             | DataType::Timestamp(TimeUnit::Microsecond, _)
-    )
+    ) || tidemill_types::DataType::from_arrow(data_type).is_some()
 }
 
 /// The value of a column at a row. The column is of a type that [`check`] let pass.
@@ -74,8 +78,51 @@ pub(super) fn cell(column: &ArrayRef, row: usize) -> Cell<'_> {
             let value = column.as_primitive::<Float64Type>().value(row);
             if value.is_finite() { Cell::Float(value) } else { Cell::Null }
         }
+        DataType::List(_) => Cell::List(column.as_list::<i32>().value(row)),
+        DataType::Map(_, _) => match column.as_map().value(row).columns() {
+            [keys, values] => Cell::Map(keys.clone(), values.clone()),
+            _ => Cell::Null,
+        },
         _ => Cell::Null,
     }
+}
+
+/// Appends a value as JSON: times and bytes as texts, lists as arrays, maps as objects.
+pub(super) fn write_json(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Text(text) => write_json_text(text, out)?,
+        Cell::Time(_) | Cell::Bytes(_) => {
+            out.push(b'"');
+            write_bare(cell, out)?;
+            out.push(b'"');
+        }
+        bare => write_bare(bare, out)?,
+    }
+    Ok(())
+}
+
+/// Appends a text as JSON has it.
+pub(super) fn write_json_text(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
+    serde_json::to_writer(out, text).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// Appends what stands between brackets, comma by comma.
+fn write_nested(
+    brackets: [u8; 2],
+    items: usize,
+    out: &mut Vec<u8>,
+    mut item: impl FnMut(usize, &mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    out.push(brackets[0]);
+    for at in 0..items {
+        if at > 0 {
+            out.push(b',');
+        }
+        item(at, out)?;
+    }
+    out.push(brackets[1]);
+    Ok(())
 }
 
 /// The columns of a batch, which must be those of the schema that the writer was opened with.
@@ -91,9 +138,9 @@ pub(super) fn columns<'a>(
     Err(Error::internal(format!("rows of {:?} for a writer of {schema:?}", rows.schema())))
 }
 
-/// Appends a value as bare text, NULL as nothing.
-pub(super) fn write_bare(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-    match cell {
+/// Appends a value as bare text, NULL as nothing, a list or a map as JSON.
+pub(super) fn write_bare(written: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    match written {
         Cell::Null => {}
         Cell::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
         Cell::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
@@ -102,6 +149,14 @@ pub(super) fn write_bare(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error
         Cell::Text(text) => out.extend_from_slice(text.as_bytes()),
         Cell::Time(time) => out.extend_from_slice(to_rfc3339(*time).as_bytes()),
         Cell::Bytes(bytes) => write_base64(bytes, out),
+        Cell::List(items) => {
+            write_nested(*b"[]", items.len(), out, |at, out| write_json(&cell(items, at), out))?
+        }
+        Cell::Map(keys, values) => write_nested(*b"{}", keys.len(), out, |at, out| {
+            write_json(&cell(keys, at), out)?;
+            out.push(b':');
+            write_json(&cell(values, at), out)
+        })?,
     }
     Ok(())
 }

@@ -99,6 +99,7 @@ fn fits(found: &Arrow, wanted: DataType) -> bool {
         DataType::Timestamp => {
             matches!(found, Arrow::Timestamp(_, _) | Arrow::Date32 | Arrow::Date64)
         }
+        DataType::List(_) | DataType::Map(_) => *found == wanted.to_arrow(),
     }
 }
 

@@ -10,7 +10,7 @@
 //!   A text in the source's `null` list is NULL, quoted or not. Nothing is trimmed.
 //! * **Writes** a header (files), `\n` line ends, quotes where they are needed, NULL as nothing, floats
 //!   in their shortest exact form; floats that are not finite are NULL. An empty text therefore
-//!   reads back as NULL.
+//!   reads back as NULL. Lists and maps are texts, as JSON.
 //! * **Cost** one pass to find the record, one to take it apart.
 
 use arrow::array::RecordBatch;
@@ -267,6 +267,12 @@ fn write_cell(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     match cell {
         Cell::Text(text) => {
             write_text(text, out);
+            Ok(())
+        }
+        Cell::List(_) | Cell::Map(..) => {
+            let mut json = Vec::new();
+            cells::write_json(cell, &mut json)?;
+            write_text(&String::from_utf8_lossy(&json), out);
             Ok(())
         }
         other => cells::write_bare(other, out),

@@ -7,7 +7,8 @@
 //!   bool: `true`, `false`. string: a string. timestamp: RFC 3339 text (without an offset: UTC), or a
 //!   whole number of microseconds since 1970. Nothing is converted: `"1"` is no number, 1 no bool.
 //! * **Writes** every column in order, floats in their shortest exact form, times as RFC 3339 in
-//!   UTC, NULL and floats that are not finite as `null`, binary as base64.
+//!   UTC, NULL and floats that are not finite as `null`, binary as base64, lists as arrays and maps as
+//!   objects.
 //! * **Cost** one pass over the text straight into typed columns; see `tests/format.rs`
 //!   (`speed_of_text`, ignored by default) for rows per second.
 
@@ -19,7 +20,7 @@ use arrow::datatypes::SchemaRef;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tidemill_types::{DataType, Error, Field};
 
-use super::cells::{self, Cell};
+use super::cells;
 use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
@@ -340,7 +341,7 @@ impl JsonEncoder {
         cells::check(schema)?;
         let head = |(i, field): (usize, &std::sync::Arc<arrow::datatypes::Field>)| {
             let mut head = vec![if i == 0 { b'{' } else { b',' }];
-            write_text(field.name(), &mut head)?;
+            cells::write_json_text(field.name(), &mut head)?;
             head.push(b':');
             Ok(head)
         };
@@ -360,31 +361,13 @@ impl Encoder for JsonEncoder {
             self.record.clear();
             for (head, column) in self.heads.iter().zip(columns) {
                 self.record.extend_from_slice(head);
-                write_cell(&cells::cell(column, row), &mut self.record)?;
+                cells::write_json(&cells::cell(column, row), &mut self.record)?;
             }
             self.record.extend_from_slice(if columns.is_empty() { b"{}" } else { b"}" });
             each(row, &self.record)?;
         }
         Ok(())
     }
-}
-
-fn write_cell(cell: &Cell<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-    match cell {
-        Cell::Null => out.extend_from_slice(b"null"),
-        Cell::Text(text) => write_text(text, out)?,
-        Cell::Time(_) | Cell::Bytes(_) => {
-            out.push(b'"');
-            cells::write_bare(cell, out)?;
-            out.push(b'"');
-        }
-        bare => cells::write_bare(bare, out)?,
-    }
-    Ok(())
-}
-
-fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
-    serde_json::to_writer(out, text).map_err(|e| Error::internal(e.to_string()))
 }
 
 fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {

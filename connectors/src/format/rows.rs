@@ -38,7 +38,10 @@ impl Data {
             DataType::Bool => Data::Bool(BooleanBufferBuilder::new(0)),
             DataType::Int64 => Data::Int64(Vec::new()),
             DataType::Float64 => Data::Float64(Vec::new()),
-            DataType::String => Data::Text { bytes: Vec::new(), ends: vec![0] },
+            // Lists and maps cannot be declared: a decoder refuses each value of theirs.
+            DataType::String | DataType::List(_) | DataType::Map(_) => {
+                Data::Text { bytes: Vec::new(), ends: vec![0] }
+            }
             DataType::Timestamp => Data::Timestamp(Vec::new()),
         }
     }

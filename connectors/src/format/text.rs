@@ -150,6 +150,8 @@ pub(super) fn put(
             };
             rows.bool(column, value);
         }
+        // Not declarable.
+        DataType::List(_) | DataType::Map(_) => return Err(wrong(field, shown(text), "")),
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashbrown::HashMap;
-use tidemill_types::Value;
+use tidemill_types::{Value, key};
+
+use super::bytes::{Reader, Writer};
 
 /// Different values and how often each is there. The hash function has no seed; nothing is read in
 /// its order.
@@ -61,6 +63,11 @@ impl Hash for Same {
                 _ => state.write_u64(x.to_bits()),
             },
             Value::Text(text) => state.write(text.as_bytes()),
+            nested @ (Value::List(_) | Value::Map(_)) => {
+                let mut bytes = Vec::new();
+                key::canonical(nested, &mut bytes);
+                state.write(&bytes);
+            }
         }
     }
 }
@@ -94,6 +101,39 @@ impl Distinct {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
+    }
+
+    /// The values and how often each is there, in order.
+    pub fn sorted(&self) -> Vec<(&Value, u64)> {
+        let mut all: Vec<_> = self.counts.iter().map(|(same, n)| (&same.0, *n)).collect();
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
+    /// Adds all values of another.
+    pub fn merge(&mut self, other: &Distinct) {
+        for (same, n) in &other.counts {
+            let count = self.counts.entry(same.clone()).or_insert(0);
+            *count = count.saturating_add(*n);
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        out.count(self.counts.len() as u64);
+        for (value, n) in self.sorted() {
+            out.value(value).count(n);
+        }
+    }
+
+    pub(super) fn restore(bytes: &mut Reader<'_>) -> Option<Distinct> {
+        let mut all = Distinct::default();
+        let mut last = Value::Null;
+        for _ in 0..bytes.count()? {
+            let value = bytes.value().filter(|value| *value > last)?;
+            all.counts.insert(Same(value.clone()), bytes.count().filter(|n| *n > 0)?);
+            last = value;
+        }
+        Some(all)
     }
 
     /// Takes out all.

@@ -8,6 +8,7 @@
 
 use tidemill_types::Value;
 
+use super::bytes::{Reader, Writer};
 use super::wide::Wide;
 
 /// How many terms a wide sum takes between two looks whether 128 bits would do again.
@@ -37,6 +38,23 @@ impl Rounded {
     /// The quotient, rounded once more.
     pub fn divided_by(self, divisor: f64) -> Rounded {
         Rounded { mantissa: self.mantissa / divisor, ..self }
+    }
+
+    /// The product, rounded once more.
+    pub fn times(self, other: Rounded) -> Rounded {
+        let mantissa = self.mantissa * other.mantissa;
+        Rounded { mantissa, exponent: self.exponent + other.exponent }
+    }
+
+    /// The quotient of two, rounded once more.
+    pub fn over(self, divisor: Rounded) -> Rounded {
+        let mantissa = self.mantissa / divisor.mantissa;
+        Rounded { mantissa, exponent: self.exponent - divisor.exponent }
+    }
+
+    /// Whether it is an exact zero.
+    pub fn is_zero(self) -> bool {
+        self.mantissa == 0.0
     }
 
     /// The square root; NaN below 0.
@@ -80,6 +98,33 @@ impl ExactSum {
         {
             *self = ExactSum { value, base, wide: None };
         }
+    }
+
+    /// Adds all terms of another.
+    pub fn merge(&mut self, other: &ExactSum) {
+        match (&self.wide, other.parts()) {
+            (None, Some((m, e))) => self.add(m, e),
+            _ => {
+                let mut wide = self.to_wide();
+                wide.plus(&other.to_wide());
+                *self = ExactSum::of_wide(wide);
+            }
+        }
+    }
+
+    fn of_wide(wide: Wide) -> ExactSum {
+        match wide.narrow() {
+            Some((value, base)) => ExactSum { value, base, wide: None },
+            None => ExactSum { value: 0, base: 0, wide: Some(Box::new((wide, 0))) },
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        out.wide(&self.to_wide());
+    }
+
+    pub(super) fn restore(bytes: &mut Reader<'_>) -> Option<ExactSum> {
+        bytes.wide().map(ExactSum::of_wide)
     }
 
     /// The sum, correctly rounded to 53 bits (nearest, ties to even).
@@ -180,11 +225,45 @@ pub struct Sum {
     special: Option<Box<Special>>,
 }
 
+/// How many values are not finite, by kind.
 #[derive(Clone, Debug, Default)]
-struct Special {
-    nan: u64,
-    positive: u64,
-    negative: u64,
+pub(super) struct Special {
+    pub(super) nan: u64,
+    pub(super) positive: u64,
+    pub(super) negative: u64,
+}
+
+impl Special {
+    /// Counts a value; finite ones are not there.
+    pub(super) fn change(&mut self, x: f64, change: impl Fn(&mut u64)) {
+        if x.is_nan() {
+            change(&mut self.nan);
+        } else if x.is_infinite() {
+            change(if x > 0.0 { &mut self.positive } else { &mut self.negative });
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nan | self.positive | self.negative == 0
+    }
+
+    /// What they sum up to.
+    pub(super) fn sum(&self) -> Option<f64> {
+        match (self.nan, self.positive, self.negative) {
+            (0, 0, 0) => None,
+            (0, _, 0) => Some(f64::INFINITY),
+            (0, 0, _) => Some(f64::NEG_INFINITY),
+            _ => Some(f64::NAN),
+        }
+    }
+
+    /// Adds those of another.
+    pub(super) fn merge(&mut self, other: &Special) {
+        self.nan = self.nan.saturating_add(other.nan);
+        self.positive = self.positive.saturating_add(other.positive);
+        self.negative = self.negative.saturating_add(other.negative);
+    }
 }
 
 impl Sum {
@@ -210,26 +289,32 @@ impl Sum {
     fn special(&mut self, value: &Value, change: fn(&mut u64)) {
         let Value::Float(x) = value else { return };
         let special = self.special.get_or_insert_default();
-        change(if x.is_nan() {
-            &mut special.nan
-        } else if *x > 0.0 {
-            &mut special.positive
-        } else {
-            &mut special.negative
-        });
-        if special.nan + special.positive + special.negative == 0 {
+        special.change(*x, change);
+        if special.is_empty() {
             self.special = None;
         }
     }
 
+    /// Adds all values of another.
+    pub fn merge(&mut self, other: &Sum) {
+        self.finite.merge(&other.finite);
+        if let Some(special) = &other.special {
+            self.special.get_or_insert_default().merge(special);
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        self.finite.save(out);
+        out.special(self.special.as_deref());
+    }
+
+    pub(super) fn restore(bytes: &mut Reader<'_>) -> Option<Sum> {
+        Some(Sum { finite: ExactSum::restore(bytes)?, special: bytes.special()? })
+    }
+
     /// NaN or an infinity, if there is one among the values or they make one.
     pub fn non_finite(&self) -> Option<f64> {
-        let special = self.special.as_ref()?;
-        Some(match (special.nan, special.positive, special.negative) {
-            (0, _, 0) => f64::INFINITY,
-            (0, 0, _) => f64::NEG_INFINITY,
-            _ => f64::NAN,
-        })
+        self.special.as_ref()?.sum()
     }
 
     /// The sum of the finite values.

@@ -6,9 +6,14 @@
 //! ([`Extreme::refill`]); how many are kept doubles when that happens soon after the last time, so
 //! that the cost a row is constant for values in random order and logarithmic at worst (values that
 //! rise for ever, of which each that leaves is the least).
+//!
+//! So this is no function of the multiset but what is known of one: what it answers is a function, how much it
+//! knows is not. What is saved is only how many values there are; what is restored asks for them again,
+//! and a window that has its rows tells it.
 
 use tidemill_types::Value;
 
+use super::bytes::{Reader, Writer};
 use super::ordered::{rank, unrank};
 
 /// How many values are kept in order at first.
@@ -35,6 +40,11 @@ impl Extreme {
         Extreme { ends: Vec::new(), rest: 0, keep: KEEP, gone: 0, greatest, float: false }
     }
 
+    /// Which end it is of.
+    pub fn is_greatest(&self) -> bool {
+        self.greatest
+    }
+
     /// Adds a number; NULL is not there.
     #[inline]
     pub fn insert(&mut self, value: &Value) {
@@ -44,11 +54,7 @@ impl Extreme {
             Some(&behind) if rank < behind || self.rest == 0 => {
                 let place = self.ends.partition_point(|x| *x > rank);
                 self.ends.insert(place, rank);
-                if self.ends.len() > 2 * self.keep {
-                    let surplus = self.ends.len() - self.keep;
-                    self.ends.drain(..surplus);
-                    self.rest += surplus as u64;
-                }
+                self.shorten();
             }
             None if self.rest == 0 => self.ends.push(rank),
             _ => self.rest += 1,
@@ -93,6 +99,54 @@ impl Extreme {
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         self.ends = ranks;
+    }
+
+    /// Adds all values of another of the same end. What is known of both is known of the sum: values
+    /// up to where the knowledge of either ends.
+    pub fn merge(&mut self, other: &Extreme) {
+        let horizon = |of: &Extreme| match (of.rest, of.ends.first()) {
+            (0, _) => Some(i64::MAX),
+            (_, known) => known.copied(),
+        };
+        let count = self.count() + other.count();
+        match (horizon(self), horizon(other)) {
+            (Some(a), Some(b)) => {
+                self.ends.extend(&other.ends);
+                self.ends.retain(|rank| *rank <= a.min(b));
+                self.ends.sort_unstable_by(|a, b| b.cmp(a));
+            }
+            _ => self.ends.clear(),
+        }
+        self.float |= other.float;
+        self.keep = self.keep.max(other.keep);
+        self.rest = count - self.ends.len() as u64;
+        self.shorten();
+    }
+
+    /// Lets go of the values furthest from the end if too many are kept.
+    fn shorten(&mut self) {
+        if self.ends.len() > 2 * self.keep {
+            let surplus = self.ends.len() - self.keep;
+            self.ends.drain(..surplus);
+            self.rest += surplus as u64;
+        }
+    }
+
+    /// How many values there are.
+    fn count(&self) -> u64 {
+        self.rest + self.ends.len() as u64
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        let count = self.count();
+        out.byte(u8::from(self.float && count > 0)).count(count);
+    }
+
+    /// One that knows of so many values and of none which it is.
+    pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Extreme> {
+        let (float, rest) = (bytes.truth()?, bytes.count().filter(|n| *n < 1 << 62)?);
+        Some(Extreme { float, rest, ..Extreme::new(self.greatest) })
+            .filter(|e| !float || e.rest > 0)
     }
 
     /// The extreme value; none over no values.

@@ -76,6 +76,11 @@ impl<T: Ord> Leaves<T> {
         })
     }
 
+    /// The items in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.leaves.iter().flatten()
+    }
+
     /// How many items there are.
     pub fn len(&self) -> usize {
         self.len

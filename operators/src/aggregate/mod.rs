@@ -22,10 +22,21 @@ pub mod state;
 pub mod wide;
 
 mod avg;
+mod bytes;
+mod change;
 mod count;
+mod decay;
+mod drawdown;
+mod dyadic;
+mod elapsed;
+mod ewma;
 mod extremum;
+mod geometric;
+mod pairs;
 mod position;
 mod quantile;
+mod regression;
+mod shape;
 mod sum;
 mod variance;
 
@@ -34,6 +45,8 @@ use exact_sum::Sum;
 use ordered::Ordered;
 use squares::SumSquares;
 use state::State;
+
+pub use decay::decayed;
 
 /// Every aggregate, in the order of the reference.
 pub const AGGREGATES: &[Entry] = &[
@@ -51,6 +64,34 @@ pub const AGGREGATES: &[Entry] = &[
     position::LAG,
     quantile::QUANTILE,
     quantile::MEDIAN,
+    shape::SKEWNESS,
+    shape::SKEW_POP,
+    shape::KURTOSIS,
+    shape::KURTOSIS_POP,
+    geometric::ENTRY,
+    regression::CORR,
+    regression::COVAR_SAMP,
+    regression::COVAR_POP,
+    regression::REGR_COUNT,
+    regression::REGR_AVGX,
+    regression::REGR_AVGY,
+    regression::REGR_SXX,
+    regression::REGR_SYY,
+    regression::REGR_SXY,
+    regression::REGR_SLOPE,
+    regression::REGR_INTERCEPT,
+    regression::REGR_R2,
+    regression::SLOPE_OVER_TIME,
+    decay::DECAYED_SUM,
+    decay::DECAYED_COUNT,
+    decay::DECAYED_AVG,
+    ewma::ENTRY,
+    elapsed::TIME_SINCE_LAST,
+    elapsed::TIME_SINCE_FIRST,
+    change::CHANGE,
+    change::DELTA,
+    change::RATE,
+    drawdown::ENTRY,
 ];
 
 /// What the list says about an aggregate.
@@ -239,7 +280,7 @@ pub struct View<'a> {
     /// Where in `states` each [`Primitive`] stands; out of range if it was not named.
     pub(crate) places: &'a [usize; Primitive::COUNT],
     pub(crate) rows: &'a dyn Rows,
-    /// As of when the window is read.
+    /// As of when the window is.
     pub(crate) time: Micros,
 }
 
@@ -313,7 +354,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// As of when the window is read: the event time of the spine's row.
+    /// As of when the window is: the event time of the spine's row, less the window's offset.
     pub fn time(&self) -> Micros {
         self.time
     }

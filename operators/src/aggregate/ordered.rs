@@ -4,6 +4,7 @@
 
 use tidemill_types::Value;
 
+use super::bytes::{Reader, Writer};
 use super::leaves::Leaves;
 
 /// Values in order, each as often as it was inserted. A column has one type; should types mix, the
@@ -87,6 +88,38 @@ impl Ordered {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The values in order, each as often as it is there.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = Value> + '_> {
+        match self {
+            Ordered::Int(leaves) => Box::new(leaves.iter().map(|i| Value::Int(*i))),
+            Ordered::Float(leaves) => Box::new(leaves.iter().map(|x| unrank(*x))),
+            Ordered::Values(leaves) => Box::new(leaves.iter().cloned()),
+        }
+    }
+
+    /// Adds all values of another.
+    pub fn merge(&mut self, other: &Ordered) {
+        other.iter().for_each(|value| self.insert(&value));
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        out.count(self.len() as u64);
+        for value in self.iter() {
+            out.value(&value);
+        }
+    }
+
+    pub(super) fn restore(bytes: &mut Reader<'_>) -> Option<Ordered> {
+        let mut all = Ordered::default();
+        let mut last = Value::Null;
+        for _ in 0..bytes.count()? {
+            let value = bytes.value().filter(|value| !value.is_null() && *value >= last)?;
+            all.insert(&value);
+            last = value;
+        }
+        Some(all)
     }
 
     /// Takes out all.

@@ -7,6 +7,7 @@
 
 use tidemill_types::Value;
 
+use super::bytes::{Reader, Writer};
 use super::exact_sum::{ExactSum, Rounded, parts_of};
 use super::wide::{Wide, round};
 
@@ -128,15 +129,43 @@ impl SumSquares {
         wide.add(signed(square >> 64), e + 64);
         *age = age.wrapping_add(1);
         if ((*age).is_multiple_of(NARROW_EVERY) || wide.is_zero())
-            && let Some((limbs, base)) = wide.limbs3()
+            && let Some(narrow) = SumSquares::narrowed(wide)
         {
-            let low = u128::from(limbs[1]) << 64 | u128::from(limbs[0]);
-            let value = Count { high: u128::from(limbs[2]), low };
-            *self = SumSquares { value, base, wide: None };
+            *self = narrow;
         }
     }
 
-    fn to_wide(&self) -> Wide {
+    fn narrowed(wide: &Wide) -> Option<SumSquares> {
+        let (limbs, base) = wide.limbs3()?;
+        let low = u128::from(limbs[1]) << 64 | u128::from(limbs[0]);
+        let value = Count { high: u128::from(limbs[2]), low };
+        Some(SumSquares { value, base, wide: None })
+    }
+
+    fn of_wide(wide: Wide) -> SumSquares {
+        SumSquares::narrowed(&wide).unwrap_or_else(|| SumSquares {
+            wide: Some(Box::new((wide, 0))),
+            ..SumSquares::default()
+        })
+    }
+
+    /// Adds all squares of another.
+    pub fn merge(&mut self, other: &SumSquares) {
+        let mut wide = self.to_wide();
+        wide.plus(&other.to_wide());
+        *self = SumSquares::of_wide(wide);
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        out.wide(&self.to_wide());
+    }
+
+    pub(super) fn restore(bytes: &mut Reader<'_>) -> Option<SumSquares> {
+        let wide = bytes.wide().filter(|wide| !wide.is_negative())?;
+        Some(SumSquares::of_wide(wide))
+    }
+
+    pub(super) fn to_wide(&self) -> Wide {
         match &self.wide {
             Some(wide) => wide.0.clone(),
             None => Wide::of_limbs(&self.value.limbs(), self.base),

@@ -1,11 +1,15 @@
 //! One primitive of one window: what rows are put into and taken out of.
 
+use super::bytes::{Reader, Writer};
 use super::distinct::Distinct;
 use super::exact_sum::Sum;
 use super::extreme::Extreme;
 use super::ordered::Ordered;
 use super::squares::SumSquares;
 use super::{Primitive, Row, Running};
+
+/// Of the bytes of [`State::save`].
+const VERSION: u8 = 1;
 
 /// The running value of a primitive. [`Primitive::Position`] has none: it reads the rows.
 pub enum State {
@@ -87,6 +91,82 @@ impl State {
         }
     }
 
+    /// Adds all rows of another of the same primitive: what this would be had it seen both. False, and
+    /// nothing is changed, if it is another.
+    ///
+    /// The cost is that of a sum, a sum of squares or an extreme whatever they are over, of a step for each
+    /// value of `other` for those that keep all values.
+    pub fn merge(&mut self, other: &State) -> bool {
+        match (self, other) {
+            (State::Count(a), State::Count(b)) => *a = a.saturating_add(*b),
+            (State::Sum(a), State::Sum(b)) => a.merge(b),
+            (State::SumSquares(a), State::SumSquares(b)) => a.merge(b),
+            (State::Extreme(a), State::Extreme(b)) if a.is_greatest() == b.is_greatest() => {
+                a.merge(b)
+            }
+            (State::Ordered(a), State::Ordered(b)) => a.merge(b),
+            (State::Distinct(a), State::Distinct(b)) => a.merge(b),
+            (State::Own(a), State::Own(b)) if a.name() == b.name() => a.merge(&**b),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Its bytes, for [`State::restore`] of any build: version, kind, content. Equal states have equal
+    /// bytes, whatever way they came about. They carry no checksum.
+    pub fn save(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.byte(VERSION).byte(self.kind());
+        match self {
+            State::Count(n) => drop(out.count(*n)),
+            State::Sum(sum) => sum.save(&mut out),
+            State::SumSquares(squares) => squares.save(&mut out),
+            State::Extreme(extreme) => extreme.save(&mut out),
+            State::Ordered(ordered) => ordered.save(&mut out),
+            State::Distinct(distinct) => distinct.save(&mut out),
+            State::Own(running) => {
+                let mut bytes = out.finish();
+                bytes.extend(running.save());
+                return bytes;
+            }
+        }
+        out.finish()
+    }
+
+    /// One of this state's primitive that holds what was saved; none if these are no bytes of it. An extreme
+    /// that is restored over any values is starved: the window tells it its rows at the next read.
+    pub fn restore(&self, bytes: &[u8]) -> Option<State> {
+        let [VERSION, kind, content @ ..] = bytes else { return None };
+        if *kind != self.kind() {
+            return None;
+        }
+        let mut bytes = Reader::new(content);
+        let state = match self {
+            State::Count(_) => State::Count(bytes.count()?),
+            State::Sum(_) => State::Sum(Sum::restore(&mut bytes)?),
+            State::SumSquares(_) => State::SumSquares(SumSquares::restore(&mut bytes)?),
+            State::Extreme(extreme) => State::Extreme(extreme.restore(&mut bytes)?),
+            State::Ordered(_) => State::Ordered(Ordered::restore(&mut bytes)?),
+            State::Distinct(_) => State::Distinct(Distinct::restore(&mut bytes)?),
+            State::Own(running) => return running.restore(content).map(State::Own),
+        };
+        bytes.end(state)
+    }
+
+    /// The byte that stands for the kind of state; never one of another meaning.
+    fn kind(&self) -> u8 {
+        match self {
+            State::Count(_) => 0,
+            State::Sum(_) => 1,
+            State::SumSquares(_) => 2,
+            State::Extreme(extreme) if extreme.is_greatest() => 4,
+            State::Extreme(_) => 3,
+            State::Ordered(_) => 5,
+            State::Distinct(_) => 6,
+            State::Own(_) => 7,
+        }
+    }
+
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
         match self {
@@ -100,3 +180,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,21 @@ impl Wide {
         wide
     }
 
+    /// A number from its sign, the limbs of its magnitude, least first, and a power of two.
+    pub fn of_signed(negative: bool, limbs: &[u64], e: i32) -> Wide {
+        let mut wide = Wide::default();
+        wide.add_limbs(negative, limbs, e);
+        wide
+    }
+
+    /// Adds or, if `negative`, subtracts limbs, least first, times `2^e`.
+    pub fn add_limbs(&mut self, negative: bool, limbs: &[u64], e: i32) {
+        for (i, &limb) in limbs.iter().enumerate() {
+            let limb = i128::from(limb);
+            self.add(if negative { -limb } else { limb }, e + 64 * i as i32);
+        }
+    }
+
     /// Adds `m * 2^e`. Cost: four limbs and the length of a carry.
     pub fn add(&mut self, m: i128, e: i32) {
         if m == 0 {
@@ -63,31 +78,79 @@ impl Wide {
 
     /// Subtracts another.
     pub fn subtract(&mut self, other: &Wide) {
+        self.combine(other, true);
+    }
+
+    /// Adds another.
+    pub fn plus(&mut self, other: &Wide) {
+        self.combine(other, false);
+    }
+
+    fn combine(&mut self, other: &Wide, subtract: bool) {
         let start = self.reserve(other.low, other.low + other.limbs.len() as i32);
-        let fill = other.sign();
-        let mut carry = true;
+        let (fill, turn) = (other.sign(), if subtract { u64::MAX } else { 0 });
+        let mut carry = subtract;
         for (i, limb) in self.limbs[start..].iter_mut().enumerate() {
-            let sub = other.limbs.get(i).copied().unwrap_or(fill);
-            (*limb, carry) = limb.carrying_sum(!sub, carry);
+            let term = other.limbs.get(i).copied().unwrap_or(fill);
+            (*limb, carry) = limb.carrying_sum(term ^ turn, carry);
         }
         self.extend_sign();
     }
 
     /// The product with a count.
     pub fn times(&self, n: u64) -> Wide {
-        let negative = self.sign() != 0;
-        let mut product = Wide { low: self.low, limbs: multiply(&self.magnitude(), &[n]) };
-        if negative {
-            let positive = std::mem::take(&mut product);
-            product.subtract(&positive);
-        }
-        product
+        self.signed_product(&[n], self.low, self.sign() != 0)
     }
 
     /// The square.
     pub fn square(&self) -> Wide {
-        let magnitude = self.magnitude();
-        Wide { low: 2 * self.low, limbs: multiply(&magnitude, &magnitude) }
+        self.product(self)
+    }
+
+    /// The product of two.
+    pub fn product(&self, other: &Wide) -> Wide {
+        let negative = self.sign() != other.sign();
+        self.signed_product(&other.magnitude(), self.low + other.low, negative)
+    }
+
+    fn signed_product(&self, magnitude: &[u64], low: i32, negative: bool) -> Wide {
+        let product = Wide { low, limbs: multiply(&self.magnitude(), magnitude) };
+        if !negative {
+            return product;
+        }
+        let mut turned = Wide { low, limbs: vec![0] };
+        turned.subtract(&product);
+        turned
+    }
+
+    /// Times `2^by`.
+    pub fn scaled(mut self, by: i32) -> Wide {
+        if by.rem_euclid(64) == 0 {
+            self.low += by / 64;
+            return self;
+        }
+        Wide::of_signed(self.sign() != 0, &self.magnitude(), 64 * self.low + by)
+    }
+
+    /// Whether it is below 0.
+    pub fn is_negative(&self) -> bool {
+        self.sign() != 0
+    }
+
+    /// The one way to say it: its sign, the limbs of an odd magnitude, least first and the last not 0,
+    /// and a power of two; no limbs for 0.
+    pub fn canonical(&self) -> (bool, Vec<u64>, i32) {
+        let Some(first) = self.first() else { return (false, Vec::new(), 0) };
+        let mut limbs = self.magnitude().split_off(first);
+        let zeros = limbs[0].trailing_zeros();
+        if zeros > 0 {
+            for i in 0..limbs.len() {
+                let above = limbs.get(i + 1).map_or(0, |above| above << (64 - zeros));
+                limbs[i] = limbs[i] >> zeros | above;
+            }
+        }
+        limbs.truncate(limbs.iter().rposition(|&limb| limb != 0).map_or(0, |last| last + 1));
+        (self.sign() != 0, limbs, 64 * (self.low + first as i32) + zeros as i32)
     }
 
     /// Whether it is exactly zero.

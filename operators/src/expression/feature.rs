@@ -89,7 +89,7 @@ impl Feature {
             schema.fields.push(Field { name: format!("{CALL}{n}"), data_type: *data_type });
         }
         let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
-        Scalar::of(&self.text, planned, &schema)
+        Scalar::of_feature(&self.text, planned, &schema)
     }
 }
 

@@ -42,10 +42,31 @@ impl Scalar {
         Scalar::of(text, plan(tree, schema)?, schema)
     }
 
+    /// An expression whose value a column holds.
     pub(super) fn of(
         text: &str,
         planned: Planned,
         schema: &Schema,
+    ) -> Result<Scalar, ExpressionError> {
+        Scalar::typed(text, planned, schema, declared)
+    }
+
+    /// A feature: it may be a list or a map too.
+    pub(super) fn of_feature(
+        text: &str,
+        planned: Planned,
+        schema: &Schema,
+    ) -> Result<Scalar, ExpressionError> {
+        Scalar::typed(text, planned, schema, |found| {
+            declared(found).or_else(|| DataType::from_arrow(found))
+        })
+    }
+
+    fn typed(
+        text: &str,
+        planned: Planned,
+        schema: &Schema,
+        type_of: impl Fn(&ArrowType) -> Option<DataType>,
     ) -> Result<Scalar, ExpressionError> {
         let inputs = schema.to_arrow();
         let Planned { logical, physical } = planned;
@@ -56,7 +77,7 @@ impl Scalar {
                 "check the types",
             )
         })?;
-        let data_type = declared(&found).ok_or_else(|| {
+        let data_type = type_of(&found).ok_or_else(|| {
             ExpressionError::new(
                 format!("`{text}` is no value that a column can hold"),
                 format!("its type is {found}"),

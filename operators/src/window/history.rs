@@ -189,7 +189,7 @@ impl History {
                 states: &self.states,
                 places: &output.places,
                 rows: &rows,
-                time,
+                time: layout.windows[output.window].reach.as_of(time),
             })
         }));
     }

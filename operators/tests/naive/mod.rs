@@ -2,14 +2,33 @@
 //!
 //! Finite floats are multiples of 1/64 in these tests, so that sums are exact in an i128.
 
+mod lists;
+mod numeric;
+
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
 use tidemill_types::{DataType, Value};
+
+/// Names of those whose result depends on the times of rows or their order; no others do.
+pub const ORDERED: &[&[&str]] = &[lists::ORDERED, numeric::ORDERED];
+
+/// Definitions that fill files of their own; each knows its aggregates and no others.
+const FAMILIES: &[fn(&Built, &[Given], i64) -> Option<Value>] =
+    &[lists::evaluate, numeric::evaluate];
+
+/// A row as a definition sees it.
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub time: i64,
+    pub value: Value,
+    pub second: Value,
+}
 
 /// A call and what it was built into.
 pub struct Built {
     pub name: &'static str,
     pub distinct: bool,
     pub input: Option<DataType>,
+    pub second: Option<DataType>,
     pub constants: Vec<Value>,
     pub aggregate: Box<dyn Aggregate>,
 }
@@ -17,15 +36,19 @@ pub struct Built {
 impl Built {
     pub fn title(&self) -> String {
         format!(
-            "{}({:?}, {:?}, distinct: {})",
-            self.name, self.input, self.constants, self.distinct
+            "{}({:?}, {:?}, {:?}, distinct: {})",
+            self.name, self.input, self.second, self.constants, self.distinct
         )
     }
 }
 
-/// Every aggregate of the list, on every input, with and without DISTINCT, that it can be built for.
+/// Every aggregate of the list, on every input and second column, with and without DISTINCT, that it can
+/// be built for.
 pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
-    let constants: [&[Value]; 6] = [
+    let [short, long] = numeric::HALF_LIVES.map(|text| Value::Text(text.into()));
+    let constants: [&[Value]; 8] = [
+        std::slice::from_ref(&short),
+        std::slice::from_ref(&long),
         &[],
         &[Value::Int(0)],
         &[Value::Int(2)],
@@ -36,14 +59,13 @@ pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
     let mut built = Vec::new();
     for entry in AGGREGATES {
         let before = built.len();
-        for &input in inputs {
-            for distinct in [false, true] {
-                for constants in constants {
-                    let call = Call { name: entry.name, distinct, input, second: None, constants };
-                    if let Ok(aggregate) = (entry.build)(&call) {
-                        let (name, constants) = (entry.name, constants.to_vec());
-                        built.push(Built { name, distinct, input, constants, aggregate });
-                    }
+        let seconds = || std::iter::once(None).chain(DataType::ALL.map(Some));
+        for (&input, second) in inputs.iter().flat_map(|i| seconds().map(move |s| (i, s))) {
+            for (distinct, constants) in constants.iter().flat_map(|c| [(false, *c), (true, *c)]) {
+                let call = Call { name: entry.name, distinct, input, second, constants };
+                if let Ok(aggregate) = (entry.build)(&call) {
+                    let (name, constants) = (entry.name, constants.to_vec());
+                    built.push(Built { name, distinct, input, second, constants, aggregate });
                 }
             }
         }
@@ -52,9 +74,13 @@ pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
     built
 }
 
-/// The aggregate of `rows` (in order; NULL included) by definition.
-pub fn evaluate(call: &Built, rows: &[Value]) -> Value {
-    let values: Vec<&Value> = rows.iter().filter(|v| !v.is_null()).collect();
+/// The aggregate of `rows` (in order; NULL included) by definition, read at `now`.
+pub fn evaluate(call: &Built, rows: &[Given], now: i64) -> Value {
+    if let Some(value) = FAMILIES.iter().find_map(|family| family(call, rows, now)) {
+        return value;
+    }
+    let values = rows.iter().map(|row| &row.value).filter(|value| !value.is_null());
+    let values: Vec<&Value> = values.collect();
     match call.name {
         "count" if call.input.is_none() => Value::Int(rows.len() as i64),
         "count" if call.distinct => {
@@ -64,12 +90,6 @@ pub fn evaluate(call: &Built, rows: &[Value]) -> Value {
             Value::Int(values.len() as i64)
         }
         "count" => Value::Int(values.len() as i64),
-        "first_value" => rows.first().cloned().unwrap_or_default(),
-        "last_value" => rows.last().cloned().unwrap_or_default(),
-        "lag" => {
-            let back = call.constants.first().and_then(Value::as_i64).unwrap_or(1) as usize;
-            rows.iter().rev().nth(back).cloned().unwrap_or_default()
-        }
         "min" => values.into_iter().min().cloned().unwrap_or_default(),
         "max" => values.into_iter().max().cloned().unwrap_or_default(),
         "quantile" => quantile(&values, call.constants[0].as_f64().unwrap()),
@@ -141,6 +161,10 @@ pub fn agrees(name: &str, got: &Value, want: &Value) -> bool {
             if name.starts_with("var") || name.starts_with("stddev") =>
         {
             (got - want).abs() <= 1e-12 * want || got.is_nan() && want.is_nan()
+        }
+        (Value::Float(got), Value::Float(want)) if numeric::distance(name).is_some() => {
+            let near = numeric::distance(name).unwrap_or(0.0) * want.abs();
+            (got - want).abs() <= near || same(&Value::Float(*got), &Value::Float(*want))
         }
         _ => same(got, want),
     }
