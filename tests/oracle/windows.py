@@ -125,8 +125,8 @@ def answer(db, number, call):
             FROM (SELECT * REPLACE (CASE WHEN is_row THEN position // {RANKS} ELSE floor END AS floor)
                   FROM floored)),
         ready AS (
-            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order, as_of, i, x, s, b, y,
-                passes,
+            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order,
+                CASE WHEN is_row THEN time ELSE as_of END AS time, i, x, s, b, y, passes,
                 CASE WHEN is_row THEN 1 ELSE least(in_time, coalesce(most, in_time)) END AS held
             FROM counted)
         SELECT set_no, case_no, read_no, {wanted} FROM ready
@@ -250,6 +250,148 @@ def stddev_samp(values):
 
 def stddev_pop(values):
     return deviation(values, 0)
+
+
+# Of two columns: rows are {'y': ..., 'x': ...} without NULL; of one, numbers.
+
+
+def columns(pairs):
+    return [p["y"] for p in pairs], [p["x"] for p in pairs]
+
+
+def about(a, b):
+    """n times the sum of products about the means, in square units."""
+    return len(a) * sum(s * t for s, t in zip(a, b)) - sum(a) * sum(b)
+
+
+def of_pairs(statistic):
+    """What SQL says of no pairs and of what is not finite; else by `statistic(n, y, x)` in units."""
+    def function(pairs):
+        y, x = columns(pairs)
+        if not pairs:
+            return None
+        if special(y) is not None or special(x) is not None:
+            return math.nan
+        return statistic(len(pairs), units(y), units(x))
+    return function
+
+
+def regr_avgy(pairs):
+    return mean(columns(pairs)[0])
+
+
+def regr_avgx(pairs):
+    return mean(columns(pairs)[1])
+
+
+def covar_samp(pairs):
+    found = of_pairs(lambda n, y, x: quotient(about(y, x), n * (n - 1) << 2 * UNIT))
+    return found(pairs) if len(pairs) > 1 else None
+
+
+@of_pairs
+def covar_pop(n, y, x):
+    return quotient(about(y, x), n * n << 2 * UNIT)
+
+
+@of_pairs
+def regr_sxx(n, y, x):
+    return quotient(about(x, x), n << 2 * UNIT)
+
+
+@of_pairs
+def regr_syy(n, y, x):
+    return quotient(about(y, y), n << 2 * UNIT)
+
+
+@of_pairs
+def regr_sxy(n, y, x):
+    return quotient(about(y, x), n << 2 * UNIT)
+
+
+@of_pairs
+def regr_slope(n, y, x):
+    return quotient(about(y, x), about(x, x)) if about(x, x) else None
+
+
+@of_pairs
+def slope_over_time(n, y, x):
+    return quotient(about(y, x) * 1_000_000, about(x, x)) if about(x, x) else None
+
+
+@of_pairs
+def regr_intercept(n, y, x):
+    if not about(x, x):
+        return None
+    at_zero = sum(y) * sum(t * t for t in x) - sum(x) * sum(s * t for s, t in zip(y, x))
+    return quotient(at_zero, about(x, x) << UNIT)
+
+
+@of_pairs
+def regr_r2(n, y, x):
+    if not about(x, x):
+        return None
+    return quotient(about(y, x) ** 2, about(x, x) * about(y, y)) if about(y, y) else 1.0
+
+
+@of_pairs
+def corr(n, y, x):
+    if not about(x, x) or not about(y, y):
+        return None
+    square = quotient(about(y, x) ** 2, about(x, x) * about(y, y))
+    return math.copysign(math.sqrt(square), about(y, x))
+
+
+def central(values, power):
+    """Sums of powers of `n x - sum`; a NaN or None where that is the answer."""
+    if len(values) < power:
+        return None
+    if special(values) is not None:
+        return math.nan
+    whole, n = units(values), len(values)
+    total = sum(whole)
+    second, other = (sum((n * u - total) ** p for u in whole) for p in (2, power))
+    return (n, second, other) if second else None
+
+
+def skew_pop(values):
+    found = central(values, 3)
+    if not isinstance(found, tuple):
+        return found
+    n, second, third = found
+    return math.copysign(math.sqrt(quotient(n * third ** 2, second ** 3)), third)
+
+
+def skewness(values):
+    n, found = len(values), skew_pop(values)
+    return found and found * math.sqrt(n * (n - 1)) / (n - 2)
+
+
+def kurtosis_pop(values):
+    found = central(values, 4)
+    if not isinstance(found, tuple):
+        return found
+    n, second, fourth = found
+    return quotient(n * fourth - 3 * second ** 2, second ** 2)
+
+
+def kurtosis(values):
+    found = central(values, 4)
+    if not isinstance(found, tuple):
+        return found
+    n, second, fourth = found
+    excess = (n + 1) * n * fourth - 3 * (n - 1) * second ** 2
+    return quotient(excess * (n - 1), second ** 2 * (n - 2) * (n - 3))
+
+
+def geometric_mean(values):
+    if not values:
+        return None
+    if any(math.isnan(v) or v < 0 for v in values) or 0 in values and math.inf in values:
+        return math.nan
+    if 0 in values or math.inf in values:
+        return 0.0 if 0 in values else math.inf
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,13 @@ pub struct Spelling {
 pub const UNLISTED_ARE_SKIPPED: bool = false;
 
 /// Aggregates without a counterpart, each with the reason.
-pub const NOT_IN_DUCKDB: &[(&str, &str)] = &[];
+pub const NOT_IN_DUCKDB: &[(&str, &str)] = &[
+    ("decayed_sum", "weights depend on the moment of the read, which no frame's rows know"),
+    ("decayed_count", "weights depend on the moment of the read, which no frame's rows know"),
+    ("decayed_avg", "weights depend on the moment of the read, which no frame's rows know"),
+    ("ewma", "no aggregate folds the rows of a frame in order"),
+    ("drawdown", "no aggregate folds the rows of a frame in order"),
+];
 
 const fn equal(ours: &'static str, duckdb: &'static str) -> Spelling {
     Spelling { ours, duckdb, near: None, python: None }
@@ -66,6 +72,95 @@ const SIZE: &str = "max(abs(x)) {over} + 1e-308";
 const SIZE_OF_INTS: &str = "max(abs(i::DOUBLE)) {over}";
 /// Python divides and takes roots of exact numbers; we round once more in between.
 const ULPS: f64 = 5e-16;
+
+/// The list of a column's values that are not NULL, in order.
+macro_rules! not_null {
+    ($column:literal) => {
+        concat!(
+            "list_filter(list(",
+            $column,
+            " ORDER BY place_in_order) {over}, lambda v: v IS NOT NULL)"
+        )
+    };
+}
+/// The list of the times of such rows.
+macro_rules! times {
+    ($column:literal) => {
+        concat!(
+            "list_filter(list(CASE WHEN ",
+            $column,
+            " IS NOT NULL THEN time END ORDER BY place_in_order) {over}, lambda v: v IS NOT NULL)"
+        )
+    };
+}
+/// The last of such values less the first, if there are two.
+macro_rules! delta_of {
+    ($column:literal) => {
+        concat!(
+            "CASE WHEN count(",
+            $column,
+            ") {over} > 1 THEN ",
+            not_null!($column),
+            "[-1] - ",
+            not_null!($column),
+            "[1] END"
+        )
+    };
+}
+/// A difference of whole numbers, NULL beyond 64 bits.
+const CHANGE_OF_INTS: &str = concat!(
+    "CASE WHEN ",
+    not_null!("i"),
+    "[-1]::HUGEINT - ",
+    not_null!("i"),
+    "[-2]::HUGEINT BETWEEN -9223372036854775808 AND 9223372036854775807 THEN ",
+    not_null!("i"),
+    "[-1]::HUGEINT - ",
+    not_null!("i"),
+    "[-2]::HUGEINT END"
+);
+
+/// The values of `x` and `y` where neither is NULL.
+const PAIRS: &str = "CASE WHEN x IS NOT NULL AND y IS NOT NULL THEN {'y': x, 'x': y} END";
+const PAIRS_WITH_INTS: &str =
+    "CASE WHEN i IS NOT NULL AND x IS NOT NULL THEN {'y': i, 'x': x} END";
+const SIZES: &str = "max(abs(x)) {over} * max(abs(y)) {over} + 1e-300";
+const SIZES_WITH_INTS: &str = "max(abs(i::DOUBLE)) {over} * max(abs(x)) {over} + 1e-300";
+/// Quotients of variances: compared where both columns are spread as far as they are from zero, and nothing
+/// overflows or underflows on the way. The scale of each is of the same form.
+macro_rules! spread {
+    ($scale:literal) => {
+        concat!(
+            "CASE WHEN regr_syy(x, y) {over} / regr_count(x, y) {over} > 1e-4 * max(x * x) {over} ",
+            "AND regr_sxx(x, y) {over} / regr_count(x, y) {over} > 1e-4 * max(y * y) {over} ",
+            "AND max(abs(x)) {over} BETWEEN 1e-50 AND 1e50 ",
+            "AND max(abs(y)) {over} BETWEEN 1e-50 AND 1e50 THEN ",
+            $scale,
+            " ELSE 'inf'::DOUBLE END"
+        )
+    };
+}
+const SPREAD: &str = spread!("1e0");
+const SLOPES: &str = spread!("sqrt(max(x * x) {over} / max(y * y) {over}) * 1e2");
+const INTERCEPTS: &str = spread!("max(abs(x)) {over} * 1e2");
+/// The values of `x` whose fourth powers neither overflow nor underflow, of which DuckDB makes errors.
+macro_rules! tame {
+    ($name:literal) => {
+        concat!($name, "(CASE WHEN x = 0 OR abs(x) BETWEEN 1e-50 AND 1e50 THEN x END) {over}")
+    };
+}
+/// Compared where all values are such, and spread as far as they are from zero.
+const SHAPES: &str = concat!(
+    "CASE WHEN ",
+    tame!("count"),
+    " = count(x) {over} AND ",
+    tame!("var_pop"),
+    " > 1e-3 * max(x * x) {over} THEN 1e0 ELSE 'inf'::DOUBLE END"
+);
+const SHAPES_OF_INTS: &str = "CASE WHEN var_pop(i) {over} > 1e-3 * max(i::DOUBLE * i::DOUBLE) {over} \
+                              THEN 1e0 ELSE 'inf'::DOUBLE END";
+/// Three roundings, or a root and a factor more.
+const SHAPE_ULPS: f64 = 2e-15;
 
 /// Every call that is compared.
 pub static SPELLINGS: &[Spelling] = &[
@@ -137,4 +232,98 @@ pub static SPELLINGS: &[Spelling] = &[
     equal("quantile(x, 1)", "quantile_cont(x, 1.0) {over}"),
     near("median(x)", "median(x) {over}", 1e-15, SIZE),
     near("median(i)", "median(i) {over}", 1e-15, SIZE_OF_INTS),
+    near("corr(x, y)", "corr(x, y) {over}", 1e-6, SPREAD).and_python("corr", PAIRS, SHAPE_ULPS),
+    near("covar_samp(x, y)", "covar_samp(x, y) {over}", 1e-12, SIZES)
+        .and_python("covar_samp", PAIRS, ULPS),
+    near("covar_pop(x, y)", "covar_pop(x, y) {over}", 1e-12, SIZES)
+        .and_python("covar_pop", PAIRS, ULPS),
+    near("covar_samp(i, x)", "covar_samp(i, x) {over}", 1e-12, SIZES_WITH_INTS).and_python(
+        "covar_samp",
+        PAIRS_WITH_INTS,
+        ULPS,
+    ),
+    equal("regr_count(x, y)", "regr_count(x, y) {over}"),
+    equal("regr_count(i, x)", "regr_count(i, x) {over}"),
+    near("regr_avgx(x, y)", "regr_avgx(x, y) {over}", 1e-12, "sum(abs(y)) {over}")
+        .and_python("regr_avgx", PAIRS, 0.0),
+    near("regr_avgy(x, y)", "regr_avgy(x, y) {over}", 1e-12, "sum(abs(x)) {over}")
+        .and_python("regr_avgy", PAIRS, 0.0),
+    near("regr_sxx(x, y)", "regr_sxx(x, y) {over}", 1e-10, "sum(y * y) {over} + 1e-290")
+        .and_python("regr_sxx", PAIRS, ULPS),
+    near("regr_syy(x, y)", "regr_syy(x, y) {over}", 1e-10, "sum(x * x) {over} + 1e-290")
+        .and_python("regr_syy", PAIRS, ULPS),
+    near("regr_sxy(x, y)", "regr_sxy(x, y) {over}", 1e-10, SIZES).and_python(
+        "regr_sxy",
+        PAIRS,
+        ULPS,
+    ),
+    near("regr_slope(x, y)", "regr_slope(x, y) {over}", 1e-6, SLOPES)
+        .and_python("regr_slope", PAIRS, ULPS),
+    near("regr_intercept(x, y)", "regr_intercept(x, y) {over}", 1e-6, INTERCEPTS)
+        .and_python("regr_intercept", PAIRS, ULPS),
+    near("regr_r2(x, y)", "regr_r2(x, y) {over}", 1e-6, SPREAD)
+        .and_python("regr_r2", PAIRS, ULPS),
+    near(
+        "slope_over_time(x)",
+        "regr_slope(x, time) {over} * 1e6",
+        0.0,
+        "'inf'::DOUBLE",
+    )
+    .and_python(
+        "slope_over_time",
+        "CASE WHEN x IS NOT NULL THEN {'y': x, 'x': time} END",
+        SHAPE_ULPS,
+    ),
+    near("skewness(x)", tame!("skewness"), 1e-6, SHAPES).and_python("skewness", "x", SHAPE_ULPS),
+    near("skewness(i)", "skewness(i) {over}", 1e-6, SHAPES_OF_INTS).and_python(
+        "skewness",
+        "i",
+        SHAPE_ULPS,
+    ),
+    near(
+        "skew_pop(x)",
+        concat!(
+            tame!("skewness"),
+            " * (count(x) {over} - 2) / sqrt(count(x) {over} * (count(x) {over} - 1))"
+        ),
+        1e-6,
+        SHAPES,
+    )
+    .and_python("skew_pop", "x", SHAPE_ULPS),
+    near("kurtosis(x)", tame!("kurtosis"), 1e-6, SHAPES).and_python("kurtosis", "x", SHAPE_ULPS),
+    near(
+        "kurtosis_pop(x)",
+        concat!("CASE WHEN count(x) {over} > 3 THEN ", tame!("kurtosis_pop"), " END"),
+        1e-6,
+        SHAPES,
+    )
+    .and_python("kurtosis_pop", "x", SHAPE_ULPS),
+    near("kurtosis_pop(i)", "kurtosis_pop(i) {over}", 0.0, "'inf'::DOUBLE").and_python(
+        "kurtosis_pop",
+        "i",
+        SHAPE_ULPS,
+    ),
+    near("geometric_mean(x)", "geomean(x) {over}", 1e-9, SIZE).and_python(
+        "geometric_mean",
+        "x",
+        3e-13,
+    ),
+    equal("change(x)", concat!(not_null!("x"), "[-1] - ", not_null!("x"), "[-2]")),
+    equal("delta(x)", delta_of!("x")),
+    equal("change(i)", CHANGE_OF_INTS),
+    equal(
+        "rate(x)",
+        concat!(
+            "(",
+            delta_of!("x"),
+            ") / nullif((",
+            times!("x"),
+            "[-1] - ",
+            times!("x"),
+            "[1]) / 1e6, 0)"
+        ),
+    ),
+    equal("time_since_last(x)", concat!("(time - ", times!("x"), "[-1]) / 1e6")),
+    equal("time_since_last(s)", concat!("(time - ", times!("s"), "[-1]) / 1e6")),
+    equal("time_since_first(b)", concat!("(time - ", times!("b"), "[1]) / 1e6")),
 ];
