@@ -61,10 +61,10 @@ fn windows_that_cannot_be_computed_are_refused_in_their_place() {
         ("last = \"1h\", secondary = \"amount\"", "sum(amount)", "cannot be a secondary key"),
         ("last = \"1h\", secondary = \"id\"", "sum(amount)", "gives more than one value"),
     ] {
-        let text = sound
+        let pipeline = sound
             .replace(window, &format!("card_1h = {{ by = \"card\", {wrong_window} }}"))
             .replace(feature, &format!("{wrong_feature} over card_1h"));
-        std::fs::write(&file, text).expect("written");
+        std::fs::write(&file, pipeline).expect("written");
         let output = tidemill(&["check", file.to_str().expect("a path")]);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{said}");
