@@ -334,12 +334,17 @@ def regr_r2(n, y, x):
     return quotient(about(y, x) ** 2, about(x, x) * about(y, y)) if about(y, y) else 1.0
 
 
+def signed(size, sign):
+    """With the sign of a whole number, which may be beyond the largest float."""
+    return -size if sign < 0 else size
+
+
 @of_pairs
 def corr(n, y, x):
     if not about(x, x) or not about(y, y):
         return None
     square = quotient(about(y, x) ** 2, about(x, x) * about(y, y))
-    return math.copysign(math.sqrt(square), about(y, x))
+    return signed(math.sqrt(square), about(y, x))
 
 
 def central(values, power):
@@ -359,7 +364,7 @@ def skew_pop(values):
     if not isinstance(found, tuple):
         return found
     n, second, third = found
-    return math.copysign(math.sqrt(quotient(n * third ** 2, second ** 3)), third)
+    return signed(math.sqrt(quotient(n * third ** 2, second ** 3)), third)
 
 
 def skewness(values):

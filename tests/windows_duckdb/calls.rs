@@ -122,8 +122,7 @@ const CHANGE_OF_INTS: &str = concat!(
 
 /// The values of `x` and `y` where neither is NULL.
 const PAIRS: &str = "CASE WHEN x IS NOT NULL AND y IS NOT NULL THEN {'y': x, 'x': y} END";
-const PAIRS_WITH_INTS: &str =
-    "CASE WHEN i IS NOT NULL AND x IS NOT NULL THEN {'y': i, 'x': x} END";
+const PAIRS_WITH_INTS: &str = "CASE WHEN i IS NOT NULL AND x IS NOT NULL THEN {'y': i, 'x': x} END";
 const SIZES: &str = "max(abs(x)) {over} * max(abs(y)) {over} + 1e-300";
 const SIZES_WITH_INTS: &str = "max(abs(i::DOUBLE)) {over} * max(abs(x)) {over} + 1e-300";
 /// Quotients of variances: compared where both columns are spread as far as they are from zero, and nothing
@@ -233,10 +232,16 @@ pub static SPELLINGS: &[Spelling] = &[
     near("median(x)", "median(x) {over}", 1e-15, SIZE),
     near("median(i)", "median(i) {over}", 1e-15, SIZE_OF_INTS),
     near("corr(x, y)", "corr(x, y) {over}", 1e-6, SPREAD).and_python("corr", PAIRS, SHAPE_ULPS),
-    near("covar_samp(x, y)", "covar_samp(x, y) {over}", 1e-12, SIZES)
-        .and_python("covar_samp", PAIRS, ULPS),
-    near("covar_pop(x, y)", "covar_pop(x, y) {over}", 1e-12, SIZES)
-        .and_python("covar_pop", PAIRS, ULPS),
+    near("covar_samp(x, y)", "covar_samp(x, y) {over}", 1e-12, SIZES).and_python(
+        "covar_samp",
+        PAIRS,
+        ULPS,
+    ),
+    near("covar_pop(x, y)", "covar_pop(x, y) {over}", 1e-12, SIZES).and_python(
+        "covar_pop",
+        PAIRS,
+        ULPS,
+    ),
     near("covar_samp(i, x)", "covar_samp(i, x) {over}", 1e-12, SIZES_WITH_INTS).and_python(
         "covar_samp",
         PAIRS_WITH_INTS,
@@ -244,42 +249,42 @@ pub static SPELLINGS: &[Spelling] = &[
     ),
     equal("regr_count(x, y)", "regr_count(x, y) {over}"),
     equal("regr_count(i, x)", "regr_count(i, x) {over}"),
-    near("regr_avgx(x, y)", "regr_avgx(x, y) {over}", 1e-12, "sum(abs(y)) {over}")
-        .and_python("regr_avgx", PAIRS, 0.0),
-    near("regr_avgy(x, y)", "regr_avgy(x, y) {over}", 1e-12, "sum(abs(x)) {over}")
-        .and_python("regr_avgy", PAIRS, 0.0),
-    near("regr_sxx(x, y)", "regr_sxx(x, y) {over}", 1e-10, "sum(y * y) {over} + 1e-290")
+    near("regr_avgx(x, y)", "regr_avgx(x, y) {over}", 1e-12, "sum(abs(y)) {over}").and_python(
+        "regr_avgx",
+        PAIRS,
+        0.0,
+    ),
+    near("regr_avgy(x, y)", "regr_avgy(x, y) {over}", 1e-12, "sum(abs(x)) {over}").and_python(
+        "regr_avgy",
+        PAIRS,
+        0.0,
+    ),
+    near("regr_sxx(x, y)", "regr_sxx(x, y) {over}", 1e-10, "sum(y * y + 0 * x) {over} + 1e-290")
         .and_python("regr_sxx", PAIRS, ULPS),
-    near("regr_syy(x, y)", "regr_syy(x, y) {over}", 1e-10, "sum(x * x) {over} + 1e-290")
+    near("regr_syy(x, y)", "regr_syy(x, y) {over}", 1e-10, "sum(x * x + 0 * y) {over} + 1e-290")
         .and_python("regr_syy", PAIRS, ULPS),
-    near("regr_sxy(x, y)", "regr_sxy(x, y) {over}", 1e-10, SIZES).and_python(
-        "regr_sxy",
+    near("regr_sxy(x, y)", "regr_sxy(x, y) {over}", 1e-10, SIZES)
+        .and_python("regr_sxy", PAIRS, ULPS),
+    near("regr_slope(x, y)", "regr_slope(x, y) {over}", 1e-6, SLOPES).and_python(
+        "regr_slope",
         PAIRS,
         ULPS,
     ),
-    near("regr_slope(x, y)", "regr_slope(x, y) {over}", 1e-6, SLOPES)
-        .and_python("regr_slope", PAIRS, ULPS),
-    near("regr_intercept(x, y)", "regr_intercept(x, y) {over}", 1e-6, INTERCEPTS)
-        .and_python("regr_intercept", PAIRS, ULPS),
-    near("regr_r2(x, y)", "regr_r2(x, y) {over}", 1e-6, SPREAD)
-        .and_python("regr_r2", PAIRS, ULPS),
-    near(
-        "slope_over_time(x)",
-        "regr_slope(x, time) {over} * 1e6",
-        0.0,
-        "'inf'::DOUBLE",
-    )
-    .and_python(
-        "slope_over_time",
-        "CASE WHEN x IS NOT NULL THEN {'y': x, 'x': time} END",
-        SHAPE_ULPS,
+    near("regr_intercept(x, y)", "regr_intercept(x, y) {over}", 1e-6, INTERCEPTS).and_python(
+        "regr_intercept",
+        PAIRS,
+        ULPS,
     ),
+    near("regr_r2(x, y)", "regr_r2(x, y) {over}", 1e-6, SPREAD).and_python("regr_r2", PAIRS, ULPS),
+    near("slope_over_time(x)", "regr_slope(x, time) {over} * 1e6", 0.0, "'inf'::DOUBLE")
+        .and_python(
+            "slope_over_time",
+            "CASE WHEN x IS NOT NULL THEN {'y': x, 'x': time} END",
+            SHAPE_ULPS,
+        ),
     near("skewness(x)", tame!("skewness"), 1e-6, SHAPES).and_python("skewness", "x", SHAPE_ULPS),
-    near("skewness(i)", "skewness(i) {over}", 1e-6, SHAPES_OF_INTS).and_python(
-        "skewness",
-        "i",
-        SHAPE_ULPS,
-    ),
+    near("skewness(i)", "skewness(i) {over}", 1e-6, SHAPES_OF_INTS)
+        .and_python("skewness", "i", SHAPE_ULPS),
     near(
         "skew_pop(x)",
         concat!(
