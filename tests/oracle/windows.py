@@ -359,12 +359,18 @@ def central(values, power):
     return (n, second, other) if second else None
 
 
+def root(dividend, divisor):
+    """Of the quotient, which itself may be below any float."""
+    shift = max(divisor.bit_length() - dividend.bit_length(), 0) // 2
+    return scaled(math.sqrt(quotient(dividend << 2 * shift, divisor)), -shift)
+
+
 def skew_pop(values):
     found = central(values, 3)
     if not isinstance(found, tuple):
         return found
     n, second, third = found
-    return signed(math.sqrt(quotient(n * third ** 2, second ** 3)), third)
+    return signed(root(n * third ** 2, second ** 3), third)
 
 
 def skewness(values):
