@@ -19,6 +19,7 @@ tick = "1m"
 type = "file"
 path = "orders.csv"
 schema = { id = "int64", card = "string", amount = "float64", at = "timestamp" }
+columns = { shop = "id % 5" }
 event_time = "at"
 id = "id"
 lateness = "3h"
@@ -36,7 +37,7 @@ type = "file"
 path = "features.jsonl"
 "#;
 
-const WINDOWS: [&str; 16] = [
+const WINDOWS: [&str; 18] = [
     r#"last = "2h""#,
     r#"rows = 4, last = "6h""#,
     r#"last = "2h", offset = "1d""#,
@@ -53,6 +54,8 @@ const WINDOWS: [&str; 16] = [
     r#"over = "refunds", rows = 3, exclude = "time""#,
     r#"over = "refunds", calendar = "month", timezone = "Asia/Tokyo", offset = "12h""#,
     r#"over = "refunds", lifetime = true, offset = "1d""#,
+    r#"last = "2h", exclude = "row", series = { step = "1h", count = 4 }"#,
+    r#"last = "2h", secondary = "shop""#,
 ];
 
 /// Three days from before New York's clocks are set; rows come up to two hours late.
@@ -87,12 +90,14 @@ fn write(folder: &Path) {
     for (n, window) in WINDOWS.iter().enumerate() {
         text += &format!("w{n} = {{ by = \"card\", {window} }}\n");
     }
-    text += "\n[features]\n";
+    text += "halved = { by = \"card\", half_life = \"3h\" }\n\n[features]\n";
     for n in 0..WINDOWS.len() {
         text += &format!("sum_{n} = \"sum(amount) over w{n}\"\n");
         text += &format!("most_{n} = \"max(amount) filter (where id % 3 > 0) over w{n}\"\n");
         text += &format!("last_{n} = \"last_value(id) over w{n}\"\n");
     }
+    text += "by_call = \"sum_per(amount, shop) over w0\"\n";
+    text += "halved_sum = \"sum(amount) over halved\"\nhalved_count = \"count(*) over halved\"\n";
     pipeline.write_all(text.as_bytes()).expect("written");
 }
 
@@ -128,6 +133,8 @@ fn every_kind_of_window_is_the_same_however_it_runs() {
     write(folder.path());
     let (wanted, _) = run(folder.path(), "final", &[]);
     assert_eq!(wanted.len(), 1_500);
+    series_are_lists_of_the_window_as_it_was(&wanted);
+    a_secondary_key_is_what_the_call_per_key_is(&wanted);
     for (out, more) in [
         ("two", &["--workers", "2"][..]),
         ("short", &["--set", "pipeline.bundle=1"]),
@@ -139,4 +146,28 @@ fn every_kind_of_window_is_the_same_however_it_runs() {
         assert!(found == wanted, "{out}: other features");
         eprintln!("{out}: {corrected} rows were corrected");
     }
+}
+
+fn a_secondary_key_is_what_the_call_per_key_is(found: &BTreeMap<i64, String>) {
+    let mut keys = 0;
+    for row in found.values() {
+        let row: Value = serde_json::from_str(row).expect("JSON");
+        assert_eq!(row["sum_17"], row["by_call"], "{row}");
+        keys = keys.max(row["sum_17"].as_object().map_or(0, |sums| sums.len()));
+    }
+    assert!(keys > 2, "{keys} keys at most");
+}
+
+/// Every row has all steps, the first being the window as of now.
+fn series_are_lists_of_the_window_as_it_was(found: &BTreeMap<i64, String>) {
+    let rows: Vec<Value> =
+        found.values().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+    let mut lengths = [0; 2];
+    for row in &rows {
+        let list = row["sum_16"].as_array().expect("a list");
+        assert_eq!(list.len(), 4, "{row}");
+        assert_eq!(list[0], row["sum_3"], "the first step is the window itself");
+        lengths[usize::from(list[2].is_null())] += 1;
+    }
+    assert!(lengths[0] > 100, "{lengths:?} windows of two hours ago with and without rows");
 }

@@ -9,11 +9,12 @@ use tidemill_config::plan::{Edge, Exclude, Frame, Mode};
 use tidemill_operators::aggregate::{Call, build};
 use tidemill_operators::column::values;
 use tidemill_operators::dataflow::{
-    Decide, FeatureProgram, GroupProgram, Kind, Program, Requests, Rows, gather, scatter, windows,
+    CallProgram, Decide, FeatureProgram, GroupProgram, Kind, Program, Requests, Rows, gather,
+    scatter, windows,
 };
 use tidemill_operators::expression::{Scalar, parse_feature};
 use tidemill_operators::window::{Group, Output};
-use tidemill_types::{DataType, Id, Schema, Value};
+use tidemill_types::{DataType, Id, Item, Schema, Value};
 use timely::communication::Config as Workers;
 use timely::dataflow::operators::{Concat, Input, Inspect};
 
@@ -47,8 +48,14 @@ fn kinds() -> Vec<(usize, Frame, Edge)> {
         (1, Frame::Tiled { last: 50, resolution: 20 }, now),
         (1, Frame::Rows(4), edge(15, Exclude::Time)),
         (1, Frame::Lifetime, now),
+        (1, Frame::Last(40), now),
+        (1, Frame::Last(40), edge(25, Exclude::Nothing)),
+        (1, Frame::Last(40), edge(50, Exclude::Nothing)),
     ]
 }
+
+/// Where the last three of them stand among the outputs of their group: a series.
+const SERIES: CallProgram = CallProgram { group: 1, output: 7, steps: Some(3) };
 
 /// Spine and side stream of the same columns; windows over two sources.
 fn program(mode: Mode, round: i64) -> Program {
@@ -85,9 +92,10 @@ fn program(mode: Mode, round: i64) -> Program {
     let feature = |text: &str, calls: &[(usize, usize)]| {
         let parsed = parse_feature(text, &schema(), &windows, &["w"], "UTC").expect(text);
         let types: Vec<DataType> = calls.iter().map(|(g, o)| groups[*g].outputs[*o]).collect();
+        let call = |&(group, output)| CallProgram { group, output, steps: None };
         FeatureProgram {
             scalar: parsed.finish(&schema(), &types).expect(text),
-            calls: calls.to_vec(),
+            calls: calls.iter().map(call).collect(),
         }
     };
     let mut features = vec![
@@ -101,13 +109,21 @@ fn program(mode: Mode, round: i64) -> Program {
         features.push(feature("coalesce(sum(amount) over w, 0)", &[(source, next[source])]));
         next[source] += 1;
     }
+    let parsed = parse_feature("sum(amount) over w", &schema(), &windows, &["w"], "UTC");
+    let list = DataType::List(Item::Int64);
+    features.push(FeatureProgram {
+        scalar: parsed.and_then(|parsed| parsed.finish(&schema(), &[list])).expect("a list"),
+        calls: vec![SERIES],
+    });
+    let mut types = vec![DataType::Int64; features.len() - 1];
+    types.push(list);
     let names: Vec<String> = (0..features.len()).map(|n| format!("f{n}")).collect();
     Program {
         mode,
         round,
         spine: 0,
         spine_schema: schema(),
-        feature_schema: Schema::new(names.iter().map(|n| (n.as_str(), DataType::Int64))),
+        feature_schema: Schema::new(names.into_iter().zip(types)),
         groups,
         features,
         labels: Vec::new(),
@@ -115,7 +131,14 @@ fn program(mode: Mode, round: i64) -> Program {
 }
 
 /// The sum of what a window holds, by definition; `seen` are the rows of its source and key, in order.
-fn sum_of(frame: Frame, edge: Edge, own: bool, mut seen: Vec<&Event>, time: i64, id: i64) -> i64 {
+fn sum_of(
+    frame: Frame,
+    edge: Edge,
+    own: bool,
+    mut seen: Vec<&Event>,
+    time: i64,
+    id: i64,
+) -> Option<i64> {
     let t = time - edge.offset;
     seen.retain(|e| match edge.exclude {
         Exclude::Time => e.1 < t,
@@ -142,13 +165,14 @@ fn sum_of(frame: Frame, edge: Edge, own: bool, mut seen: Vec<&Event>, time: i64,
     if let Frame::Session(gap) = frame
         && seen.last().is_some_and(|e| t - e.1 > gap)
     {
-        return 0;
+        return None;
     }
     let most = match frame {
         Frame::Rows(rows) | Frame::Within { rows, .. } => rows as usize,
         _ => seen.len(),
     };
-    seen.iter().rev().take(most).map(|e| e.4).sum()
+    let held = seen.iter().rev().take(most).map(|e| e.4);
+    held.reduce(|sum, amount| sum + amount)
 }
 
 /// The same by definition.
@@ -170,12 +194,18 @@ fn naive(events: &[Event]) -> Found {
             Value::Int(recent),
             last.map_or(Value::Null, Value::Int),
         ];
+        let mut sums = Vec::new();
         for (source, frame, edge) in kinds() {
             let mut seen: Vec<&Event> =
                 events.iter().filter(|e| e.0 == source && e.3 == *key).collect();
             seen.sort_by_key(|e| (e.1, e.2));
-            row.push(Value::Int(sum_of(frame, edge, source == 0, seen, *time, *id)));
+            sums.push(sum_of(frame, edge, source == 0, seen, *time, *id));
         }
+        row.extend(sums.iter().map(|sum| Value::Int(sum.unwrap_or(0))));
+        let series = &sums[sums.len() - 3..];
+        row.push(Value::List(
+            series.iter().map(|sum| sum.map_or(Value::Null, Value::Int)).collect(),
+        ));
         found.insert((*time, *id), row);
     }
     found

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_config::plan::Frame;
+use tidemill_config::plan::{Edge, Frame};
 use tidemill_operators::aggregate::{self, Aggregate, Call};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::time::SECOND;
@@ -26,7 +26,8 @@ fn half_life(text: &str) -> [Value; 1] {
 fn store(aggregate: Box<dyn Aggregate>) -> Store {
     let (column, second, filter) = (Some(0), Some(1), None);
     let aggregate = Arc::from(aggregate);
-    let output = Output { frame: Frame::Lifetime, column, second, filter, aggregate };
+    let output =
+        Output { frame: Frame::Lifetime, edge: Edge::default(), column, second, filter, aggregate };
     Store::new(Group { own_stream: false, outputs: vec![output] })
 }
 

@@ -117,10 +117,8 @@ fn asked(frames: &[(Frame, Edge)], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec
             let filter = ((i / 3 + f) % 2 == 0).then_some(FILTER);
             let empty: Box<dyn Aggregate> = count();
             let aggregate = Arc::from(std::mem::replace(&mut call.aggregate, empty));
-            asked.push(Asked {
-                call,
-                output: Output { frame, edge, column, second, filter, aggregate },
-            });
+            let output = Output { frame, edge, column, second, filter, aggregate };
+            asked.push(Asked { call, output });
         }
     }
     asked
@@ -199,7 +197,7 @@ fn by_definition(asked: &Asked, own_stream: bool, history: &[Row], read: Row) ->
             second: asked.output.second.map_or(Value::Null, |c| v[c].clone()),
         })
         .collect();
-    evaluate(&asked.call, &given, read.time)
+    evaluate(&asked.call, &given, read.time - edge.offset)
 }
 
 /// What steps may do to what is before the watermark.
@@ -523,7 +521,7 @@ fn memory_follows_every_kind_of_window() {
         (Frame::Tumbling { size: 1_000, origin: 500 }, now, 1_000),
         (Frame::Hopping { size: 1_000, every: 250, origin: 0 }, now, 1_250),
         (Frame::Tiled { last: 1_000, resolution: 100 }, now, 1_100),
-        (Frame::Within { rows: 20, last: 1_000 }, now, 20),
+        (Frame::Within { rows: 20, last: 1_000 }, now, 1_000),
         (Frame::Rows(20), edge(500, Exclude::Nothing), 520),
         (Frame::Last(500), edge(500, Exclude::Time), 1_000),
         // Bursts of 600 rows, then a pause.

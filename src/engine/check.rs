@@ -8,17 +8,19 @@ use std::sync::Arc;
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
 use tidemill_config::plan::{
-    At, DriftOf, Frame, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until, WindowPlan,
+    At, DriftOf, Edge, Exclude, Frame, ModelInput, ModelPlan, Plan, Series, SinkPlan, SourcePlan,
+    Until, WindowPlan,
 };
-use tidemill_config::units;
 use tidemill_connectors::{executor, format, sink, source};
 use tidemill_operators::aggregate;
-use tidemill_operators::dataflow::{FeatureProgram, GroupProgram, LabelProgram, Program};
+use tidemill_operators::dataflow::{
+    CallProgram, FeatureProgram, GroupProgram, LabelProgram, Program,
+};
 use tidemill_operators::expression::{self, ExpressionError, Feature, Scalar};
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::window::{Group, Output};
 use tidemill_operators::{drift, learner, trainer};
-use tidemill_types::{DataType, Schema, Value};
+use tidemill_types::{DataType, Schema};
 
 /// A pipeline, ready to run.
 pub struct Compiled {
@@ -238,7 +240,14 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
     let spine = plan.pipeline.spine.value;
     let spine_schema = sources[spine].schema.clone();
     let zone = &plan.sources[spine].timezone.value;
-    let mut groups = Groups { plan, sources, zone, groups: Vec::new(), known: BTreeMap::new() };
+    let mut groups = Groups {
+        plan,
+        sources,
+        zone,
+        groups: Vec::new(),
+        known: BTreeMap::new(),
+        asked: BTreeMap::new(),
+    };
     let windows = groups.windows(errors);
     let names: Vec<&str> = plan.windows.iter().map(|w| w.name.value.as_str()).collect();
     let schema_of = |name: &str| -> Option<Schema> {
@@ -328,6 +337,8 @@ struct Groups<'a> {
     groups: Vec<GroupProgram>,
     /// What a group already keeps, so that nothing is kept twice.
     known: BTreeMap<(usize, String), usize>,
+    /// What a group already answers.
+    asked: BTreeMap<(usize, String), CallProgram>,
 }
 
 impl Groups<'_> {
@@ -396,22 +407,26 @@ impl Groups<'_> {
             let Some(at) = at else { continue };
             let window = &self.plan.windows[at];
             let place = inside(text, Some(&call.span));
-            one_value(window, &place)?;
-            let (mut name, mut constants) = (call.function.clone(), call.constants.clone());
-            let mut frame = window.frame;
-            if let Frame::Decayed(half_life) = frame {
-                name = decayed_form(&name, &place)?;
-                constants.push(Value::Text(units::show_duration(half_life).into()));
-                // The weights are the aggregate's; the rows are all there are.
-                frame = Frame::Lifetime;
-            }
-            let built = aggregate::build(&aggregate::Call {
-                name: &name,
+            let typed = aggregate::Call {
+                name: &call.function,
                 distinct: call.distinct,
                 input: call.argument.as_ref().map(Scalar::data_type),
                 second: call.second.as_ref().map(Scalar::data_type),
-                constants: &constants,
-            });
+                constants: &call.constants,
+            };
+            let (built, frame) = match window.frame {
+                // The weights are the aggregate's; the rows are all there are.
+                Frame::Decayed(half) => (aggregate::decayed(&typed, half), Frame::Lifetime),
+                frame => (aggregate::build(&typed), frame),
+            };
+            let built = match &window.secondary {
+                Some(_) if typed.second.is_some() => Err(format!(
+                    "`{}` has a secondary key, which is the second column of its calls",
+                    window.name.value
+                )),
+                Some(_) => built.and_then(|built| aggregate::per(Arc::from(built))),
+                None => built,
+            };
             let built: Arc<dyn aggregate::Aggregate> = match built {
                 Ok(built) => Arc::from(built),
                 Err(reason) => {
@@ -425,15 +440,42 @@ impl Groups<'_> {
             };
             let group = windows[at];
             let column = call.argument.as_ref().map(|scalar| self.column(group, scalar));
-            let second = call.second.as_ref().map(|scalar| self.column(group, scalar));
+            let of_key = match &window.secondary {
+                Some(key) => {
+                    let schema = &self.sources[window.source].schema;
+                    let key = Scalar::compile(&quoted(&key.value), schema, self.zone);
+                    Some(key.map_err(|error| diagnostic(text, error))?)
+                }
+                None => None,
+            };
+            let second = of_key.as_ref().or(call.second.as_ref());
+            let second = second.map(|scalar| self.column(group, scalar));
             let filter = call.filter.as_ref().map(|scalar| self.column(group, scalar));
             let data_type = built.output();
+            let data_type = match window.series {
+                Some(_) => list_of(data_type, &place)?,
+                None => data_type,
+            };
             let outputs = &mut self.groups[group];
-            let edge = self.plan.windows[at].edge;
-            let output = Output { frame, edge, column, second, filter, aggregate: built };
-            outputs.group.outputs.push(output);
-            outputs.outputs.push(data_type);
-            calls.push((group, outputs.outputs.len() - 1));
+            // Features that ask for the same share its answer.
+            let asked = format!("{at} {} {} {:?}", typed.name, typed.distinct, typed.constants);
+            let asked = (group, format!("{asked} {column:?} {second:?} {filter:?}"));
+            if let Some(known) = self.asked.get(&asked) {
+                calls.push(*known);
+                types.push(data_type);
+                continue;
+            }
+            let first = outputs.outputs.len();
+            for edge in edges(window) {
+                let aggregate = Arc::clone(&built);
+                let output = Output { frame, edge, column, second, filter, aggregate };
+                outputs.group.outputs.push(output);
+                outputs.outputs.push(built.output());
+            }
+            let steps = window.series.map(|_| outputs.outputs.len() - first);
+            let call = CallProgram { group, output: first, steps };
+            self.asked.insert(asked, call);
+            calls.push(call);
             types.push(data_type);
         }
         let scalar = parsed.finish(spine, &types).map_err(|e| diagnostic(text, e))?;
@@ -450,41 +492,29 @@ impl Groups<'_> {
     }
 }
 
-/// The aggregate that stands for another over a window of weights that halve: the one of the list whose
-/// name begins with `decayed_`. It takes the half-life as its last argument.
-fn decayed_form(name: &str, place: &Range<usize>) -> Result<String, Diagnostic> {
-    let listed = aggregate::AGGREGATES;
-    let plain = listed.iter().find(|e| e.name == name || e.aliases.contains(&name));
-    let decayed = format!("decayed_{}", plain.map_or(name, |entry| entry.name));
-    if listed.iter().any(|entry| entry.name == decayed) {
-        return Ok(decayed);
-    }
-    let there: Vec<&str> = listed.iter().filter_map(|e| e.name.strip_prefix("decayed_")).collect();
-    Err(Diagnostic::new(
-        place,
-        format!("`{name}` cannot stand over a window with a `half_life`"),
-        match there.is_empty() {
-            true => "no aggregate has a form whose weights decay".to_string(),
-            false => format!("those that can are {}", there.join(", ")),
-        },
-        "use a window of another kind, for example last = \"1h\"",
-    ))
+/// The edges of a window: one, or one for each step of a series. Further back than the first step the
+/// row that reads is left out anyway.
+fn edges(window: &WindowPlan) -> Vec<Edge> {
+    let Some(Series { step, count }) = window.series else { return vec![window.edge] };
+    let Edge { offset, exclude } = window.edge;
+    let edge = |n: i64| match (n, exclude) {
+        (1.., Exclude::Row) => Exclude::Nothing,
+        _ => exclude,
+    };
+    let offset = |n: i64| offset.saturating_add(step.saturating_mul(n));
+    (0..count as i64).map(|n| Edge { offset: offset(n), exclude: edge(n) }).collect()
 }
 
-/// Refuses windows that give more than one value to a row: a list for a series, a map for a secondary
-/// key. Features have no such types.
-fn one_value(window: &WindowPlan, place: &Range<usize>) -> Result<(), Diagnostic> {
-    let (key, what) = match (&window.series, &window.secondary) {
-        (Some(_), _) => ("series", "a list, a value for each step"),
-        (_, Some(_)) => ("secondary", "a map, a value for each value of the secondary key"),
-        (None, None) => return Ok(()),
-    };
-    Err(Diagnostic::new(
-        place,
-        format!("`{}` gives more than one value to a row", window.name.value),
-        format!("with `{key}` it is {what}, and a feature is a single value"),
-        format!("read a window without `{key}`"),
-    ))
+/// The type of a series of values.
+fn list_of(data_type: DataType, place: &Range<usize>) -> Result<DataType, Diagnostic> {
+    data_type.as_item().map(DataType::List).ok_or_else(|| {
+        Diagnostic::new(
+            place,
+            "a series of lists or maps is no value",
+            format!("each step gives {data_type}, and neither lists nor maps hold such"),
+            "read a window without `series`, or an aggregate that gives a single value",
+        )
+    })
 }
 
 /// A secondary key names a column of the source that can be a key.

@@ -30,8 +30,7 @@ RANKS = 4000
 
 STREAM = {"set_no": "BIGINT", "own": "BOOLEAN", "moment": "BIGINT", "read_no": "BIGINT",
           "key": "BIGINT", "time": "BIGINT", "id_int": "BIGINT", "id_text": "VARCHAR",
-          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN",
-          "y": "DOUBLE"}
+          "i": "BIGINT", "x": "DOUBLE", "s": "VARCHAR", "b": "BOOLEAN", "y": "DOUBLE"}
 CASES = {"set_no": "BIGINT", "case_no": "BIGINT", "call": "BIGINT", "filtered": "BOOLEAN",
          "frame": "VARCHAR", "size": "BIGINT", "most": "BIGINT", "every": "BIGINT", "origin": "BIGINT",
          "period": "VARCHAR", "zone": "VARCHAR", "behind": "BIGINT", "excluded": "VARCHAR"}
@@ -126,8 +125,8 @@ def answer(db, number, call):
             FROM (SELECT * REPLACE (CASE WHEN is_row THEN position // {RANKS} ELSE floor END AS floor)
                   FROM floored)),
         ready AS (
-            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order, time, i, x, s, b, y,
-                passes,
+            SELECT set_no, case_no, moment, key, read_no, place AS place_in_order,
+                CASE WHEN is_row THEN time ELSE as_of END AS time, i, x, s, b, y, passes,
                 CASE WHEN is_row THEN 1 ELSE least(in_time, coalesce(most, in_time)) END AS held
             FROM counted)
         SELECT set_no, case_no, read_no, {wanted} FROM ready
@@ -355,6 +354,11 @@ def regr_r2(n, y, x):
     return quotient(about(y, x) ** 2, about(x, x) * about(y, y)) if about(y, y) else 1.0
 
 
+def signed(size, sign):
+    """With the sign of a whole number, which may be beyond the largest float."""
+    return -size if sign < 0 else size
+
+
 @of_pairs
 def corr(n, y, x):
     if not about(x, x) or not about(y, y):
@@ -372,6 +376,12 @@ def central(values, power):
     total = sum(whole)
     second, other = (sum((n * u - total) ** p for u in whole) for p in (2, power))
     return (n, second, other) if second else None
+
+
+def root(dividend, divisor):
+    """Of the quotient, which itself may be below any float."""
+    shift = max(divisor.bit_length() - dividend.bit_length(), 0) // 2
+    return scaled(math.sqrt(quotient(dividend << 2 * shift, divisor)), -shift)
 
 
 def skew_pop(values):

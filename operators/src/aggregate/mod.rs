@@ -386,7 +386,7 @@ pub struct View<'a> {
     /// Rows in the window.
     pub(crate) len: u64,
     pub(crate) rows: &'a dyn Rows,
-    /// As of when the window is read.
+    /// As of when the window is.
     pub(crate) time: Micros,
 }
 
@@ -477,7 +477,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// As of when the window is read: the event time of the spine's row.
+    /// As of when the window is: the event time of the spine's row, less the window's offset.
     pub fn time(&self) -> Micros {
         self.time
     }

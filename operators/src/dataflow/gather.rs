@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{Field, Schema as ArrowSchema};
+use arrow::array::{Array, ArrayRef, ListArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{concat_batches, interleave, take_record_batch};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema};
 use tidemill_config::plan::Mode;
 use tidemill_types::{DataType, Id, Micros};
 use timely::container::CapacityContainerBuilder;
@@ -15,7 +16,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 
 use super::message::{Answers, Decide, Features, Round, Rows, Wire};
-use super::program::Program;
+use super::program::{CallProgram, Program};
 use super::windows::passed;
 
 /// What has come for one round.
@@ -213,7 +214,7 @@ fn answer_columns(given: &[&Answers], slots: &[u64], types: &[DataType]) -> Vec<
 /// The spine's columns followed by the answers that one feature reads.
 fn with_calls(
     spine: &RecordBatch,
-    calls: &[(usize, usize)],
+    calls: &[CallProgram],
     answers: &[Vec<ArrayRef>],
 ) -> RecordBatch {
     if calls.is_empty() {
@@ -221,11 +222,30 @@ fn with_calls(
     }
     let mut fields: Vec<Field> = spine.schema().fields().iter().map(|f| (**f).clone()).collect();
     let mut columns = spine.columns().to_vec();
-    for (n, (group, output)) in calls.iter().enumerate() {
-        let column = &answers[*group][*output];
+    for (n, call) in calls.iter().enumerate() {
+        let given = &answers[call.group][call.output..];
+        let column = match call.steps {
+            None => Arc::clone(&given[0]),
+            Some(steps) => series(&given[..steps]),
+        };
         fields.push(Field::new(format!("__call_{n}"), column.data_type().clone(), true));
-        columns.push(Arc::clone(column));
+        columns.push(column);
     }
     RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
         .expect("answers are as long as the rows that asked")
+}
+
+/// Columns of one type and length as one column of lists: of each row, its value in every column.
+fn series(columns: &[ArrayRef]) -> ArrayRef {
+    let rows = columns[0].len();
+    let parts: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    let picks: Vec<(usize, usize)> =
+        (0..rows).flat_map(|row| (0..columns.len()).map(move |column| (column, row))).collect();
+    let items = interleave(&parts, &picks).expect("the steps of a series have one type");
+    let item = DataType::from_arrow(items.data_type()).and_then(DataType::as_item);
+    let Some(ArrowType::List(field)) = item.map(|item| DataType::List(item).to_arrow()) else {
+        return items;
+    };
+    let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(columns.len(), rows));
+    Arc::new(ListArray::new(field, offsets, items, None))
 }

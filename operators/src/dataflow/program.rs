@@ -74,8 +74,19 @@ impl GroupProgram {
 pub struct FeatureProgram {
     /// The expression.
     pub scalar: Scalar,
-    /// For each window answer that it reads: group and output, in the order of its columns.
-    pub calls: Vec<(usize, usize)>,
+    /// The window answers that it reads, in the order of its columns.
+    pub calls: Vec<CallProgram>,
+}
+
+/// A window answer that a feature reads.
+#[derive(Clone, Copy, Debug)]
+pub struct CallProgram {
+    /// Index of the group.
+    pub group: usize,
+    /// Index among the group's outputs.
+    pub output: usize,
+    /// The answer is the list of so many outputs, from that one on: a series.
+    pub steps: Option<usize>,
 }
 
 /// One label.
