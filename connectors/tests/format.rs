@@ -10,7 +10,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use tidemill_connectors::format::compression::Input;
 use tidemill_connectors::format::rows::Rows;
-use tidemill_connectors::format::{Entry, FORMATS, Layout, Reject};
+use tidemill_connectors::format::{Entry, FORMATS, Layout, Packing, Reject};
 use tidemill_types::{DataType, Error, Schema};
 
 mod common;
@@ -33,7 +33,8 @@ impl Write for Bytes {
 
 fn written(format: &Entry, rows: &RecordBatch) -> Vec<u8> {
     let bytes = Bytes::default();
-    let mut writer = (format.writer)(Box::new(bytes.clone()), &rows.schema()).unwrap();
+    let mut writer =
+        (format.writer)(Box::new(bytes.clone()), &rows.schema(), Packing::default()).unwrap();
     writer.write(rows).unwrap();
     writer.finish().unwrap();
     let bytes = bytes.0.lock().unwrap();

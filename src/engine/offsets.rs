@@ -23,6 +23,14 @@ struct Reached {
     ahead: BTreeMap<i64, u64>,
 }
 
+impl Reached {
+    fn reach(&mut self, run: Option<(i64, u64)>) {
+        let Some((tick, offset)) = run else { return };
+        let highest = self.ahead.entry(tick).or_insert(offset);
+        *highest = (*highest).max(offset);
+    }
+}
+
 impl Offsets {
     /// Nothing is read yet; `tick` is that of the pipeline.
     pub fn new(tick: Micros) -> Offsets {
@@ -33,10 +41,18 @@ impl Offsets {
     pub fn note(&self, source: &str, partition: u32, rows: &OrderedRows) {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let reached = partitions.entry(format!("{source}/{partition}")).or_default();
+        // Rows come nearly in order: one look-up for each run of rows of a tick.
+        let mut run: Option<(i64, u64)> = None;
         for (time, offset) in rows.times.iter().zip(&rows.offsets) {
-            let highest = reached.ahead.entry(time.div_euclid(self.tick)).or_insert(*offset);
-            *highest = (*highest).max(*offset);
+            let tick = time.div_euclid(self.tick);
+            match &mut run {
+                Some((of, highest)) if *of == tick => *highest = (*highest).max(*offset),
+                _ => {
+                    reached.reach(run.replace((tick, *offset)));
+                }
+            }
         }
+        reached.reach(run);
     }
 
     /// The highest offset of each partition, `source/partition`, of rows up to the tick of this time.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::bounded;
-use tidemill_config::plan::SourcePlan;
+use tidemill_config::plan::{Mode, SourcePlan};
 use tidemill_connectors::source::{SOURCES, Source};
 use tidemill_types::{Error, Micros};
 use timely::communication::Config as Workers;
@@ -203,6 +203,7 @@ fn start(
     };
     let reader = Reader {
         bounded: check::bounded(&plan),
+        waits: compiled.plan.pipeline.mode == Mode::Final,
         derive: Arc::clone(&compiled.sources[s]),
         latest_allowed: Box::new(move || wall_clock().saturating_add(max_ahead)),
         outputs: outputs.clone(),

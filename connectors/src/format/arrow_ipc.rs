@@ -21,7 +21,7 @@ use tidemill_types::Error;
 use super::cells::write_failed;
 use super::columnar::{ColumnReader, GroupWriter, Grouped, check, guarded};
 use super::compression::Input;
-use super::{Entry, FileReader, FileWriter, Layout, Output};
+use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -30,6 +30,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["arrow", "arrows", "feather", "ipc"],
     reader,
     writer,
+    packs: false,
     messages: None,
 };
 
@@ -156,7 +157,7 @@ impl Iterator for Messages {
     }
 }
 
-fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(output: Output, schema: &SchemaRef, _: Packing) -> Result<Box<dyn FileWriter>, Error> {
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let writer = IpcWriter::try_new(output, &plain).map_err(write_failed)?;
     Ok(Box::new(Grouped::new(&plain, Box::new(ArrowFile { writer }))))

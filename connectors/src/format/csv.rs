@@ -22,7 +22,9 @@ use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
 use super::text::{Lines, TextReader, put, utf8};
-use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
+use super::{
+    Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Packing, Refusal,
+};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -31,6 +33,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["csv"],
     reader,
     writer,
+    packs: false,
     messages: Some(Messages { decoder, encoder }),
 };
 

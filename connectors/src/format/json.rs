@@ -24,7 +24,9 @@ use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
 use super::text::{Lines, TextReader, shown, time, utf8, whole, wrong};
-use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
+use super::{
+    Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Packing, Refusal,
+};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -33,6 +35,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["jsonl", "json", "ndjson"],
     reader,
     writer,
+    packs: false,
     messages: Some(Messages { decoder, encoder }),
 };
 
@@ -387,6 +390,6 @@ fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
     serde_json::to_writer(out, text).map_err(|e| Error::internal(e.to_string()))
 }
 
-fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(output: Output, schema: &SchemaRef, _: Packing) -> Result<Box<dyn FileWriter>, Error> {
     Ok(Box::new(Lines { encoder: Box::new(JsonEncoder::new(schema)?), output }))
 }

@@ -65,10 +65,24 @@ pub struct Entry {
     /// Reads a file; the first look at it (a header, a footer) happens here.
     pub reader: fn(&Input, &Layout) -> Result<Box<dyn FileReader>, Error>,
     /// Writes a file of a schema.
-    pub writer: fn(Output, &SchemaRef) -> Result<Box<dyn FileWriter>, Error>,
+    pub writer: fn(Output, &SchemaRef, Packing) -> Result<Box<dyn FileWriter>, Error>,
+    /// Whether it compresses its columns itself, so that [`Packing`] is the user's choice.
+    pub packs: bool,
     /// Single records, where the format has them. Such a format is text, and its files may be
     /// compressed as a whole.
     pub messages: Option<Messages>,
+}
+
+/// How a columnar format packs its columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Zstandard, dictionaries and statistics: the smallest file.
+    #[default]
+    Zstd,
+    /// Snappy: a third of the time of Zstandard, and what every reader has.
+    Snappy,
+    /// Plain values, no statistics: the least work, and the largest file.
+    Plain,
 }
 
 /// The half of a format that a topic needs.

@@ -2,8 +2,9 @@
 //!
 //! * **Reads** the declared columns only. Narrower integers, 32-bit floats, dictionaries and times of
 //!   any unit are widened; a value out of range refuses its row; any other type is an error at open.
-//! * **Writes** row groups of 65,536 rows, zstd, dictionaries where they pay. The same rows give the same
-//!   bytes: no time of day and no machine is in the footer.
+//! * **Writes** row groups of 65,536 rows, zstd, dictionaries where they pay; with `compression = "snappy"`
+//!   the same under Snappy, with `"none"` plain pages without statistics, dictionaries for text only. The
+//!   same rows give the same bytes: no time of day and no machine is in the footer.
 //! * **Cost** a row group in memory while writing, a batch of 4,096 rows while reading.
 
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tidemill_types::Error;
 
 use super::columnar::{ColumnReader, GROUP, GroupWriter, Grouped, check, guarded};
 use super::compression::Input;
-use super::{Entry, FileReader, FileWriter, Layout, Output};
+use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -30,6 +31,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["parquet"],
     reader,
     writer,
+    packs: true,
     messages: None,
 };
 
@@ -48,21 +50,42 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
     Ok(Box::new(ColumnReader::new(&input.name, layout, Box::new(batches))))
 }
 
-fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(
+    output: Output,
+    schema: &SchemaRef,
+    packing: Packing,
+) -> Result<Box<dyn FileWriter>, Error> {
     // Metadata of the schema is a hash map, which has no order of its own: it stays out.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
-    let mut properties = WriterProperties::builder()
-        .set_created_by("tidemill".to_string())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
-        .set_max_row_group_row_count(Some(GROUP));
-    // A dictionary of floats is as long as the column and is thrown away again; it cost a third of
-    // writing features, and higher levels of zstd half.
-    for field in schema.fields().iter().filter(|f| f.data_type().is_floating()) {
-        properties = properties.set_column_dictionary_enabled(field.name().as_str().into(), false);
-    }
-    let properties = Some(properties.build());
+    let properties = Some(properties(schema, packing)?);
     let writer = ArrowWriter::try_new(output, plain.clone(), properties).map_err(failed)?;
     Ok(Box::new(Grouped::new(&plain, Box::new(ParquetFile { writer }))))
+}
+
+fn properties(schema: &SchemaRef, packing: Packing) -> Result<WriterProperties, Error> {
+    let mut properties = WriterProperties::builder()
+        .set_created_by("tidemill".to_string())
+        .set_max_row_group_row_count(Some(GROUP));
+    properties = match packing {
+        Packing::Zstd => {
+            let level = ZstdLevel::try_new(1).map_err(failed)?;
+            properties.set_compression(Compression::ZSTD(level))
+        }
+        Packing::Snappy => properties.set_compression(Compression::SNAPPY),
+        Packing::Plain => properties
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_statistics_enabled(EnabledStatistics::None),
+    };
+    // A dictionary of floats is as long as the column and is thrown away again; it cost a third of
+    // writing features, and higher levels of zstd half. One of whole numbers pays in bytes, not in time.
+    for field in schema.fields() {
+        let number = field.data_type().is_numeric() || field.data_type().is_temporal();
+        if field.data_type().is_floating() || (number && packing == Packing::Plain) {
+            let column = field.name().as_str().into();
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
+    }
+    Ok(properties.build())
 }
 
 struct ParquetFile {

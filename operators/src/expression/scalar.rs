@@ -10,6 +10,7 @@ use arrow::datatypes::DataType as ArrowType;
 use datafusion_common::ScalarValue;
 use datafusion_expr::Expr;
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 use tidemill_types::{DataType, Schema, Value};
 
 use super::plan::{Planned, plan};
@@ -100,32 +101,30 @@ impl Scalar {
     /// # Errors
     /// What failed on some row: an overflow, a cast, a division of whole numbers by zero.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let rows = batch.num_rows();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        // Columns beyond those that were known at compile time are not read.
-        let columns = batch.columns()[..self.inputs.fields().len()].to_vec();
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.inputs), columns, &options)
-            .map_err(|e| e.to_string())?;
-        let evaluated = guarded(|| self.physical.evaluate(&batch).and_then(|v| v.into_array(rows)));
-        let array = evaluated?.map_err(|e| e.strip_backtrace())?;
-        let wanted = self.data_type.to_arrow();
-        if *array.data_type() == wanted {
-            return Ok(array);
-        }
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
+        self.evaluate_of(batch.columns(), batch.num_rows())
     }
 
     /// As [`Scalar::evaluate`], with NULL where a row fails, and the rows that did with the reason.
     pub fn evaluate_rows(&self, batch: &RecordBatch) -> (ArrayRef, Vec<(usize, String)>) {
-        let rows = batch.num_rows();
-        if let Ok(array) = self.evaluate(batch) {
+        self.evaluate_columns(batch.columns(), batch.num_rows())
+    }
+
+    /// As [`Scalar::evaluate_rows`], over columns of so many rows in the order of the schema. Columns
+    /// beyond those that were known at compile time are not read. An expression that is a column is
+    /// that column.
+    pub fn evaluate_columns(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> (ArrayRef, Vec<(usize, String)>) {
+        if let Ok(array) = self.evaluate_of(columns, rows) {
             return (array, Vec::new());
         }
         let mut failed = Vec::new();
         let mut parts: Vec<ArrayRef> = Vec::with_capacity(rows);
         for row in 0..rows {
-            parts.push(self.evaluate(&batch.slice(row, 1)).unwrap_or_else(|reason| {
+            let one: Vec<ArrayRef> = columns.iter().map(|column| column.slice(row, 1)).collect();
+            parts.push(self.evaluate_of(&one, 1).unwrap_or_else(|reason| {
                 failed.push((row, reason));
                 new_null_array(&self.data_type.to_arrow(), 1)
             }));
@@ -133,6 +132,27 @@ impl Scalar {
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         let none = || new_null_array(&self.data_type.to_arrow(), rows);
         (concat(&parts).unwrap_or_else(|_| none()), failed)
+    }
+
+    fn evaluate_of(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef, String> {
+        let columns = &columns[..self.inputs.fields().len()];
+        let wanted = self.data_type.to_arrow();
+        if let Some(column) = self.physical.downcast_ref::<Column>()
+            && *columns[column.index()].data_type() == wanted
+        {
+            return Ok(Arc::clone(&columns[column.index()]));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let inputs = Arc::clone(&self.inputs);
+        let batch = RecordBatch::try_new_with_options(inputs, columns.to_vec(), &options)
+            .map_err(|e| e.to_string())?;
+        let evaluated = guarded(|| self.physical.evaluate(&batch).and_then(|v| v.into_array(rows)));
+        let array = evaluated?.map_err(|e| e.strip_backtrace())?;
+        if *array.data_type() == wanted {
+            return Ok(array);
+        }
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
     }
 }
 
