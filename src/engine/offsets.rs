@@ -24,8 +24,7 @@ struct Reached {
 }
 
 impl Reached {
-    fn reach(&mut self, run: Option<(i64, u64)>) {
-        let Some((tick, offset)) = run else { return };
+    fn reach(&mut self, tick: i64, offset: u64) {
         let highest = self.ahead.entry(tick).or_insert(offset);
         *highest = (*highest).max(offset);
     }
@@ -41,18 +40,24 @@ impl Offsets {
     pub fn note(&self, source: &str, partition: u32, rows: &OrderedRows) {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let reached = partitions.entry(format!("{source}/{partition}")).or_default();
-        // Rows come nearly in order: one look-up for each run of rows of a tick.
-        let mut run: Option<(i64, u64)> = None;
+        // Rows come nearly in order: one division and one look-up for each run of rows of a tick.
+        let (mut tick, mut within, mut highest) = (0, 0..0, 0);
         for (time, offset) in rows.times.iter().zip(&rows.offsets) {
-            let tick = time.div_euclid(self.tick);
-            match &mut run {
-                Some((of, highest)) if *of == tick => *highest = (*highest).max(*offset),
-                _ => {
-                    reached.reach(run.replace((tick, *offset)));
-                }
+            if within.contains(time) {
+                highest = highest.max(*offset);
+                continue;
             }
+            if !within.is_empty() {
+                reached.reach(tick, highest);
+            }
+            tick = time.div_euclid(self.tick);
+            let start = tick.saturating_mul(self.tick);
+            within = start..start.saturating_add(self.tick);
+            highest = *offset;
         }
-        reached.reach(run);
+        if !within.is_empty() {
+            reached.reach(tick, highest);
+        }
     }
 
     /// The highest offset of each partition, `source/partition`, of rows up to the tick of this time.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::bounded;
@@ -227,6 +227,8 @@ fn wall_clock() -> Micros {
 /// Counts a worker out, however it ends.
 struct Leaving {
     alive: Arc<AtomicUsize>,
+    /// Who waits for all to be out.
+    waiting: Thread,
     shared: Arc<Shared>,
 }
 
@@ -236,6 +238,7 @@ impl Drop for Leaving {
             self.shared.stop.store(true, Ordering::SeqCst);
         }
         self.alive.fetch_sub(1, Ordering::SeqCst);
+        self.waiting.unpark();
     }
 }
 
@@ -250,9 +253,11 @@ fn work(
         if seats.len() == 1 { Workers::Thread } else { Workers::Process(seats.len()) };
     let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
     let (compiled, shared, alive) = (Arc::clone(compiled), Arc::clone(shared), Arc::clone(alive));
+    let waiting = std::thread::current();
     let started = timely::execute(config, move |worker| {
         let shared = Arc::clone(&shared);
-        let _leaving = Leaving { alive: Arc::clone(&alive), shared: Arc::clone(&shared) };
+        let (alive, waiting) = (Arc::clone(&alive), waiting.clone());
+        let _leaving = Leaving { alive, waiting, shared: Arc::clone(&shared) };
         let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
         let Some(Seat { ingest, setup }) = seat else { return };
         let program = &compiled.program;

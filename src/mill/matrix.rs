@@ -95,9 +95,10 @@ impl Matrix {
 /// Parts that follow one another by (event time, id): as they are, if they do already, else as one.
 pub fn consecutive(mut parts: Vec<Features>) -> Vec<Features> {
     parts.retain(|part| !part.times.is_empty());
-    let end = |f: &Features| (f.times.len() - 1, f);
-    let key = |(row, f): (usize, &Features)| (f.times[row], f.ids[row].clone());
-    if parts.windows(2).all(|pair| key(end(&pair[0])) <= key((0, &pair[1]))) {
+    let follows = |before: &Features, after: &Features| {
+        (before.times.last(), before.ids.last()) <= (after.times.first(), after.ids.first())
+    };
+    if parts.windows(2).all(|pair| follows(&pair[0], &pair[1])) {
         return parts;
     }
     vec![in_order(parts)]

@@ -232,8 +232,8 @@ fn as_written(found: &ArrayRef, row: usize) -> String {
 
 /// A library's writer of one file format.
 pub(super) trait GroupWriter: Send {
-    /// Writes one group: [`GROUP`] rows, or fewer at the end.
-    fn group(&mut self, rows: &RecordBatch) -> Result<(), Error>;
+    /// Writes one group, which comes in parts: [`GROUP`] rows, or fewer at the end.
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error>;
 
     /// Ends the file.
     fn end(self: Box<Self>) -> Result<(), Error>;
@@ -242,19 +242,17 @@ pub(super) trait GroupWriter: Send {
 /// Cuts what is written into groups of one size and one form, so that the file depends on the rows
 /// and not on how they came.
 pub(super) struct Grouped {
-    schema: SchemaRef,
     held: VecDeque<RecordBatch>,
     rows: usize,
     writer: Box<dyn GroupWriter>,
 }
 
 impl Grouped {
-    pub(super) fn new(schema: &SchemaRef, writer: Box<dyn GroupWriter>) -> Grouped {
-        Grouped { schema: schema.clone(), held: VecDeque::new(), rows: 0, writer }
+    pub(super) fn new(writer: Box<dyn GroupWriter>) -> Grouped {
+        Grouped { held: VecDeque::new(), rows: 0, writer }
     }
 
     fn group(&mut self, rows: usize) -> Result<(), Error> {
-        let internal = |e: ArrowError| Error::internal(format!("rows do not fit the file: {e}"));
         let mut parts = Vec::new();
         let mut missing = rows;
         while missing > 0
@@ -269,13 +267,7 @@ impl Grouped {
             parts.push(batch);
         }
         self.rows -= rows;
-        let column = |i| joined(&parts, i).map(|column| plain(&column));
-        let columns = (0..self.schema.fields().len()).map(column).collect::<Result<_, _>>();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let group = columns.and_then(|columns| {
-            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-        });
-        self.writer.group(&group.map_err(internal)?)
+        self.writer.group(&parts)
     }
 }
 
@@ -297,8 +289,19 @@ impl FileWriter for Grouped {
     }
 }
 
+/// The rows of a group as one batch in one fixed form.
+pub(super) fn whole(schema: &SchemaRef, parts: &[RecordBatch]) -> Result<RecordBatch, Error> {
+    let rows = parts.iter().map(RecordBatch::num_rows).sum();
+    let column = |i| joined(parts, i).map(|column| plain(&column));
+    let columns = (0..schema.fields().len()).map(column).collect::<Result<_, _>>();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    columns
+        .and_then(|columns| RecordBatch::try_new_with_options(schema.clone(), columns, &options))
+        .map_err(|e| Error::internal(format!("rows do not fit the file: {e}")))
+}
+
 /// A column of consecutive parts; copied only where there are several.
-fn joined(parts: &[RecordBatch], column: usize) -> Result<ArrayRef, ArrowError> {
+pub(super) fn joined(parts: &[RecordBatch], column: usize) -> Result<ArrayRef, ArrowError> {
     match parts {
         [only] => Ok(Arc::clone(only.column(column))),
         _ => concat(&parts.iter().map(|part| part.column(column).as_ref()).collect::<Vec<_>>()),
@@ -307,7 +310,7 @@ fn joined(parts: &[RecordBatch], column: usize) -> Result<ArrayRef, ArrowError> 
 
 /// The same values in one fixed form: nothing under a NULL, no bitmap where nothing is NULL, no
 /// offset in texts and bits. Types that it does not know keep the form they came in.
-fn plain(column: &ArrayRef) -> ArrayRef {
+pub(super) fn plain(column: &ArrayRef) -> ArrayRef {
     macro_rules! primitive {
         ($t:ty) => {{
             let array = column.as_primitive::<$t>();

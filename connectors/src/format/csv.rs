@@ -115,7 +115,7 @@ fn field<'a, 'r: 'a>(
 }
 
 fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> {
-    let mut records = Records::new(input.text()?, &input.name, layout.max_record, true);
+    let mut records = Records::new(input.text()?, &input.name, layout.max_record);
     let header = match records.next()? {
         None => {
             return Err(Error::user(format!("{} is empty: it has no header", input.name))
@@ -286,7 +286,11 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn writer(mut output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(
+    mut output: Output,
+    schema: &SchemaRef,
+    _: Packing,
+) -> Result<Box<dyn FileWriter>, Error> {
     let encoder = encoder(schema)?;
     let mut header = Vec::new();
     for (i, field) in schema.fields().iter().enumerate() {

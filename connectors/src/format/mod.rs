@@ -15,13 +15,21 @@
 
 pub mod compression;
 
+mod blocks;
+
 mod cells;
 
 mod columnar;
 
+mod lines;
+
+mod plain;
+
 mod records;
 
 pub mod rows;
+
+mod shape;
 
 mod text;
 
@@ -102,12 +110,14 @@ pub struct Layout {
     pub null: Vec<String>,
     /// The largest record in bytes.
     pub max_record: usize,
+    /// Threads that may parse a file; what they are shows in nothing.
+    pub threads: usize,
 }
 
 impl Layout {
     /// A layout with what a pipeline file has by default.
     pub fn new(schema: Schema) -> Layout {
-        Layout { schema, null: vec![String::new()], max_record: MAX_RECORD }
+        Layout { schema, null: vec![String::new()], max_record: MAX_RECORD, threads: 1 }
     }
 }
 

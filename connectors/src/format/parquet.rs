@@ -9,19 +9,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::arrow_writer::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use tidemill_types::Error;
 
-use super::columnar::{ColumnReader, GROUP, GroupWriter, Grouped, check, guarded};
+use super::columnar::{
+    ColumnReader, GROUP, GroupWriter, Grouped, check, guarded, joined, plain, whole,
+};
 use super::compression::Input;
+use super::plain::PlainChunk;
 use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
 
 /// What the list says.
@@ -56,10 +60,16 @@ fn writer(
     packing: Packing,
 ) -> Result<Box<dyn FileWriter>, Error> {
     // Metadata of the schema is a hash map, which has no order of its own: it stays out.
-    let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
+    let bare: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let properties = Some(properties(schema, packing)?);
-    let writer = ArrowWriter::try_new(output, plain.clone(), properties).map_err(failed)?;
-    Ok(Box::new(Grouped::new(&plain, Box::new(ParquetFile { writer }))))
+    let writer = ArrowWriter::try_new(output, bare.clone(), properties).map_err(failed)?;
+    Ok(Box::new(Grouped::new(match packing {
+        Packing::Plain => {
+            let (writer, general) = writer.into_serialized_writer().map_err(failed)?;
+            Box::new(PlainFile { schema: bare, writer, general, groups: 0 })
+        }
+        Packing::Zstd | Packing::Snappy => Box::new(ParquetFile { schema: bare, writer }),
+    })))
 }
 
 fn properties(schema: &SchemaRef, packing: Packing) -> Result<WriterProperties, Error> {
@@ -74,7 +84,8 @@ fn properties(schema: &SchemaRef, packing: Packing) -> Result<WriterProperties, 
         Packing::Snappy => properties.set_compression(Compression::SNAPPY),
         Packing::Plain => properties
             .set_compression(Compression::UNCOMPRESSED)
-            .set_statistics_enabled(EnabledStatistics::None),
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true),
     };
     // A dictionary of floats is as long as the column and is thrown away again; it cost a third of
     // writing features, and higher levels of zstd half. One of whole numbers pays in bytes, not in time.
@@ -89,13 +100,55 @@ fn properties(schema: &SchemaRef, packing: Packing) -> Result<WriterProperties, 
 }
 
 struct ParquetFile {
+    schema: SchemaRef,
     writer: ArrowWriter<Output>,
 }
 
 impl GroupWriter for ParquetFile {
-    fn group(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        self.writer.write(rows).map_err(failed)?;
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
+        self.writer.write(&whole(&self.schema, parts)?).map_err(failed)?;
         self.writer.flush().map_err(failed)
+    }
+
+    fn end(self: Box<Self>) -> Result<(), Error> {
+        self.writer.close().map(|_| ()).map_err(failed)
+    }
+}
+
+/// Columns of numbers are written from where they are, the others by the general writer.
+struct PlainFile {
+    schema: SchemaRef,
+    writer: SerializedFileWriter<Output>,
+    general: ArrowRowGroupWriterFactory,
+    groups: usize,
+}
+
+impl PlainFile {
+    fn write(&mut self, parts: &[RecordBatch]) -> Result<(), ParquetError> {
+        let general = self.general.create_column_writers(self.groups)?;
+        self.groups += 1;
+        let columns = self.writer.schema_descr().columns().to_vec();
+        let mut group = self.writer.next_row_group()?;
+        for (i, mut general) in general.into_iter().enumerate() {
+            let found: Vec<&ArrayRef> = parts.iter().map(|part| part.column(i)).collect();
+            if let Some((chunk, close)) = PlainChunk::of(&found, &columns[i])? {
+                group.append_column(&chunk, close)?;
+                continue;
+            }
+            let column = plain(&joined(parts, i)?);
+            for leaf in compute_leaves(self.schema.field(i), &column)? {
+                general.write(&leaf)?;
+            }
+            general.close()?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+impl GroupWriter for PlainFile {
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
+        self.write(parts).map_err(failed)
     }
 
     fn end(self: Box<Self>) -> Result<(), Error> {

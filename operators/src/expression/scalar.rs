@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat};
-use arrow::datatypes::DataType as ArrowType;
+use arrow::datatypes::{
+    DataType as ArrowType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+};
 use datafusion_common::ScalarValue;
 use datafusion_expr::Expr;
 use datafusion_physical_expr::PhysicalExpr;
@@ -152,8 +154,39 @@ impl Scalar {
             return Ok(array);
         }
         let strict = CastOptions { safe: false, ..CastOptions::default() };
+        if let Some(times) = naive_times(&array) {
+            return Ok(times);
+        }
         cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
     }
+}
+
+/// Times without a zone in milliseconds or microseconds as times in UTC, which they are: the general
+/// cast asks a calendar about every one of them. None for anything else, and where a time is so far
+/// away (beyond 200,000 years) that the general cast has to judge it.
+fn naive_times(array: &ArrayRef) -> Option<ArrayRef> {
+    const FAR: i64 = 200_000 * 366 * tidemill_types::time::DAY;
+    let near = |values: &[i64], unit: i64| {
+        values.iter().all(|value| value.unsigned_abs() < (FAR / unit).unsigned_abs())
+    };
+    let micros = match array.data_type() {
+        ArrowType::Timestamp(TimeUnit::Millisecond, None) => {
+            let times = array.as_primitive::<TimestampMillisecondType>();
+            if !near(times.values(), 1_000) {
+                return None;
+            }
+            times.unary::<_, TimestampMicrosecondType>(|time| time * 1_000)
+        }
+        ArrowType::Timestamp(TimeUnit::Microsecond, None) => {
+            let times = array.as_primitive::<TimestampMicrosecondType>();
+            if !near(times.values(), 1) {
+                return None;
+            }
+            times.clone()
+        }
+        _ => return None,
+    };
+    Some(Arc::new(micros.with_timezone("UTC")))
 }
 
 impl fmt::Display for Scalar {
