@@ -95,6 +95,30 @@ fn files_keep_their_meaning() {
 }
 
 #[test]
+fn parquet_keeps_its_meaning_however_it_is_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let format = FORMATS.iter().find(|format| format.packs).unwrap();
+    // Columns with and without NULLs, in a group that comes in parts and in one that is not full.
+    let all = rows(70_000, 19);
+    let mut bytes = Vec::new();
+    for packing in [Packing::Zstd, Packing::Snappy, Packing::Plain] {
+        let path = folder.path().join(format!("{packing:?}.parquet"));
+        let file = fs::File::create(&path).unwrap();
+        let mut writer = (format.writer)(Box::new(file), &all.schema(), packing).unwrap();
+        for (start, n) in [(0, 1_000), (1_000, 0), (1_000, 68_000), (69_000, 1_000)] {
+            writer.write(&all.slice(start, n)).unwrap();
+        }
+        writer.finish().unwrap();
+        let (batches, lines, rejects, error) = read(format, &path, &Layout::new(schema()));
+        assert!(rejects.is_empty() && error.is_none(), "{packing:?}: {error:?}");
+        assert_eq!(lines.len(), all.num_rows());
+        assert_same(&concat_batches(&all.schema(), &batches).unwrap(), &all, "parquet");
+        bytes.push(fs::metadata(&path).unwrap().len());
+    }
+    assert!(bytes.is_sorted_by(|a, b| a < b), "{bytes:?}: less work, larger files");
+}
+
+#[test]
 fn files_are_read_by_name_whatever_else_they_hold() {
     let folder = tempfile::tempdir().unwrap();
     let all = rows(100, 2);

@@ -38,7 +38,7 @@ pub const ENTRY: Entry = Entry {
         ("roll", "duration, none", "a new file for each such stretch of event time"),
         (
             "compression",
-            "zstd, snappy or none; zstd",
+            "\"zstd\" or \"snappy\" or \"none\", zstd",
             "how Parquet packs its columns; `none` is the fastest and the largest",
         ),
     ],
