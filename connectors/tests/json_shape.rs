@@ -116,7 +116,9 @@ fn record(chance: &mut Chance, keys: &[&str], blank: &str) -> Vec<u8> {
                 let odd = b"\"\\{}[]:,0-.e\x00\xff n";
                 bytes[at] = odd[chance.below(odd.len())];
             }
-            1 => drop(bytes.remove(at)),
+            1 => {
+                bytes.remove(at);
+            }
             _ => bytes.truncate(at),
         }
     }
