@@ -10,7 +10,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use tidemill_connectors::format::compression::Input;
 use tidemill_connectors::format::rows::Rows;
-use tidemill_connectors::format::{Entry, FORMATS, Layout, Reject};
+use tidemill_connectors::format::{Entry, FORMATS, Layout, Packing, Reject};
 use tidemill_types::{DataType, Error, Schema};
 
 mod common;
@@ -33,7 +33,8 @@ impl Write for Bytes {
 
 fn written(format: &Entry, rows: &RecordBatch) -> Vec<u8> {
     let bytes = Bytes::default();
-    let mut writer = (format.writer)(Box::new(bytes.clone()), &rows.schema()).unwrap();
+    let mut writer =
+        (format.writer)(Box::new(bytes.clone()), &rows.schema(), Packing::default()).unwrap();
     writer.write(rows).unwrap();
     writer.finish().unwrap();
     let bytes = bytes.0.lock().unwrap();
@@ -91,6 +92,30 @@ fn files_keep_their_meaning() {
             assert_same(&again, &all, format.name);
         }
     }
+}
+
+#[test]
+fn parquet_keeps_its_meaning_however_it_is_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let format = FORMATS.iter().find(|format| format.packs).unwrap();
+    // Columns with and without NULLs, in a group that comes in parts and in one that is not full.
+    let all = rows(70_000, 19);
+    let mut bytes = Vec::new();
+    for packing in [Packing::Zstd, Packing::Snappy, Packing::Plain] {
+        let path = folder.path().join(format!("{packing:?}.parquet"));
+        let file = fs::File::create(&path).unwrap();
+        let mut writer = (format.writer)(Box::new(file), &all.schema(), packing).unwrap();
+        for (start, n) in [(0, 1_000), (1_000, 0), (1_000, 68_000), (69_000, 1_000)] {
+            writer.write(&all.slice(start, n)).unwrap();
+        }
+        writer.finish().unwrap();
+        let (batches, lines, rejects, error) = read(format, &path, &Layout::new(schema()));
+        assert!(rejects.is_empty() && error.is_none(), "{packing:?}: {error:?}");
+        assert_eq!(lines.len(), all.num_rows());
+        assert_same(&concat_batches(&all.schema(), &batches).unwrap(), &all, "parquet");
+        bytes.push(fs::metadata(&path).unwrap().len());
+    }
+    assert!(bytes.is_sorted_by(|a, b| a < b), "{bytes:?}: less work, larger files");
 }
 
 #[test]

@@ -57,8 +57,12 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn batching_never_changes_a_byte() {
     // Two row groups and a bit; small enough for a test.
     let all = rows(140_000, 7);
-    for name in names() {
-        let keys = format!("path = \"{name}\"");
+    let plain = names().into_iter().map(|name| (format!("path = \"{name}\""), name));
+    let packed = ["snappy", "none"].map(|word| {
+        let name = "scores.parquet".to_string();
+        (format!("path = \"{name}\"\ncompression = \"{word}\""), name)
+    });
+    for (keys, name) in plain.chain(packed) {
         let once = write(&keys, &all, 0, 1);
         assert_eq!(once.keys().collect::<Vec<_>>(), [&name], "one file and nothing beside it");
         for seed in 2..4 {

@@ -5,6 +5,8 @@
 
 pub mod column;
 
+pub mod order;
+
 pub mod expression;
 
 pub mod aggregate;

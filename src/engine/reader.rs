@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Int64Type, Schema, TimestampMicrosecondType};
 use crossbeam_channel::Sender;
 use tidemill_config::plan::SourcePlan;
 use tidemill_connectors::source::{Chunk, Polled, Source};
 use tidemill_operators::column::values;
+use tidemill_operators::order::order;
 use tidemill_types::key::canonical;
 use tidemill_types::{DataType, DeadLetter, Error, Id, Micros, Provenance, Value};
 
@@ -84,19 +85,28 @@ impl OrderedRows {
         }
     }
 
+    /// The rows of several pieces of one source, one after the other.
+    fn joined(pieces: Vec<OrderedRows>) -> OrderedRows {
+        let rows = pieces.iter().map(|piece| piece.times.len()).sum();
+        let (mut times, mut ids) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let (mut offsets, mut batches) = (Vec::with_capacity(rows), Vec::new());
+        for piece in pieces {
+            times.extend(piece.times);
+            ids.extend(piece.ids);
+            offsets.extend(piece.offsets);
+            batches.push(piece.batch);
+        }
+        let schema = batches.first().map_or_else(|| Schema::empty().into(), RecordBatch::schema);
+        let batch = concat_batches(&schema, &batches).expect("rows of one source have one schema");
+        OrderedRows { times, ids, offsets, batch }
+    }
+
     /// The same rows by (event time, id).
     pub fn sorted(self) -> OrderedRows {
-        let in_order =
-            |w: usize| (self.times[w], &self.ids[w]) <= (self.times[w + 1], &self.ids[w + 1]);
-        if (0..self.times.len().saturating_sub(1)).all(in_order) {
-            return self;
+        match order(&self.times, &self.ids) {
+            Some(picks) => self.take(&picks),
+            None => self,
         }
-        let mut picks: Vec<u32> = (0..self.times.len() as u32).collect();
-        picks.sort_by(|a, b| {
-            let (a, b) = (*a as usize, *b as usize);
-            (self.times[a], &self.ids[a]).cmp(&(self.times[b], &self.ids[b]))
-        });
-        self.take(&picks)
     }
 }
 
@@ -108,6 +118,9 @@ pub struct Reader {
     pub derive: Arc<Derive>,
     /// Whether its partitions finish.
     pub bounded: bool,
+    /// Whether rows wait here until the watermark passes them, so that all that follows finds them in
+    /// order: in `final` nothing is done with them before.
+    pub waits: bool,
     /// A time beyond this is refused.
     pub latest_allowed: Box<dyn Fn() -> Micros + Send>,
     /// Where dead letters and late rows go.
@@ -121,6 +134,10 @@ pub struct Reader {
     /// Where pieces go.
     pub to: Sender<Result<Piece, Error>>,
 }
+
+/// Rows that wait for the watermark at most: where the lateness spans more, they go on as they come, for
+/// each chunk would have all of them sorted anew.
+const WAITING: usize = 8_192;
 
 /// What a reader remembers of a partition.
 #[derive(Default)]
@@ -157,8 +174,9 @@ impl Reader {
                     } else {
                         PartitionState::AtEnd
                     };
-                    let rows = match state {
-                        PartitionState::Finished => self.release(at, Micros::MAX),
+                    // A live partition may be idle from here on: what it has brought is not held back.
+                    let rows = match (state, self.plan.sort) {
+                        (PartitionState::Finished, _) | (_, None) => self.release(at, Micros::MAX),
                         _ => OrderedRows::empty(&self.derive),
                     };
                     let watermark = self.watermark(at);
@@ -196,7 +214,19 @@ impl Reader {
         }
         let rows = self.on_time(self.derived(partition, &chunk.rows, &chunk.offsets), at);
         let rows = match self.plan.sort {
-            None => rows,
+            None if !self.waits => rows,
+            None => {
+                at.waiting.push(rows);
+                let watermark = self.watermark(at);
+                let released = self.release(at, watermark);
+                let waiting: usize = at.waiting.iter().map(|rows| rows.times.len()).sum();
+                if waiting <= WAITING {
+                    released
+                } else {
+                    at.waiting.insert(0, released);
+                    self.release(at, Micros::MAX)
+                }
+            }
             Some(sort) => {
                 at.waiting.push(rows);
                 let release = at.latest.map_or(Micros::MIN, |l| l.saturating_sub(sort));
@@ -211,41 +241,43 @@ impl Reader {
         if at.waiting.is_empty() {
             return OrderedRows::empty(&self.derive);
         }
-        let waiting = std::mem::take(&mut at.waiting);
-        let batch =
-            concat_batches(&self.derive.schema.to_arrow(), waiting.iter().map(|w| &w.batch))
-                .expect("rows of one source have one schema");
-        let all = OrderedRows {
-            times: waiting.iter().flat_map(|w| w.times.iter().copied()).collect(),
-            ids: waiting.iter().flat_map(|w| w.ids.iter().cloned()).collect(),
-            offsets: waiting.iter().flat_map(|w| w.offsets.iter().copied()).collect(),
-            batch,
-        }
-        .sorted();
+        let mut waiting = std::mem::take(&mut at.waiting);
+        waiting.retain(|rows| !rows.times.is_empty());
+        let all = match waiting.len() {
+            0 => return OrderedRows::empty(&self.derive),
+            1 => waiting.remove(0),
+            _ => OrderedRows::joined(waiting),
+        };
+        let all = all.sorted();
         let ready = all.times.partition_point(|t| *t < below);
-        if ready < all.times.len() {
-            at.waiting.push(all.slice(ready, all.times.len() - ready));
+        if ready == all.times.len() {
+            return all;
         }
+        at.waiting.push(all.slice(ready, all.times.len() - ready));
         all.slice(0, ready)
     }
 
     /// Drops the rows that are late for their partition, to the late stream.
     fn on_time(&self, rows: OrderedRows, at: &mut PartitionMemory) -> OrderedRows {
         let allowed = self.plan.lateness.saturating_add(self.plan.sort.unwrap_or(0));
-        let mut keep = Vec::with_capacity(rows.times.len());
-        let mut late = Vec::new();
+        let mut late: Vec<u32> = Vec::new();
+        let mut latest = at.latest;
+        let mut watermark = latest.map_or(Micros::MIN, |l| l.saturating_sub(allowed));
         for (i, time) in rows.times.iter().enumerate() {
-            let watermark = at.latest.map_or(Micros::MIN, |l| l.saturating_sub(allowed));
             if *time < watermark {
                 late.push(i as u32);
-            } else {
-                keep.push(i as u32);
-                at.latest = Some(at.latest.map_or(*time, |l| l.max(*time)));
+            } else if latest.is_none_or(|l| *time > l) {
+                latest = Some(*time);
+                watermark = time.saturating_sub(allowed);
             }
         }
+        at.latest = latest;
         if late.is_empty() {
             return rows;
         }
+        let mut gone = late.iter().copied().peekable();
+        let all = 0..rows.times.len() as u32;
+        let keep: Vec<u32> = all.filter(|i| gone.next_if_eq(i).is_none()).collect();
         self.outputs.late(&self.plan.name.value, &rows.take(&late));
         rows.take(&keep)
     }
@@ -263,7 +295,7 @@ impl Reader {
             }
             columns.push(column);
             let fields = schema.fields()[..self.derive.declared + n + 1].to_vec();
-            let partial = Arc::new(arrow::datatypes::Schema::new(fields));
+            let partial = Arc::new(Schema::new(fields));
             batch = RecordBatch::try_new(partial, columns.clone())
                 .expect("computed columns have the types that they were compiled with");
         }
@@ -280,7 +312,8 @@ impl Reader {
         }
         let times = batch.column(self.derive.time).as_primitive::<TimestampMicrosecondType>();
         let latest = (self.latest_allowed)();
-        for row in 0..batch.num_rows() {
+        let doubtful = times.null_count() > 0 || times.values().iter().any(|time| *time > latest);
+        for row in (0..batch.num_rows()).filter(|_| doubtful) {
             if !keep[row] {
                 continue;
             }
@@ -298,7 +331,7 @@ impl Reader {
             }
         }
         let ids = ids(&batch, self.derive.id);
-        if let Some(id) = self.derive.id {
+        if let Some(id) = self.derive.id.filter(|id| batch.column(*id).null_count() > 0) {
             for row in 0..batch.num_rows() {
                 if keep[row] && batch.column(id).is_null(row) {
                     let name = self.derive.schema.fields[id].name.clone();
@@ -353,7 +386,10 @@ fn ids(batch: &RecordBatch, id: Option<usize>) -> Vec<Id> {
             match DataType::from_arrow(column.data_type()) {
                 Some(DataType::Int64) => {
                     let column = column.as_primitive::<Int64Type>();
-                    column.iter().map(|v| Id::Int(v.unwrap_or(0))).collect()
+                    match column.null_count() {
+                        0 => column.values().iter().map(|v| Id::Int(*v)).collect(),
+                        _ => column.iter().map(|v| Id::Int(v.unwrap_or(0))).collect(),
+                    }
                 }
                 _ => values(column).iter().map(id_of).collect(),
             }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::bounded;
-use tidemill_config::plan::SourcePlan;
+use tidemill_config::plan::{Mode, SourcePlan};
 use tidemill_connectors::source::{SOURCES, Source};
 use tidemill_types::{Error, Micros};
 use timely::communication::Config as Workers;
@@ -203,6 +203,7 @@ fn start(
     };
     let reader = Reader {
         bounded: check::bounded(&plan),
+        waits: compiled.plan.pipeline.mode == Mode::Final,
         derive: Arc::clone(&compiled.sources[s]),
         latest_allowed: Box::new(move || wall_clock().saturating_add(max_ahead)),
         outputs: outputs.clone(),
@@ -226,6 +227,8 @@ fn wall_clock() -> Micros {
 /// Counts a worker out, however it ends.
 struct Leaving {
     alive: Arc<AtomicUsize>,
+    /// Who waits for all to be out.
+    waiting: Thread,
     shared: Arc<Shared>,
 }
 
@@ -235,6 +238,7 @@ impl Drop for Leaving {
             self.shared.stop.store(true, Ordering::SeqCst);
         }
         self.alive.fetch_sub(1, Ordering::SeqCst);
+        self.waiting.unpark();
     }
 }
 
@@ -249,9 +253,11 @@ fn work(
         if seats.len() == 1 { Workers::Thread } else { Workers::Process(seats.len()) };
     let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
     let (compiled, shared, alive) = (Arc::clone(compiled), Arc::clone(shared), Arc::clone(alive));
+    let waiting = std::thread::current();
     let started = timely::execute(config, move |worker| {
         let shared = Arc::clone(&shared);
-        let _leaving = Leaving { alive: Arc::clone(&alive), shared: Arc::clone(&shared) };
+        let (alive, waiting) = (Arc::clone(&alive), waiting.clone());
+        let _leaving = Leaving { alive, waiting, shared: Arc::clone(&shared) };
         let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
         let Some(Seat { ingest, setup }) = seat else { return };
         let program = &compiled.program;

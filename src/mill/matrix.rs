@@ -49,26 +49,8 @@ impl Matrix {
     }
 
     /// The rows of several workers, by (event time, id).
-    pub fn merged(mut parts: Vec<Features>) -> Matrix {
-        if parts.len() == 1 {
-            return Matrix::new(parts.remove(0));
-        }
-        let mut picks: Vec<(usize, usize)> = parts
-            .iter()
-            .enumerate()
-            .flat_map(|(p, f)| (0..f.times.len()).map(move |r| (p, r)))
-            .collect();
-        let key = |(p, r): &(usize, usize)| (parts[*p].times[*r], &parts[*p].ids[*r]);
-        picks.sort_by(|a, b| key(a).cmp(&key(b)));
-        let batches: Vec<&RecordBatch> = parts.iter().map(|f| &f.columns.0).collect();
-        let columns = interleave_record_batch(&batches, &picks)
-            .expect("features of one pipeline have one schema");
-        Matrix::new(Features {
-            last: true,
-            times: picks.iter().map(|(p, r)| parts[*p].times[*r]).collect(),
-            ids: picks.iter().map(|(p, r)| parts[*p].ids[*r].clone()).collect(),
-            columns: Wire(columns),
-        })
+    pub fn merged(parts: Vec<Features>) -> Matrix {
+        Matrix::new(in_order(parts))
     }
 
     /// Reads features.
@@ -107,6 +89,41 @@ impl Matrix {
     /// The categories of a row.
     pub fn categories(&self, row: usize) -> &[u64] {
         &self.categories[row * self.depth..(row + 1) * self.depth]
+    }
+}
+
+/// Parts that follow one another by (event time, id): as they are, if they do already, else as one.
+pub fn consecutive(mut parts: Vec<Features>) -> Vec<Features> {
+    parts.retain(|part| !part.times.is_empty());
+    let follows = |before: &Features, after: &Features| {
+        (before.times.last(), before.ids.last()) <= (after.times.first(), after.ids.first())
+    };
+    if parts.windows(2).all(|pair| follows(&pair[0], &pair[1])) {
+        return parts;
+    }
+    vec![in_order(parts)]
+}
+
+/// One batch of all rows by (event time, id); each part is in that order already.
+fn in_order(mut parts: Vec<Features>) -> Features {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let mut picks: Vec<(usize, usize)> = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(p, f)| (0..f.times.len()).map(move |r| (p, r)))
+        .collect();
+    let key = |(p, r): &(usize, usize)| (parts[*p].times[*r], &parts[*p].ids[*r]);
+    picks.sort_by(|a, b| key(a).cmp(&key(b)));
+    let batches: Vec<&RecordBatch> = parts.iter().map(|f| &f.columns.0).collect();
+    let columns = interleave_record_batch(&batches, &picks)
+        .expect("features of one pipeline have one schema");
+    Features {
+        last: true,
+        times: picks.iter().map(|(p, r)| parts[*p].times[*r]).collect(),
+        ids: picks.iter().map(|(p, r)| parts[*p].ids[*r].clone()).collect(),
+        columns: Wire(columns),
     }
 }
 

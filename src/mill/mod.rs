@@ -222,7 +222,7 @@ impl Mill {
         let incoming = std::mem::take(&mut self.incoming);
         if !incoming.is_empty() {
             debug_assert_eq!(self.next_row, self.bundle.times.len());
-            self.begin(Matrix::merged(incoming))?;
+            if self.passes() { self.pass(incoming)? } else { self.begin(Matrix::merged(incoming))? }
         }
         self.known = before;
         let mut landed = std::mem::take(&mut self.landed);

@@ -10,7 +10,7 @@ use tidemill_types::{DeadLetter, Error, Id, Micros, Provenance};
 
 use super::emit::Served;
 use super::join::Scored;
-use super::matrix::Matrix;
+use super::matrix::{Matrix, consecutive};
 use super::models::Model;
 use super::watch::Watch;
 use super::{Landed, Mill};
@@ -42,6 +42,30 @@ impl Mill {
         self.models.iter_mut().for_each(Model::new_bundle);
         self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(|w| w.bundle(rows));
         self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)
+    }
+
+    /// Whether rows only pass through: nothing scores, watches or labels them.
+    pub(super) fn passes(&self) -> bool {
+        self.models.is_empty()
+            && self.joins.is_empty()
+            && self.watches.is_empty()
+            && self.compiled.plan.score.is_none()
+    }
+
+    /// `final`: sends the rows of a bundle on, where they only pass through.
+    pub(super) fn pass(&mut self, parts: Vec<Features>) -> Result<(), Error> {
+        for part in consecutive(parts) {
+            let (Some(first), Some(last)) = (part.times.first(), part.times.last()) else {
+                continue;
+            };
+            let times = self.results.event_times.get_or_insert((*first, *last));
+            *times = (times.0.min(*first), times.1.max(*last));
+            let now = self.start_of(self.tick_of(*last));
+            self.clock = self.clock.max(Some(now));
+            self.offsets.pass(now.saturating_sub(1));
+            self.emit.features(&part.ids, &part.times, &part.columns.0, 1)?;
+        }
+        Ok(())
     }
 
     /// Scores the rows of a tick.

@@ -19,9 +19,9 @@ use arrow::ipc::writer::FileWriter as IpcWriter;
 use tidemill_types::Error;
 
 use super::cells::write_failed;
-use super::columnar::{ColumnReader, GroupWriter, Grouped, check, guarded};
+use super::columnar::{ColumnReader, GroupWriter, Grouped, check, guarded, whole};
 use super::compression::Input;
-use super::{Entry, FileReader, FileWriter, Layout, Output};
+use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -30,6 +30,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["arrow", "arrows", "feather", "ipc"],
     reader,
     writer,
+    packs: false,
     messages: None,
 };
 
@@ -156,19 +157,20 @@ impl Iterator for Messages {
     }
 }
 
-fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(output: Output, schema: &SchemaRef, _: Packing) -> Result<Box<dyn FileWriter>, Error> {
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let writer = IpcWriter::try_new(output, &plain).map_err(write_failed)?;
-    Ok(Box::new(Grouped::new(&plain, Box::new(ArrowFile { writer }))))
+    Ok(Box::new(Grouped::new(Box::new(ArrowFile { schema: plain, writer }))))
 }
 
 struct ArrowFile {
+    schema: SchemaRef,
     writer: IpcWriter<Output>,
 }
 
 impl GroupWriter for ArrowFile {
-    fn group(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        self.writer.write(rows).map_err(write_failed)
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
+        self.writer.write(&whole(&self.schema, parts)?).map_err(write_failed)
     }
 
     fn end(mut self: Box<Self>) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! What the columnar formats share: fitting a file's columns to the declared ones, and writing in
 //! groups that depend on the rows alone.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use arrow::array::{
     StringArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches, filter_record_batch};
+use arrow::compute::{CastOptions, cast, cast_with_options, concat, filter_record_batch};
 use arrow::datatypes::{
     DataType as Arrow, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
     TimestampMicrosecondType, UInt32Type, UInt64Type,
@@ -232,8 +233,8 @@ fn as_written(found: &ArrayRef, row: usize) -> String {
 
 /// A library's writer of one file format.
 pub(super) trait GroupWriter: Send {
-    /// Writes one group: [`GROUP`] rows, or fewer at the end.
-    fn group(&mut self, rows: &RecordBatch) -> Result<(), Error>;
+    /// Writes one group, which comes in parts: [`GROUP`] rows, or fewer at the end.
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error>;
 
     /// Ends the file.
     fn end(self: Box<Self>) -> Result<(), Error>;
@@ -242,33 +243,39 @@ pub(super) trait GroupWriter: Send {
 /// Cuts what is written into groups of one size and one form, so that the file depends on the rows
 /// and not on how they came.
 pub(super) struct Grouped {
-    schema: SchemaRef,
-    held: Vec<RecordBatch>,
+    held: VecDeque<RecordBatch>,
     rows: usize,
     writer: Box<dyn GroupWriter>,
 }
 
 impl Grouped {
-    pub(super) fn new(schema: &SchemaRef, writer: Box<dyn GroupWriter>) -> Grouped {
-        Grouped { schema: schema.clone(), held: Vec::new(), rows: 0, writer }
+    pub(super) fn new(writer: Box<dyn GroupWriter>) -> Grouped {
+        Grouped { held: VecDeque::new(), rows: 0, writer }
     }
 
     fn group(&mut self, rows: usize) -> Result<(), Error> {
-        let internal = |e: ArrowError| Error::internal(format!("rows do not fit the file: {e}"));
-        let all = concat_batches(&self.schema, &self.held).map_err(internal)?;
-        let columns = all.slice(0, rows).columns().iter().map(plain).collect();
-        let group = RecordBatch::try_new(self.schema.clone(), columns).map_err(internal)?;
-        self.writer.group(&group)?;
+        let mut parts = Vec::new();
+        let mut missing = rows;
+        while missing > 0
+            && let Some(batch) = self.held.pop_front()
+        {
+            if batch.num_rows() > missing {
+                self.held.push_front(batch.slice(missing, batch.num_rows() - missing));
+                parts.push(batch.slice(0, missing));
+                break;
+            }
+            missing -= batch.num_rows();
+            parts.push(batch);
+        }
         self.rows -= rows;
-        self.held = vec![all.slice(rows, self.rows)];
-        Ok(())
+        self.writer.group(&parts)
     }
 }
 
 impl FileWriter for Grouped {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
         self.rows += rows.num_rows();
-        self.held.push(rows.clone());
+        self.held.push_back(rows.clone());
         while self.rows >= GROUP {
             self.group(GROUP)?;
         }
@@ -283,14 +290,37 @@ impl FileWriter for Grouped {
     }
 }
 
+/// The rows of a group as one batch in one fixed form.
+pub(super) fn whole(schema: &SchemaRef, parts: &[RecordBatch]) -> Result<RecordBatch, Error> {
+    let rows = parts.iter().map(RecordBatch::num_rows).sum();
+    let column = |i| joined(parts, i).map(|column| plain(&column));
+    let columns = (0..schema.fields().len()).map(column).collect::<Result<_, _>>();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    columns
+        .and_then(|columns| RecordBatch::try_new_with_options(schema.clone(), columns, &options))
+        .map_err(|e| Error::internal(format!("rows do not fit the file: {e}")))
+}
+
+/// A column of consecutive parts; copied only where there are several.
+pub(super) fn joined(parts: &[RecordBatch], column: usize) -> Result<ArrayRef, ArrowError> {
+    match parts {
+        [only] => Ok(Arc::clone(only.column(column))),
+        _ => concat(&parts.iter().map(|part| part.column(column).as_ref()).collect::<Vec<_>>()),
+    }
+}
+
 /// The same values in one fixed form: nothing under a NULL, no bitmap where nothing is NULL, no
-/// offset. Types that it does not know keep the form they came in.
-fn plain(column: &ArrayRef) -> ArrayRef {
+/// offset in texts and bits. Types that it does not know keep the form they came in.
+pub(super) fn plain(column: &ArrayRef) -> ArrayRef {
     macro_rules! primitive {
         ($t:ty) => {{
             let array = column.as_primitive::<$t>();
-            let values = array.iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
-            let plain = arrow::array::PrimitiveArray::<$t>::new(values.into(), nulls(column));
+            let values = match column.null_count() {
+                // Nothing to clear: the values are shared.
+                0 => array.values().clone(),
+                _ => array.iter().map(Option::unwrap_or_default).collect::<Vec<_>>().into(),
+            };
+            let plain = arrow::array::PrimitiveArray::<$t>::new(values, nulls(column));
             Arc::new(plain.with_data_type(column.data_type().clone()))
         }};
     }

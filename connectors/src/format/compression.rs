@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -56,6 +58,7 @@ impl Compression {
     /// Compresses what is written to `file`. The end of the archive is written when `finish` is
     /// called on the result.
     pub(crate) fn writer(self, file: File) -> Result<Pieces, Error> {
+        let early = Early { file: file.try_clone()?, running: None };
         let encoder = match self {
             Compression::None => Archive::Plain(file),
             Compression::Zstd => {
@@ -68,7 +71,42 @@ impl Compression {
                 Archive::Gzip(GzEncoder::new(file, flate2::Compression::default()))
             }
         };
-        Ok(Pieces { encoder, held: Vec::with_capacity(PIECE) })
+        Ok(Pieces { encoder, held: Vec::with_capacity(PIECE), early, unsynced: 0 })
+    }
+}
+
+/// Bytes after which the disk is asked to take what there is.
+const SYNC_EVERY: usize = 32 << 20;
+
+/// Has the disk take a file while it is still being written, so that whoever finishes it does not wait
+/// for all of it.
+struct Early {
+    file: File,
+    running: Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>,
+}
+
+impl Early {
+    fn ask(&mut self) -> io::Result<()> {
+        if self.running.is_none() {
+            let (ask, asked) = sync_channel(1);
+            let file = self.file.try_clone()?;
+            // A failure is told once to whoever holds the file: it is kept for the end.
+            let work = move || asked.iter().try_for_each(|()| file.sync_data());
+            let thread = std::thread::Builder::new().name("sync".to_string()).spawn(work)?;
+            self.running = Some((ask, thread));
+        }
+        if let Some((ask, _)) = &self.running {
+            // While it is at it, the next time will do.
+            let _ = ask.try_send(());
+        }
+        Ok(())
+    }
+
+    fn end(self) -> io::Result<()> {
+        let Some((ask, thread)) = self.running else { return Ok(()) };
+        drop(ask);
+        let panicked = |_| Err(io::Error::other("the thread that syncs a file panicked"));
+        thread.join().unwrap_or_else(panicked)
     }
 }
 
@@ -82,6 +120,8 @@ enum Archive {
 pub(crate) struct Pieces {
     encoder: Archive,
     held: Vec<u8>,
+    early: Early,
+    unsynced: usize,
 }
 
 impl Pieces {
@@ -91,7 +131,12 @@ impl Pieces {
             Archive::Zstd(encoder) => encoder.write_all(&self.held)?,
             Archive::Gzip(encoder) => encoder.write_all(&self.held)?,
         }
+        self.unsynced += self.held.len();
         self.held.clear();
+        if self.unsynced >= SYNC_EVERY {
+            self.unsynced = 0;
+            self.early.ask()?;
+        }
         Ok(())
     }
 
@@ -103,6 +148,7 @@ impl Pieces {
             Archive::Zstd(encoder) => encoder.finish()?,
             Archive::Gzip(encoder) => encoder.finish()?,
         };
+        self.early.end()?;
         file.sync_all()
     }
 }

@@ -22,7 +22,9 @@ use super::compression::Input;
 use super::records::{Records, too_large};
 use super::rows::Rows;
 use super::text::{Lines, TextReader, put, utf8};
-use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
+use super::{
+    Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Packing, Refusal,
+};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -31,6 +33,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["csv"],
     reader,
     writer,
+    packs: false,
     messages: Some(Messages { decoder, encoder }),
 };
 
@@ -112,7 +115,7 @@ fn field<'a, 'r: 'a>(
 }
 
 fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> {
-    let mut records = Records::new(input.text()?, &input.name, layout.max_record, true);
+    let mut records = Records::new(input.text()?, &input.name, layout.max_record);
     let header = match records.next()? {
         None => {
             return Err(Error::user(format!("{} is empty: it has no header", input.name))
@@ -289,7 +292,11 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn writer(mut output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(
+    mut output: Output,
+    schema: &SchemaRef,
+    _: Packing,
+) -> Result<Box<dyn FileWriter>, Error> {
     let encoder = encoder(schema)?;
     let mut header = Vec::new();
     for (i, field) in schema.fields().iter().enumerate() {

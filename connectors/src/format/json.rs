@@ -9,7 +9,8 @@
 //! * **Writes** every column in order, floats in their shortest exact form, times as RFC 3339 in
 //!   UTC, NULL and floats that are not finite as `null`, binary as base64, lists as arrays and maps as
 //!   objects.
-//! * **Cost** one pass over the text straight into typed columns; see `tests/format.rs`
+//! * **Cost** one pass over the text straight into typed columns; a record with the keys of the one before,
+//!   in its order, and plain values takes a third of that (`shape.rs`). See `tests/format.rs`
 //!   (`speed_of_text`, ignored by default) for rows per second.
 
 use std::collections::HashMap;
@@ -22,10 +23,14 @@ use tidemill_types::{DataType, Error, Field};
 
 use super::cells;
 use super::compression::Input;
-use super::records::{Records, too_large};
+use super::lines::LineReader;
+use super::records::too_large;
 use super::rows::Rows;
-use super::text::{Lines, TextReader, shown, time, utf8, whole, wrong};
-use super::{Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Refusal};
+use super::shape::Shape;
+use super::text::{Lines, shown, time, utf8, whole, wrong};
+use super::{
+    Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Packing, Refusal,
+};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -34,12 +39,12 @@ pub const ENTRY: Entry = Entry {
     extensions: &["jsonl", "json", "ndjson"],
     reader,
     writer,
+    packs: false,
     messages: Some(Messages { decoder, encoder }),
 };
 
 fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> {
-    let records = Records::new(input.text()?, &input.name, layout.max_record, false);
-    Ok(Box::new(TextReader::new(records, decoder(layout), layout)))
+    Ok(Box::new(LineReader::new(input, layout, decoder)?))
 }
 
 fn decoder(layout: &Layout) -> Box<dyn Decoder> {
@@ -49,9 +54,17 @@ fn decoder(layout: &Layout) -> Box<dyn Decoder> {
 /// The places of keys remembered from earlier records; more would not be a record's shape.
 const REMEMBERED: usize = 1024;
 
+/// Records that the general parser reads before the shape is learnt anew, where the last one fitted
+/// none of them, and where there was none to be learnt.
+const RELEARN: (u32, u32) = (4, 64);
+
 struct JsonDecoder {
     keys: Keys,
     max_record: usize,
+    /// What the records before this one looked like.
+    shape: Option<Shape>,
+    /// Records until it is learnt anew.
+    patience: u32,
 }
 
 /// Finds the column of a key. Records of one stream name their keys in the same order, so the
@@ -85,7 +98,7 @@ impl JsonDecoder {
         let fields = layout.schema.fields.clone();
         let columns = fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect();
         let keys = Keys { fields, columns, last: Vec::new() };
-        JsonDecoder { keys, max_record: layout.max_record }
+        JsonDecoder { keys, max_record: layout.max_record, shape: None, patience: 0 }
     }
 }
 
@@ -95,6 +108,30 @@ impl Decoder for JsonDecoder {
             return Err(too_large(record.len() as u64, self.max_record));
         }
         let text = utf8(record)?;
+        if let Some(shape) = &self.shape
+            && shape.read(text, rows)
+        {
+            return Ok(());
+        }
+        self.parse(text, rows)?;
+        self.learn(text);
+        Ok(())
+    }
+}
+
+impl JsonDecoder {
+    /// Learns the shape of a record that was taken.
+    fn learn(&mut self, text: &str) {
+        if self.patience > 0 {
+            self.patience -= 1;
+            return;
+        }
+        self.shape = Shape::of(text, &self.keys.fields);
+        self.patience = if self.shape.is_some() { RELEARN.0 } else { RELEARN.1 };
+    }
+
+    /// Reads any record.
+    fn parse(&mut self, text: &str, rows: &mut Rows) -> Result<(), Refusal> {
         let mut row = Row { keys: &mut self.keys, rows, refusal: None };
         let mut json = serde_json::Deserializer::from_str(text);
         let outcome = (&mut row).deserialize(&mut json).and_then(|()| json.end());
@@ -370,6 +407,6 @@ impl Encoder for JsonEncoder {
     }
 }
 
-fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(output: Output, schema: &SchemaRef, _: Packing) -> Result<Box<dyn FileWriter>, Error> {
     Ok(Box::new(Lines { encoder: Box::new(JsonEncoder::new(schema)?), output }))
 }

@@ -2,26 +2,31 @@
 //!
 //! * **Reads** the declared columns only. Narrower integers, 32-bit floats, dictionaries and times of
 //!   any unit are widened; a value out of range refuses its row; any other type is an error at open.
-//! * **Writes** row groups of 65,536 rows, zstd, dictionaries where they pay. The same rows give the same
-//!   bytes: no time of day and no machine is in the footer.
+//! * **Writes** row groups of 65,536 rows, zstd, dictionaries where they pay; with `compression = "snappy"`
+//!   the same under Snappy, with `"none"` plain pages without statistics, dictionaries for text only. The
+//!   same rows give the same bytes: no time of day and no machine is in the footer.
 //! * **Cost** a row group in memory while writing, a batch of 4,096 rows while reading.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::arrow_writer::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use tidemill_types::Error;
 
-use super::columnar::{ColumnReader, GROUP, GroupWriter, Grouped, check, guarded};
+use super::columnar::{
+    ColumnReader, GROUP, GroupWriter, Grouped, check, guarded, joined, plain, whole,
+};
 use super::compression::Input;
-use super::{Entry, FileReader, FileWriter, Layout, Output};
+use super::plain::PlainChunk;
+use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -30,6 +35,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["parquet"],
     reader,
     writer,
+    packs: true,
     messages: None,
 };
 
@@ -48,31 +54,101 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
     Ok(Box::new(ColumnReader::new(&input.name, layout, Box::new(batches))))
 }
 
-fn writer(output: Output, schema: &SchemaRef) -> Result<Box<dyn FileWriter>, Error> {
+fn writer(
+    output: Output,
+    schema: &SchemaRef,
+    packing: Packing,
+) -> Result<Box<dyn FileWriter>, Error> {
     // Metadata of the schema is a hash map, which has no order of its own: it stays out.
-    let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
+    let bare: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
+    let properties = Some(properties(schema, packing)?);
+    let writer = ArrowWriter::try_new(output, bare.clone(), properties).map_err(failed)?;
+    Ok(Box::new(Grouped::new(match packing {
+        Packing::Plain => {
+            let (writer, general) = writer.into_serialized_writer().map_err(failed)?;
+            Box::new(PlainFile { schema: bare, writer, general, groups: 0 })
+        }
+        Packing::Zstd | Packing::Snappy => Box::new(ParquetFile { schema: bare, writer }),
+    })))
+}
+
+fn properties(schema: &SchemaRef, packing: Packing) -> Result<WriterProperties, Error> {
     let mut properties = WriterProperties::builder()
         .set_created_by("tidemill".to_string())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(failed)?))
         .set_max_row_group_row_count(Some(GROUP));
+    properties = match packing {
+        Packing::Zstd => {
+            let level = ZstdLevel::try_new(1).map_err(failed)?;
+            properties.set_compression(Compression::ZSTD(level))
+        }
+        Packing::Snappy => properties.set_compression(Compression::SNAPPY),
+        Packing::Plain => properties
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true),
+    };
     // A dictionary of floats is as long as the column and is thrown away again; it cost a third of
-    // writing features, and higher levels of zstd half.
-    for field in schema.fields().iter().filter(|f| f.data_type().is_floating()) {
-        properties = properties.set_column_dictionary_enabled(field.name().as_str().into(), false);
+    // writing features, and higher levels of zstd half. One of whole numbers pays in bytes, not in time.
+    for field in schema.fields() {
+        let number = field.data_type().is_numeric() || field.data_type().is_temporal();
+        if field.data_type().is_floating() || (number && packing == Packing::Plain) {
+            let column = field.name().as_str().into();
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
     }
-    let properties = Some(properties.build());
-    let writer = ArrowWriter::try_new(output, plain.clone(), properties).map_err(failed)?;
-    Ok(Box::new(Grouped::new(&plain, Box::new(ParquetFile { writer }))))
+    Ok(properties.build())
 }
 
 struct ParquetFile {
+    schema: SchemaRef,
     writer: ArrowWriter<Output>,
 }
 
 impl GroupWriter for ParquetFile {
-    fn group(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        self.writer.write(rows).map_err(failed)?;
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
+        self.writer.write(&whole(&self.schema, parts)?).map_err(failed)?;
         self.writer.flush().map_err(failed)
+    }
+
+    fn end(self: Box<Self>) -> Result<(), Error> {
+        self.writer.close().map(|_| ()).map_err(failed)
+    }
+}
+
+/// Columns of numbers are written from where they are, the others by the general writer.
+struct PlainFile {
+    schema: SchemaRef,
+    writer: SerializedFileWriter<Output>,
+    general: ArrowRowGroupWriterFactory,
+    groups: usize,
+}
+
+impl PlainFile {
+    fn write(&mut self, parts: &[RecordBatch]) -> Result<(), ParquetError> {
+        let general = self.general.create_column_writers(self.groups)?;
+        self.groups += 1;
+        let columns = self.writer.schema_descr().columns().to_vec();
+        let mut group = self.writer.next_row_group()?;
+        for (i, mut general) in general.into_iter().enumerate() {
+            let found: Vec<&ArrayRef> = parts.iter().map(|part| part.column(i)).collect();
+            if let Some((chunk, close)) = PlainChunk::of(&found, &columns[i])? {
+                group.append_column(&chunk, close)?;
+                continue;
+            }
+            let column = plain(&joined(parts, i)?);
+            for leaf in compute_leaves(self.schema.field(i), &column)? {
+                general.write(&leaf)?;
+            }
+            general.close()?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+impl GroupWriter for PlainFile {
+    fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
+        self.write(parts).map_err(failed)
     }
 
     fn end(self: Box<Self>) -> Result<(), Error> {

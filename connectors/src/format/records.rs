@@ -1,5 +1,4 @@
-//! Cuts a stream of bytes into records: lines, or CSV records, whose quoted fields may hold line
-//! ends.
+//! Cuts a stream of bytes into CSV records, whose quoted fields may hold line ends.
 //!
 //! A line end is `\n` or `\r\n`. Empty lines are passed over. A record beyond the limit is handed
 //! out as its first bytes, refused; the rest of its line is passed over. A quote that never closes
@@ -24,7 +23,6 @@ pub(super) struct Records {
     buffer: Vec<u8>,
     lines: u64,
     limit: usize,
-    quotes: bool,
 }
 
 /// One record, without its line end.
@@ -37,13 +35,7 @@ pub(super) struct Record<'a> {
 }
 
 impl Records {
-    /// `quotes`: whether a line end inside a quoted field is part of it.
-    pub(super) fn new(
-        input: Box<dyn BufRead + Send>,
-        name: &str,
-        limit: usize,
-        quotes: bool,
-    ) -> Records {
+    pub(super) fn new(input: Box<dyn BufRead + Send>, name: &str, limit: usize) -> Records {
         Records {
             input,
             name: name.to_string(),
@@ -52,7 +44,6 @@ impl Records {
             buffer: Vec::new(),
             lines: 0,
             limit,
-            quotes,
         }
     }
 
@@ -73,12 +64,7 @@ impl Records {
             };
             let end = without_line_end(&self.buffer).len();
             self.buffer.truncate(end);
-            let blank = if self.quotes {
-                self.buffer.is_empty()
-            } else {
-                self.buffer.iter().all(u8::is_ascii_whitespace)
-            };
-            if !blank || refusal.is_some() {
+            if !self.buffer.is_empty() || refusal.is_some() {
                 return Ok(Some(Record { line, bytes: &self.buffer, refusal }));
             }
         }
@@ -92,9 +78,6 @@ impl Records {
         }
         if self.too_long() {
             return self.pass_over().map(|refusal| Some(Some(refusal)));
-        }
-        if !self.quotes {
-            return Ok(Some(None));
         }
         let mut quotes = Quotes::default();
         let mut seen = 0;

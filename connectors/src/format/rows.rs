@@ -21,7 +21,8 @@ pub struct Rows {
 
 struct Column {
     data: Data,
-    valid: BooleanBufferBuilder,
+    /// Which values are there; none while all are.
+    valid: Option<BooleanBufferBuilder>,
 }
 
 enum Data {
@@ -46,6 +47,15 @@ impl Data {
         }
     }
 
+    fn len(&self) -> usize {
+        match self {
+            Data::Bool(bits) => bits.len(),
+            Data::Int64(values) | Data::Timestamp(values) => values.len(),
+            Data::Float64(values) => values.len(),
+            Data::Text { ends, .. } => ends.len() - 1,
+        }
+    }
+
     fn truncate(&mut self, rows: usize) {
         match self {
             Data::Bool(bits) => bits.truncate(rows),
@@ -62,10 +72,8 @@ impl Data {
 impl Rows {
     /// No rows yet.
     pub fn new(schema: &Schema) -> Rows {
-        let column = |f: &tidemill_types::Field| Column {
-            data: Data::new(f.data_type),
-            valid: BooleanBufferBuilder::new(0),
-        };
+        let column =
+            |f: &tidemill_types::Field| Column { data: Data::new(f.data_type), valid: None };
         Rows {
             schema: schema.to_arrow(),
             columns: schema.fields.iter().map(column).collect(),
@@ -95,25 +103,31 @@ impl Rows {
 
     /// Whether the row under way has this column already.
     pub(super) fn is_set(&self, column: usize) -> bool {
-        self.columns[column].valid.len() > self.len
+        self.columns[column].data.len() > self.len
     }
 
     pub(super) fn null(&mut self, column: usize) {
         let column = &mut self.columns[column];
-        column.valid.append(false);
+        let rows = column.data.len();
         match &mut column.data {
             Data::Bool(bits) => bits.append(false),
             Data::Int64(values) | Data::Timestamp(values) => values.push(0),
             Data::Float64(values) => values.push(0.0),
             Data::Text { bytes, ends } => ends.push(bytes.len() as i32),
         }
+        let all = || {
+            let mut all = BooleanBufferBuilder::new(rows + 1);
+            all.append_n(rows, true);
+            all
+        };
+        column.valid.get_or_insert_with(all).append(false);
     }
 
     pub(super) fn bool(&mut self, column: usize, value: bool) {
         let column = &mut self.columns[column];
         if let Data::Bool(bits) = &mut column.data {
             bits.append(value);
-            column.valid.append(true);
+            column.there();
         }
     }
 
@@ -122,7 +136,7 @@ impl Rows {
         let column = &mut self.columns[column];
         if let Data::Int64(values) | Data::Timestamp(values) = &mut column.data {
             values.push(value);
-            column.valid.append(true);
+            column.there();
         }
     }
 
@@ -130,7 +144,7 @@ impl Rows {
         let column = &mut self.columns[column];
         if let Data::Float64(values) = &mut column.data {
             values.push(value);
-            column.valid.append(true);
+            column.there();
         }
     }
 
@@ -139,8 +153,13 @@ impl Rows {
         if let Data::Text { bytes, ends } = &mut column.data {
             bytes.extend_from_slice(value.as_bytes());
             ends.push(bytes.len() as i32);
-            column.valid.append(true);
+            column.there();
         }
+    }
+
+    /// Keeps the row under way, of which no column is missing.
+    pub(super) fn end_complete(&mut self) {
+        self.len += 1;
     }
 
     /// Keeps the row under way.
@@ -156,9 +175,11 @@ impl Rows {
     /// Takes the row under way back.
     pub(super) fn undo(&mut self) {
         for column in &mut self.columns {
-            if column.valid.len() > self.len {
-                column.valid.truncate(self.len);
+            if column.data.len() > self.len {
                 column.data.truncate(self.len);
+                if let Some(valid) = &mut column.valid {
+                    valid.truncate(self.len);
+                }
             }
         }
     }
@@ -174,9 +195,18 @@ impl Rows {
 }
 
 impl Column {
+    /// The value that was appended is no NULL.
+    #[inline]
+    fn there(&mut self) {
+        if let Some(valid) = &mut self.valid {
+            valid.append(true);
+        }
+    }
+
     fn finish(&mut self) -> ArrayRef {
-        let nulls = NullBuffer::new(self.valid.finish());
-        let nulls = Some(nulls).filter(|n| n.null_count() > 0);
+        let nulls = self.valid.take().map(|mut valid| NullBuffer::new(valid.finish()));
+        // The NULL may have been of a row that was taken back.
+        let nulls = nulls.filter(|n| n.null_count() > 0);
         match &mut self.data {
             Data::Bool(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
             Data::Int64(values) => {

@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::SinkPlan;
+use tidemill_config::plan::{At, SinkPlan};
 use tidemill_types::time::{DAY, SECOND, to_rfc3339};
 use tidemill_types::{Error, Micros};
 
 use super::{Delivery, Entry, Sink};
 use crate::format::compression::{Compression, Shared, shared};
-use crate::format::{self, FileWriter};
+use crate::format::{self, FileWriter, Packing};
 use crate::keys;
 
 /// What the list says.
@@ -36,6 +36,11 @@ pub const ENTRY: Entry = Entry {
             "the file, its ending that of `format` if it has none; relative to the run's output folder",
         ),
         ("roll", "duration, none", "a new file for each such stretch of event time"),
+        (
+            "compression",
+            "\"zstd\" or \"snappy\" or \"none\", zstd",
+            "how Parquet packs its columns; `none` is the fastest and the largest",
+        ),
     ],
     delivery: Delivery::ExactlyOnce,
     check: |plan| read(plan).map(drop),
@@ -66,6 +71,7 @@ struct Keys {
     path: String,
     format: &'static format::Entry,
     compression: Compression,
+    packing: Packing,
     roll: Option<Micros>,
 }
 
@@ -73,6 +79,7 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
     let mut params = plan.section.params();
     let path = params.string("path");
     let roll = params.optional_duration("roll");
+    let packing = params.optional_string("compression");
     params.finish()?;
     if roll.is_some_and(|roll| roll < SECOND) {
         return Err(vec![Diagnostic::new(
@@ -84,7 +91,35 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
     }
     let (format, compression) =
         format::for_file(&path, plan.format.as_ref()).map_err(|error| vec![error])?;
-    Ok(Keys { path: path.value, format, compression, roll })
+    let packing = packing.map_or(Ok(Packing::default()), |word| packing_of(&word, format));
+    let packing = packing.map_err(|error| vec![error])?;
+    Ok(Keys { path: path.value, format, compression, packing, roll })
+}
+
+/// What `compression` says, for a format that has the choice.
+fn packing_of(word: &At<String>, format: &format::Entry) -> Result<Packing, Diagnostic> {
+    if !format.packs {
+        return Err(Diagnostic::new(
+            &word.span,
+            format!("`compression` is no key of {} files", format.name),
+            "only Parquet compresses its columns; text is compressed as the file's name says",
+            "name the file `.zst` or `.gz`, or leave `compression` out",
+        ));
+    }
+    match word.value.as_str() {
+        "zstd" => Ok(Packing::Zstd),
+        "snappy" => Ok(Packing::Snappy),
+        "none" => Ok(Packing::Plain),
+        other => Err(Diagnostic::new(
+            &word.span,
+            format!("unknown compression `{other}`"),
+            "the compressions of Parquet are zstd, snappy, none",
+            match crate::keys::nearest(other, ["zstd", "snappy", "none"]) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write `compression = \"zstd\"`, or leave it out".to_string(),
+            },
+        )),
+    }
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
@@ -171,7 +206,7 @@ impl Part {
         let partial = path.with_file_name(format!(".{name}.partial"));
         let file = File::create(&partial).map_err(|e| cannot_write(&partial, &e))?;
         let (output, below) = shared(keys.compression.writer(file)?);
-        let writer = (keys.format.writer)(output, schema)?;
+        let writer = (keys.format.writer)(output, schema, keys.packing)?;
         Ok(Part { writer, below, partial, path })
     }
 

@@ -13,7 +13,7 @@ use tidemill_config::plan::SinkPlan;
 use tidemill_types::{Error, Micros};
 
 use super::{Delivery, Entry, Sink};
-use crate::format::{self, FileWriter};
+use crate::format::{self, FileWriter, Packing};
 use crate::keys;
 
 /// What the list says.
@@ -68,7 +68,7 @@ impl Write for Held {
 impl<W: Write + Send> Lines<W> {
     fn new(format: &format::Entry, schema: &SchemaRef, out: W) -> Result<Lines<W>, Error> {
         let held = Held::default();
-        let writer = (format.writer)(Box::new(held.clone()), schema)?;
+        let writer = (format.writer)(Box::new(held.clone()), schema, Packing::default())?;
         Ok(Lines { writer, held, out })
     }
 

@@ -7,6 +7,8 @@
 //! * **Bad records** become dead letters with the file and its own line. A file that cannot be opened
 //!   or lacks a declared column is an error at open; one that breaks in the middle (a truncated
 //!   archive) gives every row before the break, then the error.
+//! * **Threads** with several workers, JSON lines are parsed by as many threads; rows, offsets and dead
+//!   letters are those of one.
 //! * **Seek** backwards opens the files anew and reads to the place.
 
 use std::time::Duration;
@@ -32,7 +34,9 @@ pub const ENTRY: Entry = Entry {
     until: Until::End,
     check: |plan| read(plan).map(drop),
     open: |plan, share| {
-        let keys = read(plan).map_err(keys::error)?;
+        let mut keys = read(plan).map_err(keys::error)?;
+        // There is one partition, and as many threads as there are workers may help to parse it.
+        keys.layout.threads = share.1.max(1);
         Ok(Box::new(FileSource {
             files: Files::open(plan.name.value.clone(), keys)?,
             mine: 0 % share.1.max(1) == share.0,
@@ -108,6 +112,7 @@ pub(super) fn read_files(
         schema: plan.schema.clone(),
         null: plan.null.clone(),
         max_record: max_record as usize,
+        threads: 1,
     };
     Ok(Keys { files, layout })
 }

@@ -90,6 +90,7 @@ fn read(plan: &SourcePlan) -> Result<Keys, Vec<Diagnostic>> {
     let messages = format::for_messages(plan.format.as_ref()).map_err(|e| vec![e]);
     let messages = keys::take(messages, &mut errors);
     let layout = Layout {
+        threads: 1,
         schema: plan.schema.clone(),
         null: plan.null.clone(),
         max_record: max_record as usize,

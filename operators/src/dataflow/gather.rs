@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array,
+};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{concat_batches, interleave, take_record_batch};
-use arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema};
+use arrow::compute::{concat, interleave, interleave_record_batch, take};
+use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type};
 use tidemill_config::plan::Mode;
 use tidemill_types::{DataType, Id, Micros};
 use timely::container::CapacityContainerBuilder;
@@ -18,6 +20,7 @@ use timely::dataflow::operators::generic::operator::Operator;
 use super::message::{Answers, Decide, Features, Round, Rows, Wire};
 use super::program::{CallProgram, Program};
 use super::windows::passed;
+use crate::order::order;
 
 /// What has come for one round.
 #[derive(Default)]
@@ -84,19 +87,19 @@ impl Host {
         let spine = self.program.spine;
         let rows: Vec<Arc<Rows>> =
             pending.rows.into_iter().filter(|r| r.source == spine && !r.times.is_empty()).collect();
-        let all: Vec<(Arc<Rows>, usize)> =
-            rows.iter().flat_map(|r| (0..r.times.len()).map(|i| (Arc::clone(r), i))).collect();
         match self.program.mode {
             Mode::Final => {
-                if let Some(features) = self.features(all, &pending.answers, true) {
+                if let Some(features) = self.features(Asked::all(&rows), &pending.answers, true) {
                     give(Decide::Features(features));
                 }
             }
             Mode::AtOnce => {
-                for (rows, i) in &all {
-                    self.held.insert(rows.first_slot + *i as u64, (Arc::clone(rows), *i));
+                for rows in &rows {
+                    for i in 0..rows.times.len() {
+                        self.held.insert(rows.first_slot + i as u64, (Arc::clone(rows), i));
+                    }
                 }
-                if let Some(features) = self.features(all, &pending.answers, false) {
+                if let Some(features) = self.features(Asked::all(&rows), &pending.answers, false) {
                     give(Decide::Features(features));
                 }
                 let watermark = pending.answers.iter().filter_map(|a| a.watermark).max();
@@ -107,8 +110,11 @@ impl Host {
                         .filter(|(_, (rows, i))| rows.times[*i] < watermark)
                         .map(|(slot, _)| *slot)
                         .collect();
-                    let done = done.iter().filter_map(|slot| self.held.remove(slot)).collect();
-                    if let Some(features) = self.features(done, &pending.answers, true) {
+                    let done: Vec<(Arc<Rows>, usize)> =
+                        done.iter().filter_map(|slot| self.held.remove(slot)).collect();
+                    if let Some(features) =
+                        self.features(Asked::some(&done), &pending.answers, true)
+                    {
                         give(Decide::Features(features));
                     }
                     give(Decide::Watermark(watermark));
@@ -118,23 +124,12 @@ impl Host {
     }
 
     /// The features of these rows, in (event time, id) order.
-    fn features(
-        &self,
-        mut rows: Vec<(Arc<Rows>, usize)>,
-        answers: &[Answers],
-        last: bool,
-    ) -> Option<Features> {
-        if rows.is_empty() {
+    fn features(&self, asked: Asked, answers: &[Answers], last: bool) -> Option<Features> {
+        if asked.times.is_empty() {
             return None;
         }
-        rows.sort_by(|a, b| {
-            let key = |r: &(Arc<Rows>, usize)| r.0.times[r.1];
-            key(a).cmp(&key(b)).then_with(|| a.0.ids[a.1].cmp(&b.0.ids[b.1]))
-        });
-        let spine = spine_columns(&rows, &self.program.spine_schema.to_arrow());
-        let times: Vec<Micros> = rows.iter().map(|(r, i)| r.times[*i]).collect();
-        let ids: Vec<Id> = rows.iter().map(|(r, i)| r.ids[*i].clone()).collect();
-        let slots: Vec<u64> = rows.iter().map(|(r, i)| r.first_slot + *i as u64).collect();
+        let asked = asked.sorted();
+        let Asked { times, ids, slots, columns: spine } = asked;
         let calls: Vec<Vec<ArrayRef>> = self
             .program
             .groups
@@ -152,8 +147,9 @@ impl Host {
             .features
             .iter()
             .map(|feature| {
-                let batch = with_calls(&spine, &feature.calls, &calls);
-                feature.scalar.evaluate_rows(&batch).0
+                let called = feature.calls.iter().map(|call| answer(call, &calls));
+                let columns: Vec<ArrayRef> = spine.iter().map(Arc::clone).chain(called).collect();
+                feature.scalar.evaluate_columns(&columns, times.len()).0
             })
             .collect::<Vec<_>>();
         let schema = self.program.feature_schema.to_arrow();
@@ -164,75 +160,185 @@ impl Host {
     }
 }
 
-/// The spine's columns of these rows, in their order.
-fn spine_columns(rows: &[(Arc<Rows>, usize)], schema: &arrow::datatypes::SchemaRef) -> RecordBatch {
-    let mut batches: Vec<&Arc<Rows>> = Vec::new();
-    let mut starts: Vec<(*const Rows, u32)> = Vec::new();
-    let mut total = 0;
-    let mut picks = Vec::with_capacity(rows.len());
-    for (batch, i) in rows {
-        let known = starts.iter().find(|(known, _)| *known == Arc::as_ptr(batch));
-        let start = known.map(|(_, start)| *start).unwrap_or_else(|| {
-            let start = total;
-            starts.push((Arc::as_ptr(batch), start));
-            batches.push(batch);
-            total += batch.times.len() as u32;
-            start
-        });
-        picks.push(start + *i as u32);
+/// The spine rows of one answer.
+#[derive(Default)]
+struct Asked {
+    times: Vec<Micros>,
+    ids: Vec<Id>,
+    slots: Vec<u64>,
+    columns: Vec<ArrayRef>,
+}
+
+impl Asked {
+    /// All rows of these batches. A single batch is not copied.
+    fn all(batches: &[Arc<Rows>]) -> Asked {
+        let n = batches.iter().map(|rows| rows.times.len()).sum();
+        let mut asked = Asked {
+            times: Vec::with_capacity(n),
+            ids: Vec::with_capacity(n),
+            slots: Vec::with_capacity(n),
+            columns: Vec::new(),
+        };
+        for rows in batches {
+            asked.times.extend_from_slice(&rows.times);
+            asked.ids.extend_from_slice(&rows.ids);
+            asked.slots.extend((rows.first_slot..).take(rows.times.len()));
+        }
+        let width = batches.first().map_or(0, |rows| rows.batch.num_columns());
+        asked.columns = (0..width)
+            .map(|i| match batches {
+                [only] => Arc::clone(only.batch.column(i)),
+                _ => {
+                    let parts: Vec<&dyn Array> =
+                        batches.iter().map(|rows| rows.batch.column(i).as_ref()).collect();
+                    concat(&parts).expect("rows of one source have one schema")
+                }
+            })
+            .collect();
+        asked
     }
-    let all = concat_batches(schema, batches.iter().map(|r| &r.batch))
-        .expect("rows of one source have one schema");
-    if picks.iter().enumerate().all(|(i, pick)| i as u32 == *pick) && picks.len() == all.num_rows()
-    {
-        return all;
+
+    /// Some rows of some batches.
+    fn some(rows: &[(Arc<Rows>, usize)]) -> Asked {
+        let mut batches: Vec<&RecordBatch> = Vec::new();
+        let mut places: Vec<(*const Rows, usize)> = Vec::new();
+        let mut picks = Vec::with_capacity(rows.len());
+        for (rows, i) in rows {
+            let known = places.iter().rev().find(|(known, _)| *known == Arc::as_ptr(rows));
+            let place = known.map(|(_, place)| *place).unwrap_or_else(|| {
+                places.push((Arc::as_ptr(rows), batches.len()));
+                batches.push(&rows.batch);
+                batches.len() - 1
+            });
+            picks.push((place, *i));
+        }
+        let columns = match batches.first() {
+            None => Vec::new(),
+            Some(_) => interleave_record_batch(&batches, &picks)
+                .expect("rows of one source have one schema")
+                .columns()
+                .to_vec(),
+        };
+        Asked {
+            times: rows.iter().map(|(rows, i)| rows.times[*i]).collect(),
+            ids: rows.iter().map(|(rows, i)| rows.ids[*i].clone()).collect(),
+            slots: rows.iter().map(|(rows, i)| rows.first_slot + *i as u64).collect(),
+            columns,
+        }
     }
-    take_record_batch(&all, &UInt32Array::from(picks)).expect("picks are rows of the batch")
+
+    /// The same rows by (event time, id).
+    fn sorted(self) -> Asked {
+        let Some(picks) = order(&self.times, &self.ids) else { return self };
+        let at = |i: &u32| *i as usize;
+        let rows = UInt32Array::from(picks.clone());
+        let pick = |column: &ArrayRef| take(column, &rows, None).expect("picks are rows");
+        Asked {
+            times: picks.iter().map(|i| self.times[at(i)]).collect(),
+            ids: picks.iter().map(|i| self.ids[at(i)].clone()).collect(),
+            slots: picks.iter().map(|i| self.slots[at(i)]).collect(),
+            columns: self.columns.iter().map(pick).collect(),
+        }
+    }
 }
 
 /// One group's answers as columns, in the order of the rows that asked.
 fn answer_columns(given: &[&Answers], slots: &[u64], types: &[DataType]) -> Vec<ArrayRef> {
-    let batches: Vec<&RecordBatch> = given.iter().map(|answers| &answers.columns.0).collect();
     // One worker answers in the very order in which rows are sorted here.
     if let [only] = given
         && only.slots == slots
     {
         return only.columns.0.columns().to_vec();
     }
-    let Some(first) = batches.first() else {
-        return types.iter().map(|t| new_null_array(&t.to_arrow(), slots.len())).collect();
+    let places = Places::of(given, slots);
+    let column = |output: usize| {
+        let parts: Vec<&ArrayRef> =
+            given.iter().map(|answers| answers.columns.0.column(output)).collect();
+        placed(&parts, &places, types[output])
     };
-    let all = concat_batches(&first.schema(), batches).expect("answers of a group have one schema");
-    let mut found: Vec<(u64, u32)> =
-        given.iter().flat_map(|answers| answers.slots.iter().copied()).zip(0..).collect();
-    found.sort_unstable();
-    let at = |slot: &u64| found.binary_search_by_key(slot, |(slot, _)| *slot).ok();
-    let picks: UInt32Array = slots.iter().map(|slot| at(slot).map(|i| found[i].1)).collect();
-    take_record_batch(&all, &picks).expect("picks are rows of the batch").columns().to_vec()
+    (0..types.len()).map(column).collect()
 }
 
-/// The spine's columns followed by the answers that one feature reads.
-fn with_calls(
-    spine: &RecordBatch,
-    calls: &[CallProgram],
-    answers: &[Vec<ArrayRef>],
-) -> RecordBatch {
-    if calls.is_empty() {
-        return spine.clone();
-    }
-    let mut fields: Vec<Field> = spine.schema().fields().iter().map(|f| (**f).clone()).collect();
-    let mut columns = spine.columns().to_vec();
-    for (n, call) in calls.iter().enumerate() {
-        let given = &answers[call.group][call.output..];
-        let column = match call.steps {
-            None => Arc::clone(&given[0]),
-            Some(steps) => series(&given[..steps]),
+/// Where the answer to each row is: the batch and its row.
+struct Places {
+    found: Vec<(u32, u32)>,
+    all: bool,
+}
+
+/// No answer.
+const NOWHERE: (u32, u32) = (u32::MAX, u32::MAX);
+
+impl Places {
+    fn of(given: &[&Answers], slots: &[u64]) -> Places {
+        let low = slots.iter().copied().min().unwrap_or(0);
+        let span = slots.iter().copied().max().map_or(0, |high| high - low + 1) as usize;
+        let answers = given.iter().zip(0_u32..).flat_map(|(answers, batch)| {
+            answers.slots.iter().copied().zip((0_u32..).map(move |row| (batch, row)))
+        });
+        // Slots count the rows of one worker, so those of a round are close together.
+        let found: Vec<(u32, u32)> = if span <= slots.len().saturating_mul(4) {
+            let mut by_slot = vec![NOWHERE; span];
+            for (slot, place) in answers {
+                if let Some(at) = slot.checked_sub(low).and_then(|at| by_slot.get_mut(at as usize))
+                {
+                    *at = place;
+                }
+            }
+            slots.iter().map(|slot| by_slot[(slot - low) as usize]).collect()
+        } else {
+            let mut by_slot: Vec<(u64, (u32, u32))> = answers.collect();
+            by_slot.sort_unstable();
+            let at = |slot: &u64| by_slot.binary_search_by_key(slot, |(slot, _)| *slot).ok();
+            slots.iter().map(|slot| at(slot).map_or(NOWHERE, |i| by_slot[i].1)).collect()
         };
-        fields.push(Field::new(format!("__call_{n}"), column.data_type().clone(), true));
-        columns.push(column);
+        let all = found.iter().all(|place| *place != NOWHERE);
+        Places { found, all }
     }
-    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
-        .expect("answers are as long as the rows that asked")
+}
+
+/// One output of all rows, in their order.
+fn placed(parts: &[&ArrayRef], places: &Places, data_type: DataType) -> ArrayRef {
+    macro_rules! numbers {
+        ($t:ty) => {{
+            let parts: Vec<&[_]> =
+                parts.iter().map(|part| part.as_primitive::<$t>().values().as_ref()).collect();
+            let values: Vec<_> = places
+                .found
+                .iter()
+                .map(|(part, row)| parts[*part as usize][*row as usize])
+                .collect();
+            Arc::new(PrimitiveArray::<$t>::new(values.into(), None))
+        }};
+    }
+    if places.all && parts.iter().all(|part| part.null_count() == 0) {
+        match data_type {
+            DataType::Float64 => return numbers!(Float64Type),
+            DataType::Int64 => return numbers!(Int64Type),
+            _ => {}
+        }
+    }
+    let none = new_null_array(&data_type.to_arrow(), 1);
+    let mut from: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+    from.push(none.as_ref());
+    let nowhere = parts.len();
+    let picks: Vec<(usize, usize)> = places
+        .found
+        .iter()
+        .map(|place| match *place {
+            NOWHERE => (nowhere, 0),
+            (part, row) => (part as usize, row as usize),
+        })
+        .collect();
+    interleave(&from, &picks).expect("answers of a group have one schema")
+}
+
+/// What a call reads of the answers.
+fn answer(call: &CallProgram, answers: &[Vec<ArrayRef>]) -> ArrayRef {
+    let given = &answers[call.group][call.output..];
+    match call.steps {
+        None => Arc::clone(&given[0]),
+        Some(steps) => series(&given[..steps]),
+    }
 }
 
 /// Columns of one type and length as one column of lists: of each row, its value in every column.

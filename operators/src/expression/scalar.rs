@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat};
-use arrow::datatypes::DataType as ArrowType;
+use arrow::datatypes::{
+    DataType as ArrowType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+};
 use datafusion_common::ScalarValue;
 use datafusion_expr::Expr;
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 use tidemill_types::{DataType, Schema, Value};
 
 use super::plan::{Planned, plan};
@@ -121,32 +124,30 @@ impl Scalar {
     /// # Errors
     /// What failed on some row: an overflow, a cast, a division of whole numbers by zero.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let rows = batch.num_rows();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        // Columns beyond those that were known at compile time are not read.
-        let columns = batch.columns()[..self.inputs.fields().len()].to_vec();
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.inputs), columns, &options)
-            .map_err(|e| e.to_string())?;
-        let evaluated = guarded(|| self.physical.evaluate(&batch).and_then(|v| v.into_array(rows)));
-        let array = evaluated?.map_err(|e| e.strip_backtrace())?;
-        let wanted = self.data_type.to_arrow();
-        if *array.data_type() == wanted {
-            return Ok(array);
-        }
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
+        self.evaluate_of(batch.columns(), batch.num_rows())
     }
 
     /// As [`Scalar::evaluate`], with NULL where a row fails, and the rows that did with the reason.
     pub fn evaluate_rows(&self, batch: &RecordBatch) -> (ArrayRef, Vec<(usize, String)>) {
-        let rows = batch.num_rows();
-        if let Ok(array) = self.evaluate(batch) {
+        self.evaluate_columns(batch.columns(), batch.num_rows())
+    }
+
+    /// As [`Scalar::evaluate_rows`], over columns of so many rows in the order of the schema. Columns
+    /// beyond those that were known at compile time are not read. An expression that is a column is
+    /// that column.
+    pub fn evaluate_columns(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> (ArrayRef, Vec<(usize, String)>) {
+        if let Ok(array) = self.evaluate_of(columns, rows) {
             return (array, Vec::new());
         }
         let mut failed = Vec::new();
         let mut parts: Vec<ArrayRef> = Vec::with_capacity(rows);
         for row in 0..rows {
-            parts.push(self.evaluate(&batch.slice(row, 1)).unwrap_or_else(|reason| {
+            let one: Vec<ArrayRef> = columns.iter().map(|column| column.slice(row, 1)).collect();
+            parts.push(self.evaluate_of(&one, 1).unwrap_or_else(|reason| {
                 failed.push((row, reason));
                 new_null_array(&self.data_type.to_arrow(), 1)
             }));
@@ -155,6 +156,58 @@ impl Scalar {
         let none = || new_null_array(&self.data_type.to_arrow(), rows);
         (concat(&parts).unwrap_or_else(|_| none()), failed)
     }
+
+    fn evaluate_of(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef, String> {
+        let columns = &columns[..self.inputs.fields().len()];
+        let wanted = self.data_type.to_arrow();
+        if let Some(column) = self.physical.downcast_ref::<Column>()
+            && *columns[column.index()].data_type() == wanted
+        {
+            return Ok(Arc::clone(&columns[column.index()]));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let inputs = Arc::clone(&self.inputs);
+        let batch = RecordBatch::try_new_with_options(inputs, columns.to_vec(), &options)
+            .map_err(|e| e.to_string())?;
+        let evaluated = guarded(|| self.physical.evaluate(&batch).and_then(|v| v.into_array(rows)));
+        let array = evaluated?.map_err(|e| e.strip_backtrace())?;
+        if *array.data_type() == wanted {
+            return Ok(array);
+        }
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        if let Some(times) = naive_times(&array) {
+            return Ok(times);
+        }
+        cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
+    }
+}
+
+/// Times without a zone in milliseconds or microseconds as times in UTC, which they are: the general
+/// cast asks a calendar about every one of them. None for anything else, and where a time is so far
+/// away (beyond 200,000 years) that the general cast has to judge it.
+fn naive_times(array: &ArrayRef) -> Option<ArrayRef> {
+    const FAR: i64 = 200_000 * 366 * tidemill_types::time::DAY;
+    let near = |values: &[i64], unit: i64| {
+        values.iter().all(|value| value.unsigned_abs() < (FAR / unit).unsigned_abs())
+    };
+    let micros = match array.data_type() {
+        ArrowType::Timestamp(TimeUnit::Millisecond, None) => {
+            let times = array.as_primitive::<TimestampMillisecondType>();
+            if !near(times.values(), 1_000) {
+                return None;
+            }
+            times.unary::<_, TimestampMicrosecondType>(|time| time * 1_000)
+        }
+        ArrowType::Timestamp(TimeUnit::Microsecond, None) => {
+            let times = array.as_primitive::<TimestampMicrosecondType>();
+            if !near(times.values(), 1) {
+                return None;
+            }
+            times.clone()
+        }
+        _ => return None,
+    };
+    Some(Arc::new(micros.with_timezone("UTC")))
 }
 
 impl fmt::Display for Scalar {
