@@ -135,6 +135,7 @@ fn fields(
         Value::Int(i) => i.to_string(),
         Value::Float(x) => format!("{x:e}"),
         Value::Text(text) => text.to_string(),
+        nested => panic!("{nested:?} is no column of a data set"),
     });
     let read = read.map_or_else(null, |n| n.to_string());
     let own = data.own_stream.to_string();
