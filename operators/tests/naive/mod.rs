@@ -1,6 +1,8 @@
 //! Aggregates by definition, over a slice, sharing no code with the product: what laws compare with.
 //!
 //! Finite floats are multiples of 1/64 in these tests, so that sums are exact in an i128.
+// Each test takes what it needs.
+#![allow(dead_code)]
 
 mod lists;
 mod numeric;
