@@ -162,7 +162,7 @@ fn fields(
         Value::Int(i) => i.to_string(),
         Value::Float(x) => format!("{x:e}"),
         Value::Text(text) => text.to_string(),
-        Value::List(_) | Value::Map(_) => panic!("no column of a source is nested"),
+        nested => panic!("{nested:?} is no column of a data set"),
     });
     let read = read.map_or_else(null, |n| n.to_string());
     let own = data.own_stream.to_string();
