@@ -123,8 +123,9 @@ const CHANGE_OF_INTS: &str = concat!(
 /// The values of `x` and `y` where neither is NULL.
 const PAIRS: &str = "CASE WHEN x IS NOT NULL AND y IS NOT NULL THEN {'y': x, 'x': y} END";
 const PAIRS_WITH_INTS: &str = "CASE WHEN i IS NOT NULL AND x IS NOT NULL THEN {'y': i, 'x': x} END";
-const SIZES: &str = "max(abs(x)) {over} * max(abs(y)) {over} + 1e-300";
-const SIZES_WITH_INTS: &str = "max(abs(i::DOUBLE)) {over} * max(abs(x)) {over} + 1e-300";
+const SIZES: &str = "max(abs(x)) {over} * max(abs(y)) {over} * 1e20 / 1e20 + 1e-285";
+const SIZES_WITH_INTS: &str =
+    "max(abs(i::DOUBLE)) {over} * max(abs(x)) {over} * 1e20 / 1e20 + 1e-285";
 /// Quotients of variances: compared where both columns are spread as far as they are from zero, and nothing
 /// overflows or underflows on the way. The scale of each is of the same form.
 macro_rules! spread {
