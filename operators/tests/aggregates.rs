@@ -200,6 +200,8 @@ fn what_is_built_has_the_type_it_says() {
             Value::Int(_) => [DataType::Int64, DataType::Timestamp].contains(&output),
             Value::Float(_) => output == DataType::Float64,
             Value::Text(_) => output == DataType::String,
+            Value::List(items) => matches!(output, DataType::List(_)) && !items.is_empty(),
+            Value::Map(entries) => matches!(output, DataType::Map(_)) && !entries.is_empty(),
             Value::Null => false,
         };
         assert!(fits, "{title} says {output}");
