@@ -1,5 +1,6 @@
 //! One primitive of one window: what rows are put into and taken out of.
 
+
 use super::distinct::Distinct;
 use super::exact_sum::Sum;
 use super::extreme::Extreme;
