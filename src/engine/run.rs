@@ -235,7 +235,8 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.stop.store(true, Ordering::SeqCst);
+            // Without it no round will ever be finished: the others must not wait for one.
+            self.shared.fail(Error::internal("a worker panicked; what it said stands above"));
         }
         self.alive.fetch_sub(1, Ordering::SeqCst);
         self.waiting.unpark();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use tidemill_types::Key;
 use timely::container::CapacityContainerBuilder;
@@ -123,7 +123,12 @@ impl Picks {
         match self {
             Picks::All => of.clone(),
             Picks::Some(picks) => {
-                take_record_batch(of, picks).expect("picks are rows of the batch")
+                let taken = of.columns().iter().map(|column| take(column, picks, None));
+                let taken = taken.collect::<Result<_, _>>().expect("picks are rows of the batch");
+                // A group that only counts rows has no columns.
+                let options = RecordBatchOptions::new().with_row_count(Some(picks.len()));
+                RecordBatch::try_new_with_options(of.schema(), taken, &options)
+                    .expect("columns are as long as the picks")
             }
         }
     }
