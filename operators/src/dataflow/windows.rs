@@ -349,8 +349,8 @@ fn in_order(batches: &[Requests], group: usize, own_stream: bool) -> Vec<At> {
     };
     // Most come in order: only the others are sorted, and merged with these.
     let rows = batches.iter().filter(|batch| batch.group == group).map(|b| b.times.len()).sum();
-    let (mut ascending, mut others): (Vec<(Micros, At)>, Vec<(Micros, At)>) =
-        (Vec::with_capacity(rows), Vec::new());
+    let mut ascending: Vec<(Micros, At)> = Vec::with_capacity(rows);
+    let mut others: Vec<(Micros, At)> = Vec::new();
     for (b, batch) in batches.iter().enumerate().filter(|(_, batch)| batch.group == group) {
         for (row, &time) in batch.times.iter().enumerate() {
             let next = (time, (b as u32, row as u32));

@@ -232,7 +232,7 @@ impl Log {
     /// Where the words of row `i` begin.
     #[inline]
     fn start(&self, i: usize) -> usize {
-        (self.head + i & self.room.wrapping_sub(1)) * self.width.words()
+        ((self.head + i) & self.room.wrapping_sub(1)) * self.width.words()
     }
 
     #[inline]
@@ -328,7 +328,7 @@ impl Log {
         if heap.holds_anything() {
             (0..n).for_each(|i| self.at(i).release(heap));
         }
-        self.head = self.head + n & self.room.wrapping_sub(1);
+        self.head = (self.head + n) & self.room.wrapping_sub(1);
         self.len -= n;
         self.base = position;
         if self.room > 4 * self.len.max(1) {
