@@ -2,7 +2,7 @@
 //! value is that of a fresh computation, bit for bit.
 //!
 //! A billion of them, for sum and variance, take about 75 seconds of one core:
-//! `TIDEMILL_SLIDE=1000000000 cargo test --release -p tidemill-operators --test slide`.
+//! `TIDEMILL_SLIDE=1000000000 cargo test --release --workspace --test slide`.
 
 use std::collections::VecDeque;
 

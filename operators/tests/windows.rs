@@ -521,7 +521,7 @@ fn memory_follows_every_kind_of_window() {
         (Frame::Tumbling { size: 1_000, origin: 500 }, now, 1_000),
         (Frame::Hopping { size: 1_000, every: 250, origin: 0 }, now, 1_250),
         (Frame::Tiled { last: 1_000, resolution: 100 }, now, 1_100),
-        (Frame::Within { rows: 20, last: 1_000 }, now, 1_000),
+        (Frame::Within { rows: 20, last: 1_000 }, now, 20),
         (Frame::Rows(20), edge(500, Exclude::Nothing), 520),
         (Frame::Last(500), edge(500, Exclude::Time), 1_000),
         // Bursts of 600 rows, then a pause.

@@ -1,26 +1,24 @@
 //! From a plan to what runs: every expression typed against its schema, every component found and
 //! its keys read. Whatever is wrong is reported together, with file, line, reason and cure.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
 use tidemill_config::plan::{
-    At, DriftOf, Edge, Exclude, Frame, ModelInput, ModelPlan, Plan, Series, SinkPlan, SourcePlan,
-    Until, WindowPlan,
+    At, DriftOf, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until,
 };
 use tidemill_connectors::{executor, format, sink, source};
-use tidemill_operators::aggregate;
-use tidemill_operators::dataflow::{
-    CallProgram, FeatureProgram, GroupProgram, LabelProgram, Program,
-};
-use tidemill_operators::expression::{self, ExpressionError, Feature, Scalar};
+use tidemill_operators::dataflow::{LabelProgram, Program};
+use tidemill_operators::expression::{self, ExpressionError, Scalar};
 use tidemill_operators::predictor::Inputs;
-use tidemill_operators::window::{Group, Output};
 use tidemill_operators::{drift, learner, trainer};
 use tidemill_types::{DataType, Schema};
+
+mod windows;
+
+use windows::Groups;
 
 /// A pipeline, ready to run.
 pub struct Compiled {
@@ -240,14 +238,7 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
     let spine = plan.pipeline.spine.value;
     let spine_schema = sources[spine].schema.clone();
     let zone = &plan.sources[spine].timezone.value;
-    let mut groups = Groups {
-        plan,
-        sources,
-        zone,
-        groups: Vec::new(),
-        known: BTreeMap::new(),
-        asked: BTreeMap::new(),
-    };
+    let mut groups = Groups::new(plan, sources, zone);
     let windows = groups.windows(errors);
     let names: Vec<&str> = plan.windows.iter().map(|w| w.name.value.as_str()).collect();
     let schema_of = |name: &str| -> Option<Schema> {
@@ -327,224 +318,6 @@ pub fn bounded(plan: &SourcePlan) -> bool {
 /// more than memory can hold of a fast one, for a bundle holds only what has been read.
 fn default_bundle(tick: i64) -> u64 {
     (tidemill_types::time::DAY / tick).clamp(1, 10_000) as u64
-}
-
-/// A window as compiled: its group.
-struct Groups<'a> {
-    plan: &'a Plan,
-    sources: &'a [Derive],
-    zone: &'a str,
-    groups: Vec<GroupProgram>,
-    /// What a group already keeps, so that nothing is kept twice.
-    known: BTreeMap<(usize, String), usize>,
-    /// What a group already answers.
-    asked: BTreeMap<(usize, String), CallProgram>,
-}
-
-impl Groups<'_> {
-    /// The group of each window.
-    fn windows(&mut self, errors: &mut Vec<Diagnostic>) -> Vec<usize> {
-        let spine = self.plan.pipeline.spine.value;
-        let mut of: BTreeMap<(usize, Vec<(String, String)>), usize> = BTreeMap::new();
-        let mut windows = Vec::new();
-        for window in &self.plan.windows {
-            let by: Vec<(String, String)> =
-                window.by.iter().map(|(c, e)| (c.value.clone(), e.value.clone())).collect();
-            let next = self.groups.len();
-            let index = *of.entry((window.source, by)).or_insert(next);
-            windows.push(index);
-            let source = &self.sources[window.source];
-            if let Some(column) = &window.secondary {
-                check_secondary(column, &source.schema, errors);
-            }
-            if index < next {
-                continue;
-            }
-            let (mut source_key, mut spine_key) = (Vec::new(), Vec::new());
-            for (column, expression) in &window.by {
-                let ours = Scalar::compile(&quoted(&column.value), &source.schema, self.zone);
-                let theirs =
-                    Scalar::compile(&expression.value, &self.sources[spine].schema, self.zone);
-                match (ours, theirs) {
-                    (Ok(ours), Ok(theirs)) if ours.data_type() == theirs.data_type() => {
-                        source_key.push(ours);
-                        spine_key.push(theirs);
-                    }
-                    (Ok(ours), Ok(theirs)) => errors.push(Diagnostic::new(
-                        &expression.span,
-                        format!("`{}` and `{}` can never be equal", column.value, expression.value),
-                        format!("their types are {} and {}", ours.data_type(), theirs.data_type()),
-                        "convert one of them, for example by a computed column",
-                    )),
-                    (Err(error), _) => errors.push(diagnostic(column, error)),
-                    (_, Err(error)) => errors.push(diagnostic(expression, error)),
-                }
-            }
-            self.groups.push(GroupProgram {
-                source: window.source,
-                source_key,
-                spine_key,
-                columns: Vec::new(),
-                group: Group { own_stream: window.source == spine, outputs: Vec::new() },
-                outputs: Vec::new(),
-            });
-        }
-        windows
-    }
-
-    /// Compiles a feature: its calls become outputs of their groups.
-    fn feature(
-        &mut self,
-        text: &At<String>,
-        parsed: Feature,
-        windows: &[usize],
-        spine: &Schema,
-    ) -> Result<FeatureProgram, Diagnostic> {
-        let mut calls = Vec::new();
-        let mut types = Vec::new();
-        for call in &parsed.calls {
-            let at = self.plan.windows.iter().position(|w| w.name.value == call.window);
-            let Some(at) = at else { continue };
-            let window = &self.plan.windows[at];
-            let place = inside(text, Some(&call.span));
-            let typed = aggregate::Call {
-                name: &call.function,
-                distinct: call.distinct,
-                input: call.argument.as_ref().map(Scalar::data_type),
-                second: call.second.as_ref().map(Scalar::data_type),
-                constants: &call.constants,
-            };
-            let (built, frame) = match window.frame {
-                // The weights are the aggregate's; the rows are all there are.
-                Frame::Decayed(half) => (aggregate::decayed(&typed, half), Frame::Lifetime),
-                frame => (aggregate::build(&typed), frame),
-            };
-            let built = match &window.secondary {
-                Some(_) if typed.second.is_some() => Err(format!(
-                    "`{}` has a secondary key, which is the second column of its calls",
-                    window.name.value
-                )),
-                Some(_) => built.and_then(|built| aggregate::per(Arc::from(built))),
-                None => built,
-            };
-            let built: Arc<dyn aggregate::Aggregate> = match built {
-                Ok(built) => Arc::from(built),
-                Err(reason) => {
-                    return Err(Diagnostic::new(
-                        &place,
-                        format!("`{}` cannot be computed", call.function),
-                        reason,
-                        format!("the aggregates are {}", aggregate_names()),
-                    ));
-                }
-            };
-            let group = windows[at];
-            let column = call.argument.as_ref().map(|scalar| self.column(group, scalar));
-            let of_key = match &window.secondary {
-                Some(key) => {
-                    let schema = &self.sources[window.source].schema;
-                    let key = Scalar::compile(&quoted(&key.value), schema, self.zone);
-                    Some(key.map_err(|error| diagnostic(text, error))?)
-                }
-                None => None,
-            };
-            let second = of_key.as_ref().or(call.second.as_ref());
-            let second = second.map(|scalar| self.column(group, scalar));
-            let filter = call.filter.as_ref().map(|scalar| self.column(group, scalar));
-            let data_type = built.output();
-            let data_type = match window.series {
-                Some(_) => list_of(data_type, &place)?,
-                None => data_type,
-            };
-            let outputs = &mut self.groups[group];
-            // Features that ask for the same share its answer.
-            let asked = format!("{at} {} {} {:?}", typed.name, typed.distinct, typed.constants);
-            let asked = (group, format!("{asked} {column:?} {second:?} {filter:?}"));
-            if let Some(known) = self.asked.get(&asked) {
-                calls.push(*known);
-                types.push(data_type);
-                continue;
-            }
-            let first = outputs.outputs.len();
-            for edge in edges(window) {
-                let aggregate = Arc::clone(&built);
-                let output = Output { frame, edge, column, second, filter, aggregate };
-                outputs.group.outputs.push(output);
-                outputs.outputs.push(built.output());
-            }
-            let steps = window.series.map(|_| outputs.outputs.len() - first);
-            let call = CallProgram { group, output: first, steps };
-            self.asked.insert(asked, call);
-            calls.push(call);
-            types.push(data_type);
-        }
-        let scalar = parsed.finish(spine, &types).map_err(|e| diagnostic(text, e))?;
-        Ok(FeatureProgram { scalar, calls })
-    }
-
-    /// Where a group keeps a column, adding it the first time.
-    fn column(&mut self, group: usize, scalar: &Scalar) -> usize {
-        let columns = &mut self.groups[group].columns;
-        *self.known.entry((group, scalar.to_string())).or_insert_with(|| {
-            columns.push(scalar.clone());
-            columns.len() - 1
-        })
-    }
-}
-
-/// The edges of a window: one, or one for each step of a series. Further back than the first step the
-/// row that reads is left out anyway.
-fn edges(window: &WindowPlan) -> Vec<Edge> {
-    let Some(Series { step, count }) = window.series else { return vec![window.edge] };
-    let Edge { offset, exclude } = window.edge;
-    let edge = |n: i64| match (n, exclude) {
-        (1.., Exclude::Row) => Exclude::Nothing,
-        _ => exclude,
-    };
-    let offset = |n: i64| offset.saturating_add(step.saturating_mul(n));
-    (0..count as i64).map(|n| Edge { offset: offset(n), exclude: edge(n) }).collect()
-}
-
-/// The type of a series of values.
-fn list_of(data_type: DataType, place: &Range<usize>) -> Result<DataType, Diagnostic> {
-    data_type.as_item().map(DataType::List).ok_or_else(|| {
-        Diagnostic::new(
-            place,
-            "a series of lists or maps is no value",
-            format!("each step gives {data_type}, and neither lists nor maps hold such"),
-            "read a window without `series`, or an aggregate that gives a single value",
-        )
-    })
-}
-
-/// A secondary key names a column of the source that can be a key.
-fn check_secondary(column: &At<String>, schema: &Schema, errors: &mut Vec<Diagnostic>) {
-    let Some(data_type) = schema.type_of(&column.value) else {
-        let names: Vec<&str> = schema.names().collect();
-        errors.push(Diagnostic::new(
-            &column.span,
-            format!("`secondary` names no column: `{}`", column.value),
-            format!("the columns are {}", names.join(", ")),
-            tidemill_config::cure(&column.value, names.iter().copied()),
-        ));
-        return;
-    };
-    if matches!(data_type, DataType::Float64 | DataType::Timestamp) {
-        errors.push(Diagnostic::new(
-            &column.span,
-            format!("`{}` cannot be a secondary key", column.value),
-            format!("its type is {data_type}, of which hardly two values are equal"),
-            "name a column of type string, int64 or bool",
-        ));
-    }
-}
-
-fn aggregate_names() -> String {
-    aggregate::AGGREGATES.iter().map(|a| a.name).collect::<Vec<_>>().join(", ")
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Finds every component that the plan names and lets it read its keys.

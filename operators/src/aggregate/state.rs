@@ -54,10 +54,8 @@ impl Number {
     pub fn of_int(i: i64) -> Number {
         Number { m: i, e: 0, rank: i, float: false }
     }
-}
 
-/// Adds it or takes it out.
-impl Number {
+    /// Adds it to a sum, or takes it out; so the others.
     #[inline]
     pub(crate) fn step_sum<const IN: bool>(&self, sum: &mut Sum) {
         match IN {

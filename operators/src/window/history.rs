@@ -262,7 +262,7 @@ impl History {
                 for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
                     let range = place(window, cursor, log);
                     shift(log, window, cursor, range.clone(), states, heap);
-                    answer(log, window, range, states, at.time, heap, layout, give);
+                    answer(layout, window, Held { log, range, heap }, states, at.time, give);
                 }
             }
             None => {
@@ -272,7 +272,7 @@ impl History {
                     let range = place(window, &nowhere, log);
                     scratch.clear(window);
                     feed::<true>(log, range.clone(), &window.feeds, scratch, heap);
-                    answer(log, window, range, scratch, at.time, heap, layout, give);
+                    answer(layout, window, Held { log, range, heap }, scratch, at.time, give);
                 }
             }
         }
@@ -399,7 +399,6 @@ fn shift(
     } else {
         cursor.end = new.end;
     }
-    // A window that lost its rows to the log holds none of them any more.
     if new.start >= old.end || new.end <= old.start {
         states.clear(window);
         feed::<true>(log, new, feeds, states, heap);
@@ -478,25 +477,21 @@ fn refill(log: &Log, rows: Range<usize>, window: &Window, states: &mut States, h
 
 /// What every output of a window reads where it stands.
 #[inline]
-#[allow(clippy::too_many_arguments)]
 fn answer(
-    log: &Log,
+    layout: &Layout,
     window: &Window,
-    range: Range<usize>,
+    held: Held<'_>,
     states: &States,
     time: Micros,
-    heap: &Heap,
-    layout: &Layout,
     give: &mut impl FnMut(usize, Value),
 ) {
-    let held = Held { log, range: range.start.max(log.base())..range.end, heap };
     let Some(&first) = window.outputs.first() else { return };
     let mut view = View {
         counts: &states.counts,
         states: &states.states,
         places: &layout.outputs[first].places,
         columns: Columns::default(),
-        len: (range.end - range.start) as u64,
+        len: held.range.len() as u64,
         rows: &held,
         time: window.reach.as_of(time),
     };
@@ -540,7 +535,8 @@ impl Rows for Held<'_> {
         skip: usize,
         visit: &mut dyn FnMut(Row<'_>) -> bool,
     ) {
-        let range = self.range.clone();
+        // Of a window that no row ever leaves the log holds the newest ones alone.
+        let range = self.range.start.max(self.log.base())..self.range.end;
         let passes = |at: &usize| {
             let is_true = |f| self.log.row(*at).is_true(f as usize);
             columns.filter.is_none_or(is_true)
