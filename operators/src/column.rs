@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder,
-    ListArray, MapArray, StringArray, StringBuilder, StructArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, BooleanBufferBuilder,
+    BooleanBuilder, ListArray, MapArray, PrimitiveArray, StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{ArrowNativeType, DataType as ArrowType, Float64Type, Int64Type, TimestampMicrosecondType};
 use tidemill_types::{DataType, Key, Value, key};
 
 /// A value of a column that windows may keep, where it stands. No column of a source is a list or a map.
@@ -57,17 +57,60 @@ pub enum Builder {
     /// [`DataType::Bool`]
     Bool(BooleanBuilder),
     /// [`DataType::Int64`]
-    Int64(Int64Builder),
+    Int64(Numbers<i64>),
     /// [`DataType::Float64`]
-    Float64(Float64Builder),
+    Float64(Numbers<f64>),
     /// [`DataType::String`]
     String(StringBuilder),
     /// [`DataType::Timestamp`]
-    Timestamp(TimestampMicrosecondBuilder),
+    Timestamp(Numbers<i64>),
     /// [`DataType::List`]
     List(Parts, Box<Builder>),
     /// [`DataType::Map`]
     Map(Parts, StringBuilder, Box<Builder>),
+}
+
+/// A column of numbers in the making: what stands in each row, and in which rows nothing does.
+#[derive(Default)]
+pub struct Numbers<T> {
+    values: Vec<T>,
+    nulls: Vec<usize>,
+}
+
+impl<T: ArrowNativeType> Numbers<T> {
+    fn new(rows: usize) -> Numbers<T> {
+        Numbers { values: Vec::with_capacity(rows), nulls: Vec::new() }
+    }
+
+    #[inline]
+    fn push(&mut self, value: Option<T>) {
+        if value.is_none() {
+            self.nulls.push(self.values.len());
+        }
+        self.values.push(value.unwrap_or_default());
+    }
+
+    #[inline]
+    fn extend(&mut self, values: impl Iterator<Item = Option<T>>) {
+        let mut row = self.values.len();
+        self.values.extend(values.map(|value| {
+            if value.is_none() {
+                self.nulls.push(row);
+            }
+            row += 1;
+            value.unwrap_or_default()
+        }));
+    }
+
+    fn finish<P: ArrowPrimitiveType<Native = T>>(self) -> PrimitiveArray<P> {
+        let valid = (!self.nulls.is_empty()).then(|| {
+            let mut valid = BooleanBufferBuilder::new(self.values.len());
+            valid.append_n(self.values.len(), true);
+            self.nulls.iter().for_each(|row| valid.set_bit(*row, false));
+            NullBuffer::new(valid.finish())
+        });
+        PrimitiveArray::new(self.values.into(), valid)
+    }
 }
 
 /// How the items of all rows are divided into rows.
@@ -107,13 +150,10 @@ impl Builder {
     pub fn new(data_type: DataType, rows: usize) -> Builder {
         match data_type {
             DataType::Bool => Builder::Bool(BooleanBuilder::with_capacity(rows)),
-            DataType::Int64 => Builder::Int64(Int64Builder::with_capacity(rows)),
-            DataType::Float64 => Builder::Float64(Float64Builder::with_capacity(rows)),
+            DataType::Int64 => Builder::Int64(Numbers::new(rows)),
+            DataType::Float64 => Builder::Float64(Numbers::new(rows)),
             DataType::String => Builder::String(StringBuilder::new()),
-            DataType::Timestamp => {
-                let builder = TimestampMicrosecondBuilder::with_capacity(rows);
-                Builder::Timestamp(builder.with_timezone("UTC"))
-            }
+            DataType::Timestamp => Builder::Timestamp(Numbers::new(rows)),
             DataType::List(item) => Builder::List(
                 Parts::new(data_type, rows),
                 Box::new(Builder::new(item.into(), rows)),
@@ -134,10 +174,10 @@ impl Builder {
                 Value::Bool(b) => Some(*b),
                 _ => None,
             }),
-            Builder::Int64(builder) => builder.append_option(value.as_i64()),
-            Builder::Float64(builder) => builder.append_option(value.as_f64()),
+            Builder::Int64(numbers) => numbers.push(value.as_i64()),
+            Builder::Float64(numbers) => numbers.push(value.as_f64()),
             Builder::String(builder) => builder.append_option(value.as_str()),
-            Builder::Timestamp(builder) => builder.append_option(value.as_i64()),
+            Builder::Timestamp(numbers) => numbers.push(value.as_i64()),
             Builder::List(parts, builder) => {
                 let before = parts.items();
                 let items = match value {
@@ -164,14 +204,26 @@ impl Builder {
         }
     }
 
+    /// Appends many values.
+    #[inline]
+    pub fn extend(&mut self, values: impl Iterator<Item = Value>) {
+        match self {
+            Builder::Int64(numbers) => numbers.extend(values.map(|value| value.as_i64())),
+            Builder::Float64(numbers) => numbers.extend(values.map(|value| value.as_f64())),
+            other => values.for_each(|value| other.push(&value)),
+        }
+    }
+
     /// The column.
     pub fn finish(self) -> ArrayRef {
         match self {
             Builder::Bool(mut builder) => Arc::new(builder.finish()),
-            Builder::Int64(mut builder) => Arc::new(builder.finish()),
-            Builder::Float64(mut builder) => Arc::new(builder.finish()),
+            Builder::Int64(numbers) => Arc::new(numbers.finish::<Int64Type>()),
+            Builder::Float64(numbers) => Arc::new(numbers.finish::<Float64Type>()),
             Builder::String(mut builder) => Arc::new(builder.finish()),
-            Builder::Timestamp(mut builder) => Arc::new(builder.finish()),
+            Builder::Timestamp(numbers) => {
+                Arc::new(numbers.finish::<TimestampMicrosecondType>().with_timezone("UTC"))
+            }
             Builder::List(parts, builder) => {
                 let ArrowType::List(field) = parts.data_type.to_arrow() else {
                     return builder.finish();

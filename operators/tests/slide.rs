@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use tidemill_operators::aggregate::numbers::Numbers;
 use tidemill_operators::aggregate::state::State;
 use tidemill_operators::aggregate::{self, Call, Primitive, Row};
 use tidemill_types::{DataType, Value};
@@ -71,9 +72,14 @@ fn slide(fresh: impl Fn() -> Vec<State>, steps: u64) {
             for (state, anew) in states.iter().zip(&anew) {
                 assert_eq!(state.save(), anew.save(), "after {step} steps");
             }
-            if let ([State::Sum(sum), ..], [State::Sum(anew), ..]) = (&states[..], &anew[..]) {
-                let bits = |x: f64| if x.is_nan() { 0 } else { x.to_bits() };
-                assert_eq!(bits(sum.mean(1)), bits(anew.mean(1)), "after {step} steps");
+            if let ([State::Numbers(sum), ..], [State::Numbers(anew), ..]) =
+                (&states[..], &anew[..])
+            {
+                let bits = |numbers: &Numbers| {
+                    let sum = numbers.non_finite().unwrap_or_else(|| numbers.sum().to_f64());
+                    if sum.is_nan() { 0 } else { sum.to_bits() }
+                };
+                assert_eq!(bits(sum), bits(anew), "after {step} steps");
             }
             compared += 1;
         }

@@ -30,9 +30,9 @@ impl Aggregate for Avg {
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
-        match (view.count(), view.sum()) {
-            (1.., Some(sum)) => Value::Float(sum.mean(view.count())),
-            _ => Value::Null,
+        match view.count() {
+            0 => Value::Null,
+            n => Value::Float(view.moment().mean(n)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tidemill_types::{Value, key};
 
 use super::bytes::{Reader, Writer};
@@ -11,10 +12,15 @@ use super::bytes::{Reader, Writer};
 /// its order.
 #[derive(Clone, Debug, Default)]
 pub struct Distinct {
-    counts: HashMap<Same, u64, BuildHasherDefault<Mix>>,
+    /// Whole numbers of 64 bits, floats or not.
+    whole: HashMap<i64, u64, BuildHasherDefault<Mix>>,
+    /// Whether those are floats.
+    float: bool,
+    /// All others.
+    others: HashMap<Same, u64, BuildHasherDefault<Mix>>,
 }
 
-/// A value whose hash agrees with its equality: one zero, one NaN, whole floats equal to integers.
+/// A value that is no whole number; its hash agrees with its equality: one NaN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Same(Value);
 
@@ -57,11 +63,8 @@ impl Hash for Same {
             Value::Null => state.write_u8(0),
             Value::Bool(b) => state.write_u8(1 + u8::from(*b)),
             Value::Int(i) => state.write_i64(*i),
-            Value::Float(x) => match *x as i64 {
-                whole if whole as f64 == *x => state.write_i64(whole),
-                _ if x.is_nan() => state.write_u64(f64::NAN.to_bits()),
-                _ => state.write_u64(x.to_bits()),
-            },
+            Value::Float(x) if x.is_nan() => state.write_u64(f64::NAN.to_bits()),
+            Value::Float(x) => state.write_u64(x.to_bits()),
             Value::Text(text) => state.write(text.as_bytes()),
             nested @ (Value::List(_) | Value::Map(_)) => {
                 let mut bytes = Vec::new();
@@ -72,56 +75,78 @@ impl Hash for Same {
     }
 }
 
+/// The whole number that a value equals.
+#[inline]
+fn whole(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(i) => Some(*i),
+        // Every float in this range that has no fraction is a whole number of 64 bits, and 2^63 is none.
+        Value::Float(x) => {
+            let whole = *x as i64;
+            (whole as f64 == *x && whole != i64::MAX).then_some(whole)
+        }
+        _ => None,
+    }
+}
+
 impl Distinct {
     /// Adds a value; NULL is not there.
+    #[inline]
     pub fn insert(&mut self, value: &Value) {
-        if !value.is_null() {
-            *self.counts.entry(Same(value.clone())).or_insert(0) += 1;
-        }
+        self.add(value, 1);
+    }
+
+    fn add(&mut self, value: &Value, n: u64) {
+        let count = match whole(value) {
+            Some(whole) => {
+                self.float = matches!(value, Value::Float(_));
+                self.whole.entry(whole).or_insert(0)
+            }
+            None if value.is_null() => return,
+            None => self.others.entry(Same(value.clone())).or_insert(0),
+        };
+        *count = count.saturating_add(n);
     }
 
     /// Takes out one of this value; false if there is none.
+    #[inline]
     pub fn remove(&mut self, value: &Value) -> bool {
-        let key = Same(value.clone());
-        match self.counts.get_mut(&key) {
-            Some(1) => self.counts.remove(&key).is_some(),
-            Some(count) => {
-                *count -= 1;
-                true
-            }
-            None => false,
+        match whole(value) {
+            Some(whole) => take_one(&mut self.whole, whole),
+            None => take_one(&mut self.others, Same(value.clone())),
         }
     }
 
     /// How many different values there are.
     pub fn len(&self) -> usize {
-        self.counts.len()
+        self.whole.len() + self.others.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
+        self.len() == 0
     }
 
     /// The values and how often each is there, in order.
-    pub fn sorted(&self) -> Vec<(&Value, u64)> {
-        let mut all: Vec<_> = self.counts.iter().map(|(same, n)| (&same.0, *n)).collect();
-        all.sort_unstable_by_key(|(value, _)| *value);
+    pub fn sorted(&self) -> Vec<(Value, u64)> {
+        let number =
+            |whole: i64| if self.float { Value::Float(whole as f64) } else { Value::Int(whole) };
+        let whole = self.whole.iter().map(|(whole, n)| (number(*whole), *n));
+        let others = self.others.iter().map(|(same, n)| (same.0.clone(), *n));
+        let mut all: Vec<_> = whole.chain(others).collect();
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         all
     }
 
     /// Adds all values of another.
     pub fn merge(&mut self, other: &Distinct) {
-        for (same, n) in &other.counts {
-            let count = self.counts.entry(same.clone()).or_insert(0);
-            *count = count.saturating_add(*n);
-        }
+        other.sorted().iter().for_each(|(value, n)| self.add(value, *n));
     }
 
     pub(super) fn save(&self, out: &mut Writer) {
-        out.count(self.counts.len() as u64);
+        out.count(self.len() as u64);
         for (value, n) in self.sorted() {
-            out.value(value).count(n);
+            out.value(&value).count(n);
         }
     }
 
@@ -130,7 +155,7 @@ impl Distinct {
         let mut last = Value::Null;
         for _ in 0..bytes.count()? {
             let value = bytes.value().filter(|value| *value > last)?;
-            all.counts.insert(Same(value.clone()), bytes.count().filter(|n| *n > 0)?);
+            all.add(&value, bytes.count().filter(|n| *n > 0)?);
             last = value;
         }
         Some(all)
@@ -138,12 +163,32 @@ impl Distinct {
 
     /// Takes out all.
     pub fn clear(&mut self) {
-        self.counts.clear();
+        self.whole.clear();
+        self.others.clear();
     }
 
     /// Bytes on the heap, texts not counted (they are shared with the rows).
     pub fn bytes(&self) -> usize {
-        self.counts.allocation_size()
+        self.whole.allocation_size() + self.others.allocation_size()
+    }
+}
+
+/// Takes out one of many.
+#[inline]
+fn take_one<T: Eq + Hash>(
+    counts: &mut HashMap<T, u64, BuildHasherDefault<Mix>>,
+    one: T,
+) -> bool {
+    match counts.entry(one) {
+        Entry::Occupied(mut found) if *found.get() > 1 => {
+            *found.get_mut() -= 1;
+            true
+        }
+        Entry::Occupied(found) => {
+            found.remove();
+            true
+        }
+        Entry::Vacant(_) => false,
     }
 }
 

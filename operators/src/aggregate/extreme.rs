@@ -1,11 +1,11 @@
 //! The least or the greatest number of a window, without keeping all of them in order.
 //!
-//! Only the few values nearest to the end asked for are kept in order; of the others it is known
-//! that they lie behind, and how many they are. A value that comes or goes behind costs one
-//! comparison. When all that were kept have gone, the window is asked for its values again
-//! ([`Extreme::refill`]); how many are kept doubles when that happens soon after the last time, so
-//! that the cost a row is constant for values in random order and logarithmic at worst (values that
-//! rise for ever, of which each that leaves is the least).
+//! Of most windows only the number at the end asked for is known, and how many others there are: a
+//! number that comes or goes behind it costs one comparison. When the known one has gone, the window is
+//! asked for its values again ([`Extreme::refill`]). Where that happens soon after the last time, in a
+//! window of more than a few values, the values nearest to the end are kept in order, twice as many each
+//! time, so that the cost a row is constant for values in random order and logarithmic at worst (values
+//! that rise for ever, of which each that leaves is the least).
 //!
 //! So this is no function of the multiset but what is known of one: what it answers is a function, how much it
 //! knows is not. What is saved is only how many values there are; what is restored asks for them again,
@@ -14,50 +14,79 @@
 use tidemill_types::Value;
 
 use super::bytes::{Reader, Writer};
-use super::ordered::{rank, unrank};
+use super::ordered::{float_of, rank};
 
-/// How many values are kept in order at first.
+/// A window of so many values is looked through whenever its end has gone.
+const FEW: u32 = 12;
+
+/// How many values are kept in order at first, where that does not do.
 const KEEP: u32 = 8;
 
-/// One end of a multiset of numbers.
+/// One end of a multiset of numbers. Ranks are turned so that the end asked for is the least.
 #[derive(Clone, Debug)]
 pub struct Extreme {
-    /// Ranks, turned so that the end asked for is the least; the least stands last.
-    ends: Vec<i64>,
-    /// Of `ends`, the first and the last, so that most numbers come and go without a look at the others.
+    /// Numbers at or beyond this rank come and go without a further look. It is the greatest of those
+    /// that are known; the least rank of all while none is.
     behind: i64,
+    /// The least number, if it is known.
     end: i64,
-    /// How many values lie behind `ends[0]` or equal it.
-    rest: u32,
-    /// Up to twice as many are kept.
-    keep: u32,
+    /// How many values there are.
+    count: u32,
     /// Values that have gone since the last refill.
     gone: u32,
+    /// The ranks that are known, where there may be more than one; the least stands last.
+    #[allow(clippy::box_collection, reason = "most have none, and states lie close together")]
+    known: Option<Box<Vec<i64>>>,
+    /// Up to twice as many are known.
+    keep: u32,
+    starved: bool,
     greatest: bool,
     float: bool,
-    /// Nothing will be taken out: one value is enough.
-    grows_only: bool,
+}
+
+/// A number at an end.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// A whole number.
+    Int(i64),
+    /// A float.
+    Float(f64),
+}
+
+impl End {
+    /// A value, if it is a number.
+    pub fn of(value: Value) -> Option<End> {
+        match value {
+            Value::Int(i) => Some(End::Int(i)),
+            Value::Float(x) => Some(End::Float(x)),
+            _ => None,
+        }
+    }
+
+    /// As a value.
+    #[inline]
+    pub fn value(self) -> Value {
+        match self {
+            End::Int(i) => Value::Int(i),
+            End::Float(x) => Value::Float(x),
+        }
+    }
 }
 
 impl Extreme {
     /// Over no values.
     pub fn new(greatest: bool) -> Extreme {
         Extreme {
-            ends: Vec::new(),
             behind: i64::MIN,
             end: i64::MIN,
-            rest: 0,
-            keep: KEEP,
+            count: 0,
             gone: 0,
+            known: None,
+            keep: 1,
+            starved: false,
             greatest,
             float: false,
-            grows_only: false,
         }
-    }
-
-    /// Over no values, of which none will be taken out but all at once.
-    pub fn that_grows_only(self) -> Extreme {
-        Extreme { grows_only: true, keep: 1, ..self }
     }
 
     /// Which end it is of.
@@ -93,13 +122,23 @@ impl Extreme {
 
     #[inline]
     fn insert_rank(&mut self, rank: i64, float: bool) {
-        self.float = float;
-        if self.rest == 0 || rank < self.behind {
-            let place = self.ends.partition_point(|x| *x > rank);
-            self.ends.insert(place, rank);
+        let first = self.count == 0;
+        self.count += 1;
+        if rank < self.behind || first {
+            self.float = float;
+            match &mut self.known {
+                None => (self.end, self.behind, self.starved) = (rank, rank, false),
+                Some(_) => self.insert_in_order(rank),
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn insert_in_order(&mut self, rank: i64) {
+        if let Some(known) = &mut self.known {
+            let place = known.partition_point(|x| *x > rank);
+            known.insert(place, rank);
             self.shorten();
-        } else {
-            self.rest += 1;
         }
     }
 
@@ -114,130 +153,167 @@ impl Extreme {
     #[inline]
     fn remove_rank(&mut self, rank: i64) {
         self.gone = self.gone.saturating_add(1);
-        if self.ends.is_empty() || rank > self.behind {
-            self.rest = self.rest.saturating_sub(1);
-            return;
-        }
-        let place = self.ends.partition_point(|x| *x > rank);
-        if self.ends.get(place) == Some(&rank) {
-            self.ends.remove(place);
-            self.note();
+        self.count = self.count.saturating_sub(1);
+        if rank <= self.behind {
+            self.remove_known(rank);
         }
     }
 
-    /// Remembers what stands at both ends of `ends`.
-    #[inline]
+    #[inline(never)]
+    fn remove_known(&mut self, rank: i64) {
+        match &mut self.known {
+            Some(known) => {
+                let place = known.partition_point(|x| *x > rank);
+                if known.get(place) == Some(&rank) {
+                    known.remove(place);
+                }
+                self.note();
+            }
+            None if rank == self.end => self.forget(),
+            None => {}
+        }
+    }
+
+    /// Nothing is known any more.
+    fn forget(&mut self) {
+        (self.starved, self.known) = (self.count > 0, None);
+        (self.behind, self.end) = (i64::MIN, i64::MIN);
+    }
+
+    /// Remembers what stands at both ends of what is known.
     fn note(&mut self) {
-        self.behind = self.ends.first().copied().unwrap_or(i64::MIN);
-        self.end = self.ends.last().copied().unwrap_or(i64::MIN);
+        match self.known.as_deref().map(|known| (known.first().copied(), known.last().copied())) {
+            Some((Some(first), Some(last))) => (self.behind, self.end) = (first, last),
+            Some(_) => self.forget(),
+            None => {}
+        }
     }
 
     /// Whether there are values, and it is not known which is the extreme one.
     #[inline]
     pub fn is_starved(&self) -> bool {
-        self.ends.is_empty() && self.rest > 0
+        self.starved && self.count > 0
     }
 
     /// Learns the values anew: all that are there, in any order.
     pub fn refill(&mut self, values: impl Iterator<Item = Value>) {
-        let mut ranks: Vec<i64> = values.filter_map(|value| self.rank(&value)).collect();
-        self.keep = match ranks.len() as u32 {
-            n if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),
-            n if self.gone / 8 > n => KEEP,
+        let (greatest, n) = (self.greatest, self.count);
+        let ranks = values.filter_map(|value| turned(&value, greatest));
+        self.keep = match n {
+            ..=FEW => 1,
+            _ if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),
+            _ if self.gone / 8 > n => 1,
             _ => self.keep,
         };
-        self.gone = 0;
-        self.rest = (ranks.len() as u32).saturating_sub(self.keep);
-        if self.rest > 0 {
-            ranks.select_nth_unstable(self.keep as usize);
-            ranks.truncate(self.keep as usize);
+        (self.gone, self.starved) = (0, false);
+        if self.keep == 1 {
+            let end = ranks.min();
+            (self.end, self.behind) = end.map_or((i64::MIN, i64::MIN), |end| (end, end));
+            return;
+        }
+        let (mut ranks, keep): (Vec<i64>, _) = (ranks.collect(), self.keep as usize);
+        if ranks.len() > keep {
+            ranks.select_nth_unstable(keep);
+            ranks.truncate(keep);
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
-        self.ends = ranks;
+        self.known = Some(Box::new(ranks));
         self.note();
     }
 
     /// Adds all values of another of the same end. What is known of both is known of the sum: values
     /// up to where the knowledge of either ends.
     pub fn merge(&mut self, other: &Extreme) {
-        let horizon = |of: &Extreme| match (of.rest, of.ends.first()) {
-            (0, _) => Some(i64::MAX),
-            (_, known) => known.copied(),
+        let ranks = |of: &Extreme| match &of.known {
+            Some(known) => known.to_vec(),
+            None if of.starved || of.count == 0 => Vec::new(),
+            None => vec![of.end],
         };
-        let count = self.count().saturating_add(other.count());
-        match (horizon(self), horizon(other)) {
+        let horizon = |of: &Extreme, known: &[i64]| match of.count as usize == known.len() {
+            true => Some(i64::MAX),
+            false => known.first().copied(),
+        };
+        let (mut ours, theirs) = (ranks(self), ranks(other));
+        match (horizon(self, &ours), horizon(other, &theirs)) {
             (Some(a), Some(b)) => {
-                self.ends.extend(&other.ends);
-                self.ends.retain(|rank| *rank <= a.min(b));
-                self.ends.sort_unstable_by(|a, b| b.cmp(a));
+                ours.extend(theirs);
+                ours.retain(|rank| *rank <= a.min(b));
+                ours.sort_unstable_by(|a, b| b.cmp(a));
             }
-            _ => self.ends.clear(),
+            _ => ours.clear(),
         }
         self.float |= other.float;
         self.keep = self.keep.max(other.keep);
-        self.rest = count - self.ends.len() as u32;
-        self.shorten();
+        (self.count, self.known) = (self.count.saturating_add(other.count), None);
+        match ours[..] {
+            [] => self.forget(),
+            [only] => (self.end, self.behind, self.starved) = (only, only, false),
+            _ => {
+                (self.known, self.starved) = (Some(Box::new(ours)), false);
+                self.shorten();
+            }
+        }
     }
 
     /// Lets go of the values furthest from the end if too many are kept.
     fn shorten(&mut self) {
-        let (known, keep) = (self.ends.len(), self.keep as usize);
-        if known > 2 * keep {
-            self.ends.drain(..known - keep);
-            self.rest += (known - keep) as u32;
+        let keep = self.keep.max(KEEP) as usize;
+        if let Some(known) = &mut self.known {
+            let over = known.len().checked_sub(2 * keep).map_or(0, |over| over + keep);
+            known.drain(..over);
         }
         self.note();
     }
 
-    /// How many values there are.
-    fn count(&self) -> u32 {
-        self.rest.saturating_add(self.ends.len() as u32)
-    }
-
     pub(super) fn save(&self, out: &mut Writer) {
-        let count = self.count();
-        out.byte(u8::from(self.float && count > 0)).count(u64::from(count));
+        let any = self.count > 0;
+        out.byte(u8::from(self.float && any)).count(u64::from(self.count));
     }
 
     /// One that knows of so many values and of none which it is.
     pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Extreme> {
-        let (float, rest) = (bytes.truth()?, u32::try_from(bytes.count()?).ok()?);
-        Some(Extreme { float, rest, ..Extreme::new(self.greatest) })
-            .filter(|e| !float || e.rest > 0)
+        let (float, count) = (bytes.truth()?, u32::try_from(bytes.count()?).ok()?);
+        Some(Extreme { float, count, starved: count > 0, ..Extreme::new(self.greatest) })
+            .filter(|e| !float || e.count > 0)
     }
 
     /// The extreme value; none over no values.
     #[inline]
-    pub fn get(&self) -> Option<Value> {
-        if self.ends.is_empty() {
+    pub fn get(&self) -> Option<End> {
+        if self.count == 0 || self.starved {
             return None;
         }
         let rank = if self.greatest { !self.end } else { self.end };
-        Some(if self.float { unrank(rank) } else { Value::Int(rank) })
+        Some(if self.float { End::Float(float_of(rank)) } else { End::Int(rank) })
     }
 
     /// Takes out all values.
     pub fn clear(&mut self) {
-        self.ends.clear();
-        (self.rest, self.gone) = (0, 0);
-        self.keep = if self.grows_only { 1 } else { KEEP };
-        self.note();
+        (self.count, self.gone, self.keep) = (0, 0, 1);
+        self.forget();
     }
 
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
-        self.ends.capacity() * size_of::<i64>()
+        let ranks = |known: &Vec<i64>| size_of::<Vec<i64>>() + known.capacity() * size_of::<i64>();
+        self.known.as_deref().map_or(0, ranks)
     }
 
     #[inline]
     fn rank(&self, value: &Value) -> Option<i64> {
-        let rank = match value {
-            Value::Int(i) => *i,
-            Value::Float(x) => rank(*x),
-            _ => return None,
-        };
-        Some(if self.greatest { !rank } else { rank })
+        turned(value, self.greatest)
     }
+}
+
+/// The rank of a number, the greatest as the least where that is the end asked for.
+#[inline]
+fn turned(value: &Value, greatest: bool) -> Option<i64> {
+    let rank = match value {
+        Value::Int(i) => *i,
+        Value::Float(x) => rank(*x),
+        _ => return None,
+    };
+    Some(if greatest { !rank } else { rank })
 }
 
 #[cfg(test)]
@@ -260,8 +336,8 @@ mod tests {
                 extreme.refill(values.iter().cloned());
             }
             let naive = if greatest { values.iter().max() } else { values.iter().min() };
-            assert_eq!(extreme.get().as_ref(), naive, "{end}");
-            assert!(extreme.bytes() <= 8 * 4 * window.max(KEEP as usize));
+            assert_eq!(extreme.get().map(End::value).as_ref(), naive, "{end}");
+            assert!(extreme.bytes() <= 24 + 8 * 4 * window.max(KEEP as usize));
         }
         looked_at
     }
@@ -295,11 +371,12 @@ mod tests {
         let values = [3, 1, 4, 1, 5, 9, 2, 6].map(Value::Int);
         values.iter().for_each(|v| extreme.insert(v));
         extreme.insert(&Value::Null);
-        assert_eq!(extreme.get(), Some(Value::Int(9)));
+        assert_eq!(extreme.get().map(End::value), Some(Value::Int(9)));
         extreme.remove(&Value::Int(9));
-        extreme.remove(&Value::Int(7));
-        assert_eq!(extreme.get(), Some(Value::Int(6)));
+        assert!(extreme.get().is_none() && extreme.is_starved());
+        extreme.refill(values.iter().filter(|v| **v != Value::Int(9)).cloned());
+        assert_eq!(extreme.get().map(End::value), Some(Value::Int(6)));
         extreme.clear();
-        assert_eq!((extreme.get(), extreme.is_starved()), (None, false));
+        assert!(extreme.get().is_none() && !extreme.is_starved());
     }
 }

@@ -48,7 +48,7 @@ impl Aggregate for Extremum {
 
     fn finish(&self, view: &View<'_>) -> Value {
         if self.number {
-            return view.extreme(self.greatest).unwrap_or_default();
+            return view.moment().extreme(self.greatest).unwrap_or_default();
         }
         let Some(ordered) = view.ordered() else { return Value::Null };
         let extremum = if self.greatest { ordered.max() } else { ordered.min() };

@@ -131,21 +131,21 @@ impl Aggregate for Frequency {
         match self.read {
             Read::Mode => {
                 let first = most_frequent(values).into_iter().next();
-                first.map(|(value, _)| one(value)).unwrap_or_default()
+                first.map(|(value, _)| one(&value)).unwrap_or_default()
             }
             Read::MostFrequent(k) => {
-                most_frequent(values).into_iter().take(k).map(|(value, _)| one(value)).collect()
+                most_frequent(values).into_iter().take(k).map(|(value, _)| one(&value)).collect()
             }
             Read::TopRatio => Value::Float(top_ratio(values)),
             Read::Entropy => Value::Float(entropy(values)),
             Read::Histogram(k) => {
                 let counts = most_frequent(values).into_iter().take(k);
                 let entry =
-                    |(value, n): (&Value, u64)| Some((category(value)?, Value::Int(n as i64)));
+                    |(value, n): (Value, u64)| Some((category(&value)?, Value::Int(n as i64)));
                 Value::map(counts.filter_map(entry))
             }
             Read::Set(k) => {
-                values.sorted().into_iter().take(k).map(|(value, _)| one(value)).collect()
+                values.sorted().into_iter().take(k).map(|(value, _)| one(&value)).collect()
             }
             Read::Count(_) => Value::Null,
         }
@@ -153,7 +153,7 @@ impl Aggregate for Frequency {
 }
 
 /// Values and counts, by falling count and then by value.
-fn most_frequent(values: &Distinct) -> Vec<(&Value, u64)> {
+fn most_frequent(values: &Distinct) -> Vec<(Value, u64)> {
     let mut all = values.sorted();
     all.sort_by_key(|(_, n)| Reverse(*n));
     all

@@ -12,10 +12,14 @@ use std::any::Any;
 
 use tidemill_types::{DataType, Item, Micros, Value};
 
+use crate::column::Builder;
+
 pub mod distinct;
 pub mod exact_sum;
 pub mod extreme;
 pub mod leaves;
+pub mod moment;
+pub mod numbers;
 pub mod ordered;
 pub mod squares;
 pub mod state;
@@ -48,9 +52,9 @@ mod value_range;
 mod variance;
 
 use distinct::Distinct;
-use exact_sum::Sum;
+use moment::Moment;
+use numbers::Numbers;
 use ordered::Ordered;
-use squares::SumSquares;
 use state::State;
 
 pub use decay::decayed;
@@ -261,10 +265,16 @@ pub enum Primitive {
 impl Primitive {
     /// How many there are.
     pub(crate) const COUNT: usize = 9;
-}
 
-/// The place of a count that is that of the window's rows.
-pub(crate) const ALL_ROWS: usize = usize::MAX - 1;
+    /// No places of any.
+    pub(crate) const NOWHERE: [usize; Primitive::COUNT] = [usize::MAX; Primitive::COUNT];
+
+    /// Whether it is read off once for all aggregates: what a [`Moment`] tells.
+    pub(crate) fn is_of_moment(self) -> bool {
+        use Primitive::{Count, Greatest, Least, Sum, SumSquares};
+        matches!(self, Count | Sum | SumSquares | Least | Greatest)
+    }
+}
 
 /// The aggregate of a call.
 ///
@@ -322,6 +332,11 @@ pub trait Aggregate: Send + Sync {
     /// The result over the rows in the window, as SQL has it: NULL values are not there; over no
     /// values a count is 0 and everything else NULL.
     fn finish(&self, view: &View<'_>) -> Value;
+
+    /// [`Aggregate::finish`] at many moments, of an aggregate that reads nothing else.
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        out.extend(moments.iter().map(|moment| self.finish(&View::at(moment))));
+    }
 }
 
 /// A row as running values and [`View::walk`] see it.
@@ -374,17 +389,15 @@ pub trait Running: Send + Sync {
 
 /// What [`Aggregate::finish`] sees. Filled in by the window.
 ///
-/// A primitive that the aggregate did not name is not there: its count is 0, the others none.
+/// A primitive that the aggregate did not name is not there.
 pub struct View<'a> {
-    /// The values of [`Primitive::Count`], where they are not among the states.
-    pub(crate) counts: &'a [u64],
+    pub(crate) moment: &'a Moment,
+    pub(crate) numbers: Option<&'a Numbers>,
     pub(crate) states: &'a [State],
-    /// Where in `counts` or `states` each [`Primitive`] stands; out of range if it was not named.
+    /// Where in `states` each [`Primitive`] stands; out of range if it was not named.
     pub(crate) places: &'a [usize; Primitive::COUNT],
     /// Which columns the output reads, and its filter.
     pub(crate) columns: Columns,
-    /// Rows in the window.
-    pub(crate) len: u64,
     pub(crate) rows: &'a dyn Rows,
     /// As of when the window is.
     pub(crate) time: Micros,
@@ -409,48 +422,60 @@ pub(crate) trait Rows {
         skip: usize,
         visit: &mut dyn FnMut(Row<'_>) -> bool,
     );
+
+    /// The first argument in the oldest or the newest row that passes the filter but `n`.
+    fn nth(&self, columns: Columns, newest_first: bool, n: usize) -> Option<Value> {
+        let mut found = None;
+        self.walk(columns, newest_first, n, &mut |row| {
+            found = Some(row.value.clone());
+            false
+        });
+        found
+    }
+}
+
+/// No rows.
+struct NoRows;
+
+impl Rows for NoRows {
+    fn walk(&self, _: Columns, _: bool, _: usize, _: &mut dyn FnMut(Row<'_>) -> bool) {}
 }
 
 impl<'a> View<'a> {
+    /// One of which nothing is seen but a moment.
+    #[inline]
+    pub(crate) fn at(moment: &'a Moment) -> View<'a> {
+        View {
+            moment,
+            numbers: None,
+            states: &[],
+            places: &Primitive::NOWHERE,
+            columns: Columns::default(),
+            rows: &NoRows,
+            time: 0,
+        }
+    }
+
     fn state(&self, primitive: Primitive) -> Option<&'a State> {
         self.states.get(self.places[primitive as usize])
     }
 
     /// [`Primitive::Count`]
+    #[inline]
     pub fn count(&self) -> u64 {
-        match self.places[Primitive::Count as usize] {
-            ALL_ROWS => self.len,
-            place => match self.states.get(place) {
-                Some(State::Count(n)) => *n,
-                _ => self.counts.get(place).copied().unwrap_or(0),
-            },
-        }
+        self.moment.count
     }
 
-    /// [`Primitive::Sum`]
-    pub fn sum(&self) -> Option<&'a Sum> {
-        match self.state(Primitive::Sum) {
-            Some(State::Sum(sum)) => Some(sum),
-            _ => None,
-        }
+    /// [`Primitive::Count`], and [`Primitive::Sum`], [`Primitive::SumSquares`], [`Primitive::Least`] and
+    /// [`Primitive::Greatest`] of an aggregate that names nothing else.
+    #[inline]
+    pub fn moment(&self) -> &'a Moment {
+        self.moment
     }
 
-    /// [`Primitive::SumSquares`]
-    pub fn squares(&self) -> Option<&'a SumSquares> {
-        match self.state(Primitive::SumSquares) {
-            Some(State::SumSquares(squares)) => Some(squares),
-            _ => None,
-        }
-    }
-
-    /// [`Primitive::Least`] or [`Primitive::Greatest`]
-    pub fn extreme(&self, greatest: bool) -> Option<Value> {
-        match self.state(if greatest { Primitive::Greatest } else { Primitive::Least })? {
-            State::Extreme(extreme) => extreme.get(),
-            State::Ordered(all) if greatest => all.max(),
-            State::Ordered(all) => all.min(),
-            _ => None,
-        }
+    /// [`Primitive::Sum`] and [`Primitive::SumSquares`], exactly.
+    pub fn numbers(&self) -> Option<&'a Numbers> {
+        self.numbers
     }
 
     /// [`Primitive::Ordered`]
@@ -499,11 +524,6 @@ impl<'a> View<'a> {
     }
 
     fn nth(&self, newest_first: bool, n: usize) -> Option<Value> {
-        let mut found = None;
-        self.rows.walk(self.columns, newest_first, n, &mut |row| {
-            found = Some(row.value.clone());
-            false
-        });
-        found
+        self.rows.nth(self.columns, newest_first, n)
     }
 }

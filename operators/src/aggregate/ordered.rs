@@ -140,21 +140,20 @@ impl Ordered {
 /// read back depends on no order of arrival.
 #[inline]
 pub(super) fn rank(x: f64) -> i64 {
-    let x = if x == 0.0 {
-        0.0
-    } else if x.is_nan() {
-        f64::NAN
-    } else {
-        x
-    };
-    let bits = x.to_bits() as i64;
-    if bits < 0 { bits ^ i64::MAX } else { bits }
+    // Of the zeros and of the NaNs one stands for all; adding 0 makes -0 one of them.
+    let bits = if x.is_nan() { f64::NAN.to_bits() } else { (x + 0.0).to_bits() } as i64;
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 #[inline]
 pub(super) fn unrank(rank: i64) -> Value {
-    let bits = if rank < 0 { rank ^ i64::MAX } else { rank };
-    Value::Float(f64::from_bits(bits as u64))
+    Value::Float(float_of(rank))
+}
+
+/// The float of a rank.
+#[inline]
+pub(super) fn float_of(rank: i64) -> f64 {
+    f64::from_bits((rank ^ ((rank >> 63) as u64 >> 1) as i64) as u64)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use tidemill_types::{DataType, Item, Value};
 
 use super::bytes::{Reader, Writer};
+use super::moment::Moment;
+use super::numbers::{Asks, Numbers};
 use super::state::State;
 use super::{
     Aggregate, Call, Columns, Entry, MOST, Primitive, Row, Rows, Running, View, category, one_of,
@@ -150,9 +152,10 @@ impl Aggregate for Per {
         for (key, of) in &own.of {
             let rows = OfCategory { rows: view.rows, key };
             let states = &of.states;
-            let (places, columns) = (&own.places, view.columns);
-            let (len, time) = (of.rows, view.time);
-            let view = View { counts: &[], states, places, columns, len, rows: &rows, time };
+            let (places, columns, time) = (&own.places, view.columns, view.time);
+            let numbers = states.iter().find_map(State::numbers);
+            let moment = &Moment::of_states(states, self.inner.output() == DataType::Int64);
+            let view = View { moment, numbers, states, places, columns, rows: &rows, time };
             all.push((Arc::clone(key), of.rows, self.inner.finish(&view)));
         }
         // They are in the order of keys; the sorts are stable.
@@ -184,19 +187,29 @@ impl Categories {
     fn new(inner: &dyn Aggregate) -> Categories {
         let (mut places, mut states) = ([usize::MAX; Primitive::COUNT], Vec::new());
         let mut name = "per category:".to_string();
+        let mut asks = Asks::default();
         for primitive in inner.primitives() {
-            let state = match primitive {
+            let kept = match primitive {
+                Primitive::Least | Primitive::Greatest => Primitive::Ordered,
+                other if asks.add(*other) => continue,
+                other => *other,
+            };
+            let state = match kept {
                 Primitive::Own => inner.running().map(State::Own),
-                Primitive::Least | Primitive::Greatest => State::new(Primitive::Ordered),
-                other => State::new(*other),
+                _ if places[kept as usize] < states.len() => None,
+                other => State::new(other),
             };
             let Some(state) = state else { continue };
             name.push_str(&match &state {
                 State::Own(running) => format!(" ({})", running.name()),
-                _ => format!(" {primitive:?}"),
+                _ => format!(" {kept:?}"),
             });
-            places[*primitive as usize] = states.len();
+            places[kept as usize] = states.len();
             states.push(state);
+        }
+        if asks.sum {
+            name.push_str(if asks.squares { " sum and squares" } else { " sum" });
+            states.push(State::Numbers(Box::new(Numbers::new(asks))));
         }
         Categories { name, places, states, of: BTreeMap::new() }
     }

@@ -78,14 +78,15 @@ impl Aggregate for Shape {
 
     fn finish(&self, view: &View<'_>) -> Value {
         let n = view.count();
-        let (Some(sum), Some(squares)) = (view.sum(), view.squares()) else { return Value::Null };
+        let Some(numbers) = view.numbers() else { return Value::Null };
         let Some(powers) = view.own::<Powers>().filter(|_| n >= self.power) else {
             return Value::Null;
         };
-        if sum.non_finite().is_some() {
+        if numbers.non_finite().is_some() {
             return Value::Float(f64::NAN);
         }
-        let moments = Moments { n, s1: sum.finite().to_wide(), s2: squares.to_wide(), powers };
+        let (s1, s2) = numbers.to_wide();
+        let moments = Moments { n, s1, s2, powers };
         let a2 = moments.second();
         if a2.is_zero() {
             return Value::Null;

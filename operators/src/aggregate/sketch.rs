@@ -178,6 +178,7 @@ mod tests {
     use datasketches::cpc::CpcUnion;
     use datasketches::hll::HllUnion;
 
+    use super::super::moment::Moment;
     use super::super::ordered::Ordered;
     use super::super::state::State;
     use super::super::{Columns, Row, Rows};
@@ -200,11 +201,11 @@ mod tests {
         places[Primitive::Ordered as usize] = 0;
         let states = [State::Ordered(ordered)];
         let view = View {
-            counts: &[],
+            moment: &Moment::default(),
+            numbers: None,
             states: &states,
             places: &places,
             columns: Columns::default(),
-            len: 0,
             rows: &NoRows,
             time: 0,
         };

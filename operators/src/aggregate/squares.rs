@@ -8,7 +8,7 @@
 use tidemill_types::Value;
 
 use super::bytes::{Reader, Writer};
-use super::exact_sum::{ExactSum, Rounded, parts_of};
+use super::exact_sum::{ExactSum, NO_BASE, REACH, Rounded, SPARE, parts_of};
 use super::wide::{Wide, round};
 
 /// How many terms a wide sum takes between two looks whether 256 bits would do again.
@@ -18,32 +18,33 @@ const NARROW_EVERY: u32 = 256;
 #[derive(Clone, Debug, Default)]
 pub struct SumSquares {
     value: Count,
+    /// Even; [`NO_BASE`] while wide.
     base: i32,
     wide: Option<Box<(Wide, u32)>>,
 }
 
 /// A number of 256 bits that is not negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Count {
+pub(super) struct Count {
     high: u128,
     low: u128,
 }
 
 impl Count {
-    const ZERO: Count = Count { high: 0, low: 0 };
+    pub(super) const ZERO: Count = Count { high: 0, low: 0 };
 
     fn new(low: u128) -> Count {
         Count { high: 0, low }
     }
 
     #[inline]
-    fn is_zero(self) -> bool {
+    pub(super) fn is_zero(self) -> bool {
         self.high | self.low == 0
     }
 
     /// Times `2^by`; none if a bit would be lost.
     #[inline]
-    fn shifted(self, by: u32) -> Option<Count> {
+    pub(super) fn shifted(self, by: u32) -> Option<Count> {
         Some(match by {
             0 => self,
             1..128 if self.high >> (128 - by) == 0 => {
@@ -71,6 +72,40 @@ impl Count {
         Some(Count { high, low })
     }
 
+    /// With `square * 2^up` added or taken out, `up` from 0 to 127; none beyond the range.
+    #[inline]
+    pub(super) fn step<const IN: bool>(self, square: u128, up: u32) -> Option<Count> {
+        // In two halves, for no shift may be by all 128 bits.
+        let (high, low) = (square >> 1 >> (127 - up), square << up);
+        let (low, carry) = match IN {
+            true => self.low.overflowing_add(low),
+            false => self.low.overflowing_sub(low),
+        };
+        let high = high + u128::from(carry);
+        let high = match IN {
+            true => self.high.checked_add(high),
+            false => self.high.checked_sub(high),
+        };
+        Some(Count { high: high?, low })
+    }
+
+    /// `n * self - sum^2`, times `2^base`, for numbers of which this is the sum of squares and `sum` the
+    /// sum; none where 256 bits might not hold it.
+    #[inline]
+    pub(super) fn deviation(self, n: u64, sum: u128, base: i32) -> Option<Rounded> {
+        if n >> 32 != 0 || self.high >> 96 != 0 {
+            return None;
+        }
+        // The square is no greater (Cauchy and Schwarz).
+        let Count { high, low } = self.times(n).minus(Count::square(sum))?;
+        if high == 0 {
+            return Some(Rounded::of_magnitude(low, base, false));
+        }
+        let shift = high.leading_zeros();
+        let top = high << shift | low >> 1 >> (127 - shift);
+        Some(Rounded::of_magnitude(top, base + 128 - shift as i32, low << shift != 0))
+    }
+
     /// Times a count, modulo 2^256.
     #[inline]
     fn times(self, n: u64) -> Count {
@@ -92,7 +127,7 @@ impl Count {
     }
 
     #[inline]
-    fn limbs(self) -> [u64; 4] {
+    pub(super) fn limbs(self) -> [u64; 4] {
         [self.low as u64, (self.low >> 64) as u64, self.high as u64, (self.high >> 64) as u64]
     }
 }
@@ -113,18 +148,33 @@ impl SumSquares {
     #[inline]
     fn change(&mut self, value: &Value, out: bool) {
         if let Some((m, e)) = parts_of(value) {
-            self.step(m, e, out);
+            match out {
+                false => self.step::<true>(m, e),
+                true => self.step::<false>(m, e),
+            }
         }
     }
 
     /// Adds the square of a finite number that was taken apart, or takes it out.
     #[inline]
-    pub(super) fn step(&mut self, m: i64, e: i32, out: bool) {
-        if m == 0 {
+    pub(super) fn step<const IN: bool>(&mut self, m: i64, e: i32) {
+        let magnitude = u128::from(m.unsigned_abs());
+        let square = magnitude * magnitude;
+        let up = (2 * e).wrapping_sub(self.base) as u32;
+        if up <= 2 * REACH {
+            if let Some(value) = self.value.step::<IN>(square, up) {
+                self.value = value;
+                return;
+            }
+        }
+        self.change_slowly(square, 2 * e, !IN);
+    }
+
+    #[cold]
+    fn change_slowly(&mut self, square: u128, e: i32, out: bool) {
+        if square == 0 {
             return;
         }
-        let magnitude = u128::from(m.unsigned_abs());
-        let (square, e) = (magnitude * magnitude, 2 * e);
         if self.wide.is_none()
             && let Some((value, base)) = self.narrow(square, e, out)
         {
@@ -134,20 +184,26 @@ impl SumSquares {
         }
     }
 
-    #[inline]
     fn narrow(&self, square: u128, e: i32, out: bool) -> Option<(Count, i32)> {
         let step = if out { Count::minus } else { Count::plus };
-        let square = Count::new(square);
-        if self.value.is_zero() {
-            return Some((step(Count::ZERO, square)?, e));
-        }
+        let zeros = square.trailing_zeros();
+        let (square, e) = (Count::new(square >> zeros), e + zeros as i32);
+        // The base of the sum of the same numbers, twice, so that they need no shift to be compared.
+        let down = |spare: i32| {
+            let value = match self.value.is_zero() {
+                true => Count::ZERO,
+                false => self.value.shifted((self.base - e + spare).unsigned_abs())?,
+            };
+            Some((step(value, square.shifted(spare as u32)?)?, e - spare))
+        };
         match e - self.base {
-            up @ 0.. => Some((step(self.value, square.shifted(up as u32)?)?, self.base)),
-            down => Some((step(self.value.shifted(down.unsigned_abs())?, square)?, e)),
+            up @ 0.. if !self.value.is_zero() => {
+                Some((step(self.value, square.shifted(up as u32)?)?, self.base))
+            }
+            _ => down(2 * SPARE).or_else(|| down(0)),
         }
     }
 
-    #[cold]
     fn change_wide(&mut self, square: u128, e: i32, out: bool) {
         let (value, base) = (self.value, self.base);
         let (wide, age) = &mut **self
@@ -162,6 +218,8 @@ impl SumSquares {
             && let Some(narrow) = SumSquares::narrowed(wide)
         {
             *self = narrow;
+        } else {
+            self.base = NO_BASE;
         }
     }
 
@@ -175,7 +233,8 @@ impl SumSquares {
     fn of_wide(wide: Wide) -> SumSquares {
         SumSquares::narrowed(&wide).unwrap_or_else(|| SumSquares {
             wide: Some(Box::new((wide, 0))),
-            ..SumSquares::default()
+            base: NO_BASE,
+            value: Count::ZERO,
         })
     }
 
@@ -202,6 +261,16 @@ impl SumSquares {
         }
     }
 
+    /// In units of `2^base`, while 256 bits hold it.
+    pub(super) fn parts(&self) -> Option<(Count, i32)> {
+        self.wide.is_none().then_some((self.value, self.base))
+    }
+
+    /// So many units of `2^base`, an even number.
+    pub(super) fn of_parts(value: Count, base: i32) -> SumSquares {
+        SumSquares { value, base, wide: None }
+    }
+
     /// `n * (sum of squares) - sum^2`: n^2 times the population variance, without cancellation.
     pub fn deviation(&self, n: u64, sum: &ExactSum) -> Rounded {
         if self.wide.is_none()
@@ -218,24 +287,11 @@ impl SumSquares {
     /// In 256 bits, or in 512, where they do.
     #[inline]
     fn narrow_deviation(&self, n: u64, s1: i128, base: i32) -> Option<Rounded> {
-        let up = self.base - base;
         let magnitude = s1.unsigned_abs();
-        if (0..32).contains(&up)
-            && n >> 32 == 0
-            && self.value.high >> 32 == 0
-            && magnitude >> 112 == 0
+        if self.base == base
+            && let Some(exact) = self.value.deviation(n, magnitude, base)
         {
-            // n S2 below 2^192 and shifted below 2^224; S1^2 is no greater.
-            let scaled = self.value.times(n).shifted(up as u32)?;
-            let difference = scaled.minus(Count::square(magnitude))?;
-            let Count { high, low } = difference;
-            if high == 0 {
-                return Some(Rounded::of_magnitude(low, base, false));
-            }
-            let shift = high.leading_zeros();
-            let top = if shift == 0 { high } else { high << shift | low >> (128 - shift) };
-            let rest = if shift == 0 { low } else { low << shift };
-            return Some(Rounded::of_magnitude(top, base + 128 - shift as i32, rest != 0));
+            return Some(exact);
         }
         let least = if s1 == 0 { self.base } else { base.min(self.base) };
         let mut scaled = [0u64; 5];

@@ -38,11 +38,10 @@ impl Aggregate for Sum {
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
-        let Some(sum) = view.sum().filter(|_| view.count() > 0) else { return Value::Null };
-        if self.output == DataType::Float64 {
-            return Value::Float(sum.mean(1));
+        match (view.count(), self.output) {
+            (0, _) => Value::Null,
+            (_, DataType::Float64) => Value::Float(view.moment().mean(1)),
+            _ => view.moment().whole().map_or(Value::Null, Value::Int),
         }
-        let whole = sum.finite().to_i128().and_then(|sum| i64::try_from(sum).ok());
-        whole.map_or(Value::Null, Value::Int)
     }
 }

@@ -31,7 +31,8 @@ impl Aggregate for ValueRange {
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
-        match (view.extreme(false), view.extreme(true)) {
+        let moment = view.moment();
+        match (moment.extreme(false), moment.extreme(true)) {
             (Some(Value::Int(least)), Some(Value::Int(greatest))) => {
                 Value::Float((i128::from(greatest) - i128::from(least)) as f64)
             }

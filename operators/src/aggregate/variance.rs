@@ -59,16 +59,18 @@ impl Aggregate for Variance {
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
-        let n = view.count();
-        let (Some(sum), Some(squares)) = (view.sum(), view.squares()) else { return Value::Null };
+        let (n, moment) = (view.count(), view.moment());
         if n <= self.spare {
             return Value::Null;
         }
-        if sum.non_finite().is_some() {
+        if moment.non_finite().is_some() {
             return Value::Float(f64::NAN);
         }
-        let divisor = u128::from(n) * u128::from(n - self.spare);
-        let variance = squares.deviation(n, sum.finite()).divided_by(divisor as f64);
+        let divisor = match n.checked_mul(n - self.spare) {
+            Some(divisor) => divisor as f64,
+            None => (u128::from(n) * u128::from(n - self.spare)) as f64,
+        };
+        let variance = moment.deviation().divided_by(divisor);
         Value::Float(if self.root { variance.sqrt() } else { variance }.to_f64())
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema as ArrowSchema;
 use tidemill_config::plan::Mode;
-use tidemill_types::{DataType, Id, Key, Micros, Value};
+use tidemill_types::{Id, Key, Micros};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -19,10 +19,10 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use super::message::{Answers, Kind, Requests, Round, Wire};
+use super::message::{Answers as Answered, Kind, Requests, Round, Wire};
 use super::program::Program;
-use crate::column::{Builder, Typed};
-use crate::window::Store;
+use crate::column::Typed;
+use crate::window::{Answers, Store};
 
 /// Answers requests on worker `index` of `peers`.
 pub fn windows<'scope>(
@@ -30,9 +30,9 @@ pub fn windows<'scope>(
     program: Arc<Program>,
     index: usize,
     peers: usize,
-) -> StreamVec<'scope, Round, Answers> {
+) -> StreamVec<'scope, Round, Answered> {
     let pact = Exchange::new(|r: &Requests| r.to as u64);
-    requests.unary_frontier::<CapacityContainerBuilder<Vec<Answers>>, _, _, _>(
+    requests.unary_frontier::<CapacityContainerBuilder<Vec<Answered>>, _, _, _>(
         pact,
         "windows",
         |_, _| {
@@ -79,35 +79,11 @@ struct Host {
 /// One request among many: which batch, which row.
 type At = (u32, u32);
 
-/// Answers to one asker: its slots, and the group's outputs as columns.
+/// Answers to one asker: its slots, and what they are answered.
 #[derive(Default)]
 struct Given {
     slots: Vec<u64>,
-    columns: Vec<Builder>,
-}
-
-impl Given {
-    /// Answers a slot: asks the store, whose values go straight into their columns.
-    #[inline]
-    fn push(
-        &mut self,
-        slot: u64,
-        types: &[DataType],
-        ask: impl FnOnce(&mut dyn FnMut(usize, Value)),
-    ) {
-        if self.slots.is_empty() {
-            self.columns = types.iter().map(|t| Builder::new(*t, 0)).collect();
-        }
-        self.slots.push(slot);
-        ask(&mut |output, value| self.columns[output].push(&value));
-    }
-
-    fn finish(self) -> Wire {
-        let name = |i: usize| i.to_string();
-        let columns = self.columns.into_iter().map(Builder::finish).enumerate();
-        let columns: Vec<_> = columns.map(|(i, column)| (name(i), column, true)).collect();
-        Wire(RecordBatch::try_from_iter_with_nullable(columns).expect("columns are equally long"))
-    }
+    answers: Answers,
 }
 
 /// How many requests have their memory on its way at once.
@@ -159,16 +135,15 @@ impl<'a> Asked<'a> {
         (batch, row): At,
         place: Option<u32>,
         answers: &mut [Given],
-        types: &[DataType],
     ) {
         let (batch, row) = (&self.batches[batch as usize], row as usize);
         if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
             // A key may have got its first row since its place was looked for.
             let place = place.or_else(|| batch.keys[row].and_then(|key| store.find(key)));
             let (time, id) = (batch.times[row], &batch.ids[row]);
-            answers[batch.from].push(slots[row], types, |mut give| {
-                store.read_at(place, time, id, &mut give);
-            });
+            let given = &mut answers[batch.from];
+            given.slots.push(slots[row]);
+            store.read_at(place, time, id, &mut given.answers);
         }
     }
 
@@ -199,7 +174,7 @@ impl Host {
         }
     }
 
-    fn take(&mut self, round: Round, batches: Vec<Requests>, give: &mut dyn FnMut(Answers)) {
+    fn take(&mut self, round: Round, batches: Vec<Requests>, give: &mut dyn FnMut(Answered)) {
         for batch in &batches {
             if let Kind::Mark(watermark) = batch.kind {
                 self.marks[batch.from] = self.marks[batch.from].max(watermark);
@@ -216,11 +191,11 @@ impl Host {
             match self.program.mode {
                 Mode::Final => {
                     self.in_turn(group, &asked, own, &mut answers);
-                    send(group, true, answers, give);
+                    self.send(group, true, answers, give);
                 }
                 Mode::AtOnce => {
                     self.all_in(group, &asked, &mut answers);
-                    send(group, false, answers, give);
+                    self.send(group, false, answers, give);
                     self.wait(group, &batches, &asked.order);
                     self.answer_last(group, watermark, give);
                 }
@@ -228,7 +203,7 @@ impl Host {
             self.stores[group].advance(watermark);
         }
         if self.program.mode == Mode::AtOnce {
-            give(Answers {
+            give(Answered {
                 to: self.index,
                 group: usize::MAX,
                 last: true,
@@ -247,7 +222,7 @@ impl Host {
     /// Takes rows in and answers in event-time order. Rows of one time and id of the spine's own
     /// stream see each other.
     fn in_turn(&mut self, group: usize, asked: &Asked<'_>, own: bool, answers: &mut [Given]) {
-        let (store, types) = (&mut self.stores[group], &self.program.groups[group].outputs);
+        let store = &mut self.stores[group];
         let same = |a: &At, b: &At| own && asked.head(*a) == asked.head(*b);
         let (mut places, mut rest) = (Vec::with_capacity(AHEAD), &asked.order[..]);
         while !rest.is_empty() {
@@ -266,7 +241,7 @@ impl Host {
                     asked.insert(store, *at, *place);
                 }
                 for (at, place) in run.iter().zip(places) {
-                    asked.read(store, *at, *place, answers, types);
+                    asked.read(store, *at, *place, answers);
                 }
             }
         }
@@ -274,7 +249,7 @@ impl Host {
 
     /// Takes all rows in, then answers.
     fn all_in(&mut self, group: usize, asked: &Asked<'_>, answers: &mut [Given]) {
-        let (store, types) = (&mut self.stores[group], &self.program.groups[group].outputs);
+        let store = &mut self.stores[group];
         let mut places = Vec::with_capacity(AHEAD);
         for block in asked.order.chunks(AHEAD) {
             asked.places(store, block, &mut places);
@@ -283,7 +258,7 @@ impl Host {
         for block in asked.order.chunks(AHEAD) {
             asked.places(store, block, &mut places);
             for (at, place) in block.iter().zip(&places) {
-                asked.read(store, *at, *place, answers, types);
+                asked.read(store, *at, *place, answers);
             }
         }
     }
@@ -301,28 +276,39 @@ impl Host {
     }
 
     /// Answers what the watermark has passed, a last time.
-    fn answer_last(&mut self, group: usize, watermark: Micros, give: &mut dyn FnMut(Answers)) {
+    fn answer_last(&mut self, group: usize, watermark: Micros, give: &mut dyn FnMut(Answered)) {
         let mut answers = self.nothing();
         while let Some(entry) = self.waiting[group].first_entry() {
             if entry.key().0 >= watermark {
                 break;
             }
             let ((time, id, from, slot), key) = entry.remove_entry();
-            let (store, types) = (&mut self.stores[group], &self.program.groups[group].outputs);
+            let store = &mut self.stores[group];
             let place = key.and_then(|key| store.find(key));
-            answers[from].push(slot, types, |mut give| {
-                store.read_at(place, time, &id, &mut give);
-            });
+            answers[from].slots.push(slot);
+            store.read_at(place, time, &id, &mut answers[from].answers);
         }
-        send(group, true, answers, give);
+        self.send(group, true, answers, give);
     }
-}
 
-fn send(group: usize, last: bool, answers: Vec<Given>, give: &mut dyn FnMut(Answers)) {
-    for (to, mut given) in answers.into_iter().enumerate() {
-        if !given.slots.is_empty() {
-            let slots = std::mem::take(&mut given.slots);
-            give(Answers { to, group, last, slots, columns: given.finish(), watermark: None });
+    fn send(
+        &mut self,
+        group: usize,
+        last: bool,
+        answers: Vec<Given>,
+        give: &mut dyn FnMut(Answered),
+    ) {
+        for (to, Given { slots, answers }) in answers.into_iter().enumerate() {
+            if slots.is_empty() {
+                continue;
+            }
+            let columns = self.stores[group].finish(answers).into_iter().enumerate();
+            let columns: Vec<_> = columns.map(|(i, c)| (i.to_string(), c, true)).collect();
+            let columns = Wire(
+                RecordBatch::try_from_iter_with_nullable(columns)
+                    .expect("columns are equally long"),
+            );
+            give(Answered { to, group, last, slots, columns, watermark: None });
         }
     }
 }

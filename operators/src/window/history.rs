@@ -14,10 +14,12 @@ use tidemill_types::{Id, Micros, Value};
 
 use super::frame::Bound;
 use super::heap::Heap;
-use super::layout::{Feed, Layout, Window, open_session};
+use super::layout::{Counted, Feed, Layout, Window, open_session};
 use super::log::{Log, RowRef, Seen};
 use super::session::Sessions;
-use crate::aggregate::state::{Number, State};
+use crate::aggregate::moment::{Moment, Noted};
+use crate::aggregate::numbers::Numbers;
+use crate::aggregate::state::State;
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
@@ -50,7 +52,16 @@ struct Standing {
 /// The primitives of all windows.
 pub(super) struct States {
     pub(super) counts: Box<[u64]>,
+    pub(super) numbers: Box<[Numbers]>,
     pub(super) states: Box<[State]>,
+}
+
+/// What all keys of a store share while one is read.
+pub(super) struct Scratch {
+    /// States for keys that keep none.
+    pub(super) states: States,
+    /// Where the windows move.
+    pub(super) ranges: Vec<Range<usize>>,
 }
 
 /// The rows that a window holds.
@@ -67,19 +78,14 @@ struct Cursor {
 
 impl Cursor {
     fn new(range: Range<usize>, log: &Log) -> Cursor {
-        let (before, first) = log.around(range.start, range.start);
-        Cursor {
-            start: range.start,
-            end: range.end,
-            before: before.unwrap_or(Micros::MIN),
-            first: first.unwrap_or(Micros::MAX),
-        }
+        let (before, first) = log.beside(range.start);
+        Cursor { start: range.start, end: range.end, before, first }
     }
 }
 
 /// The moment that a read is as of.
 #[derive(Clone, Copy)]
-pub(super) struct Moment<'a> {
+pub(super) struct AsOf<'a> {
     pub(super) time: Micros,
     pub(super) id: &'a Id,
 }
@@ -113,9 +119,12 @@ impl History {
     /// Reads what the next request will touch, so that the memory of several keys is on its way at once.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
-        let end = self.log.end();
-        let newest = self.log.around(end, end).0.unwrap_or(0) as u64;
-        newest ^ self.standing.as_ref().map_or(0, |s| s.cursors.first().map_or(0, |c| c.end as u64))
+        let standing = self.standing.as_ref().map_or(0, |standing| {
+            let cursors = standing.cursors.first().map_or(0, |cursor| cursor.end as u64);
+            let counts = |numbers: &Numbers| numbers.count();
+            cursors ^ standing.states.numbers.iter().map(counts).fold(0, |all, count| all ^ count)
+        });
+        self.log.newest() ^ standing
     }
 
     /// Takes a row in. Behind the cursors it waits for a read; before, it joins the windows it is in.
@@ -211,15 +220,15 @@ impl History {
         true
     }
 
-    /// Gives what every output reads at a moment. `scratch` is the states of keys that have none.
+    /// Gives what every output is answered from at a moment. `scratch` is the states of keys that have none.
     #[inline]
     pub(super) fn read(
         &mut self,
         layout: &Layout,
-        at: Moment<'_>,
+        at: AsOf<'_>,
         heap: &Heap,
-        scratch: &mut States,
-        give: &mut impl FnMut(usize, Value),
+        scratch: &mut Scratch,
+        give: &mut impl Reply,
     ) {
         let History { log, standing, sessions, .. } = self;
         // Most windows end at one place: it is looked for once.
@@ -243,9 +252,10 @@ impl History {
             }
             let mut start = log.base();
             if let Some(floor) = reach.floor(as_of) {
-                start = start.max(match old.before < floor && floor <= old.first {
-                    true => old.start,
-                    false => log.first_at(old.start, floor),
+                start = start.max(match (old.before < floor, floor <= old.first) {
+                    (true, true) => old.start,
+                    (true, false) => log.first_at_from(old.start, floor),
+                    (false, _) => log.first_at(old.start, floor),
                 });
             }
             if let Some(rows) = reach.rows() {
@@ -259,13 +269,20 @@ impl History {
         match standing {
             Some(standing) => {
                 let Standing { cursors, states } = &mut **standing;
-                for (window, cursor) in layout.windows.iter().zip(cursors.iter_mut()) {
-                    let range = place(window, cursor, log);
+                let ranges = &mut scratch.ranges;
+                ranges.clear();
+                let cursors = &mut cursors[..layout.windows.len()];
+                let places = layout.windows.iter().zip(cursors.iter());
+                ranges.extend(places.map(|(window, cursor)| place(window, cursor, log)));
+                enter(log, layout, cursors, ranges, states, heap);
+                for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(ranges) {
                     shift(log, window, cursor, range.clone(), states, heap);
+                    let range = range.clone();
                     answer(layout, window, Held { log, range, heap }, states, at.time, give);
                 }
             }
             None => {
+                let scratch = &mut scratch.states;
                 let (end, before, first) = (log.end(), Micros::MAX, Micros::MIN);
                 let nowhere = Cursor { start: log.base(), end, before, first };
                 for window in &layout.windows {
@@ -334,39 +351,36 @@ impl Standing {
 }
 
 impl States {
+    #[inline]
+    pub(super) fn count(&self, of: Counted, rows: u64) -> u64 {
+        match of {
+            Counted::No => 0,
+            Counted::Rows => rows,
+            Counted::At(count) => self.counts[count],
+            Counted::Numbers(numbers) => self.numbers[numbers].count(),
+        }
+    }
+
     fn bytes(&self) -> usize {
         size_of_val(&*self.counts)
+            + size_of_val(&*self.numbers)
+            + self.numbers.iter().map(Numbers::bytes).sum::<usize>()
             + size_of_val(&*self.states)
             + self.states.iter().map(State::bytes).sum::<usize>()
     }
 
     fn clear(&mut self, window: &Window) {
         self.counts[window.counts.clone()].fill(0);
+        self.numbers[window.numbers.clone()].iter_mut().for_each(Numbers::clear);
         self.states[window.states.clone()].iter_mut().for_each(State::clear);
-    }
-
-    /// Takes a number in or out of what one column feeds.
-    #[inline]
-    fn step_number<const IN: bool>(&mut self, feed: &Feed, number: &Number) {
-        if let Some(count) = feed.count {
-            let count = &mut self.counts[count];
-            *count = if IN { *count + 1 } else { count.saturating_sub(1) };
-        }
-        match &mut self.states[feed.states.clone()] {
-            // What a column of amounts is mostly asked for, in one stretch of code.
-            [State::Sum(s), State::SumSquares(q), State::Extreme(low), State::Extreme(high)] => {
-                number.step_sum::<IN>(s);
-                number.step_squares::<IN>(q);
-                number.step_extreme::<IN>(low);
-                number.step_extreme::<IN>(high);
-            }
-            states => states.iter_mut().for_each(|state| state.step::<IN>(number)),
-        }
     }
 
     /// Takes a row that passes the filter in or out of what one column feeds.
     #[inline]
     fn step<const IN: bool>(&mut self, feed: &Feed, row: &Row<'_>) {
+        if let Some(numbers) = feed.numbers {
+            self.numbers[numbers].step_value::<IN>(row.value);
+        }
         if let Some(count) = feed.count {
             let n = u64::from(!row.value.is_null());
             let count = &mut self.counts[count];
@@ -374,6 +388,55 @@ impl States {
         }
         for state in &mut self.states[feed.states.clone()] {
             if IN { state.insert(row) } else { state.remove(row) }
+        }
+    }
+}
+
+/// Takes in the row that comes next in all windows, where that is what happens, looking at it once.
+#[inline]
+fn enter(
+    log: &Log,
+    layout: &Layout,
+    cursors: &mut [Cursor],
+    ranges: &[Range<usize>],
+    states: &mut States,
+    heap: &Heap,
+) {
+    let Some(next) = cursors.first().map(|cursor| cursor.end) else { return };
+    let holds = |range: &Range<usize>| range.start <= next && range.end == next + 1;
+    if !ranges.iter().all(holds) || !cursors.iter().all(|cursor| cursor.end == next) {
+        return;
+    }
+    for ((window, cursor), range) in layout.windows.iter().zip(&mut *cursors).zip(ranges) {
+        if range.start == next {
+            states.clear(window);
+            *cursor = Cursor::new(next..next, log);
+        }
+        cursor.end = next + 1;
+    }
+    let row = log.row(next);
+    for lane in &layout.entry.lanes {
+        if lane.filter.is_some_and(|filter| !row.is_true(filter)) {
+            continue;
+        }
+        match row.number(lane.spot) {
+            Seen::Number(number) => {
+                for &numbers in &lane.numbers {
+                    states.numbers[numbers].step::<true>(&number);
+                }
+            }
+            Seen::Special(x) => {
+                for &numbers in &lane.numbers {
+                    states.numbers[numbers].step_special::<true>(x);
+                }
+            }
+            Seen::Nothing => {}
+        }
+    }
+    for &(window, feed) in &layout.entry.others {
+        let feed = &layout.windows[window].feeds[feed];
+        if feed.filter.is_none_or(|filter| row.is_true(filter)) {
+            seen(row, feed.column, feed.second, heap, |row| states.step::<true>(feed, row));
         }
     }
 }
@@ -404,15 +467,24 @@ fn shift(
         feed::<true>(log, new, feeds, states, heap);
         return;
     }
-    feed::<true>(log, old.end..new.end, feeds, states, heap);
-    feed::<false>(log, new.end..old.end, feeds, states, heap);
-    feed::<true>(log, new.start..old.start, feeds, states, heap);
-    feed::<false>(log, old.start..new.start, feeds, states, heap);
+    let mut enter = |rows: Range<usize>| {
+        if !rows.is_empty() {
+            feed::<true>(log, rows, feeds, states, heap);
+        }
+    };
+    enter(old.end..new.end);
+    enter(new.start..old.start);
+    let mut leave = |rows: Range<usize>| {
+        if !rows.is_empty() {
+            feed::<false>(log, rows, feeds, states, heap);
+        }
+    };
+    leave(new.end..old.end);
+    leave(old.start..new.start);
     refill(log, new, window, states, heap);
 }
 
 /// Puts rows into the states of a window or takes them out.
-#[inline]
 fn feed<const IN: bool>(
     log: &Log,
     rows: Range<usize>,
@@ -426,15 +498,18 @@ fn feed<const IN: bool>(
             if feed.filter.is_some_and(|filter| !row.is_true(filter)) {
                 continue;
             }
-            let number = feed.column.filter(|_| feed.numbers).map(|c| row.number(c));
-            match number {
-                Some(Seen::Number(number)) => states.step_number::<IN>(feed, &number),
-                Some(Seen::Null) => {}
-                Some(Seen::Other) | None => {
-                    seen(row, feed.column, feed.second, heap, |row| {
-                        states.step::<IN>(feed, row);
-                    });
+            match feed.only {
+                Some((spot, numbers)) => {
+                    let numbers = &mut states.numbers[numbers];
+                    match row.number(spot) {
+                        Seen::Number(number) => numbers.step::<IN>(&number),
+                        Seen::Special(x) => numbers.step_special::<IN>(x),
+                        Seen::Nothing => {}
+                    }
                 }
+                None => seen(row, feed.column, feed.second, heap, |row| {
+                    states.step::<IN>(feed, row);
+                }),
             }
         }
     }
@@ -462,20 +537,17 @@ fn refill(log: &Log, rows: Range<usize>, window: &Window, states: &mut States, h
         return;
     }
     for feed in &window.feeds {
-        for state in &mut states.states[feed.states.clone()] {
-            if let (State::Extreme(extreme), Some(column)) = (state, feed.column)
-                && extreme.is_starved()
-            {
-                let rows = rows.clone().map(|at| log.row(at));
-                let passes =
-                    |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter));
-                extreme.refill(rows.filter(passes).map(|row| row.value(column, heap)));
-            }
+        if let (Some(numbers), Some(column)) = (feed.numbers, feed.column)
+            && states.numbers[numbers].is_starved()
+        {
+            let passes = |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter));
+            let rows = || rows.clone().map(|at| log.row(at)).filter(passes);
+            states.numbers[numbers].refill(|| rows().map(|row| row.value(column, heap)));
         }
     }
 }
 
-/// What every output of a window reads where it stands.
+/// What every output of a window is answered from where it stands.
 #[inline]
 fn answer(
     layout: &Layout,
@@ -483,23 +555,34 @@ fn answer(
     held: Held<'_>,
     states: &States,
     time: Micros,
-    give: &mut impl FnMut(usize, Value),
+    give: &mut impl Reply,
 ) {
-    let Some(&first) = window.outputs.first() else { return };
-    let mut view = View {
-        counts: &states.counts,
-        states: &states.states,
-        places: &layout.outputs[first].places,
-        columns: Columns::default(),
-        len: held.range.len() as u64,
-        rows: &held,
-        time: window.reach.as_of(time),
-    };
+    let rows = held.range.len() as u64;
+    for at in window.marks.clone() {
+        give.note(at, layout.marks[at].note(states, rows));
+    }
     for &n in &window.outputs {
         let output = &layout.outputs[n];
-        (view.places, view.columns) = (&output.places, output.columns);
-        give(n, output.aggregate.finish(&view));
+        let view = View {
+            moment: &Moment::of_rows(states.count(output.count, rows)),
+            numbers: output.numbers.map(|numbers| &states.numbers[numbers]),
+            states: &states.states,
+            places: &output.places,
+            columns: output.columns,
+            rows: &held,
+            time: window.reach.as_of(time),
+        };
+        give.value(n, output.aggregate.finish(&view));
     }
+}
+
+/// Who is told what a read finds.
+pub(super) trait Reply {
+    /// What numbers come to: once for each mark of the layout.
+    fn note(&mut self, mark: usize, noted: Noted);
+
+    /// What an output answers that needs more than a moment.
+    fn value(&mut self, output: usize, value: Value);
 }
 
 /// The rows of a window. A filter is tried row by row from the asked end: the cost is the rows passed
@@ -528,6 +611,23 @@ impl Held<'_> {
 }
 
 impl Rows for Held<'_> {
+    fn nth(&self, columns: Columns, newest_first: bool, n: usize) -> Option<Value> {
+        let Columns { column: Some(column), filter: None, .. } = columns else {
+            let mut found = None;
+            self.walk(columns, newest_first, n, &mut |row| {
+                found = Some(row.value.clone());
+                false
+            });
+            return found;
+        };
+        let (start, end) = (self.range.start.max(self.log.base()), self.range.end);
+        if n >= end - start.min(end) {
+            return None;
+        }
+        let at = if newest_first { end - 1 - n } else { start + n };
+        Some(self.log.row(at).value(column as usize, self.heap))
+    }
+
     fn walk(
         &self,
         columns: Columns,

@@ -4,15 +4,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_config::plan::{Edge, Frame};
-use tidemill_types::Micros;
+use tidemill_types::{DataType, Micros};
 
 use super::frame::Reach;
-use super::history::States;
-use super::log::{Log, Width};
+use super::history::{Scratch, States};
+use super::log::{Log, Spot, Width};
 use super::session::Sessions;
 use super::{Group, Output};
 use crate::aggregate::state::State;
-use crate::aggregate::{ALL_ROWS, Aggregate, Columns, Primitive, Running};
+use crate::aggregate::moment::{Moment, Noted};
+use crate::aggregate::numbers::{Asks, Numbers};
+use crate::aggregate::{Aggregate, Columns, Primitive, Running};
 
 pub(super) struct Layout {
     /// Which of a row's values are kept, ascending.
@@ -20,8 +22,12 @@ pub(super) struct Layout {
     pub(super) width: Width,
     pub(super) windows: Vec<Window>,
     pub(super) outputs: Vec<Answer>,
+    /// What is read off the states for all outputs, the marks of a window together.
+    pub(super) marks: Vec<Mark>,
+    pub(super) entry: Entry,
     /// What makes each state of a key.
     slots: Vec<Slot>,
+    numbers: Vec<Asks>,
     counts: usize,
     /// The gaps of session windows, each once.
     pub(super) gaps: Vec<Micros>,
@@ -39,10 +45,12 @@ pub(super) struct Window {
     /// Whether its rows are read by position, and not only through its states.
     by_position: bool,
     pub(super) feeds: Vec<Feed>,
-    /// Its counts and states within those of a key.
+    /// Its counts, numbers and states within those of a key.
     pub(super) counts: Range<usize>,
+    pub(super) numbers: Range<usize>,
     pub(super) states: Range<usize>,
-    /// What is read of it.
+    /// What is read of it by each read: of what its numbers come to, and what needs more than that.
+    pub(super) marks: Range<usize>,
     pub(super) outputs: Vec<usize>,
     /// Whether some state may ask for the rows again.
     pub(super) extremes: bool,
@@ -106,11 +114,51 @@ pub(super) struct Feed {
     pub(super) column: Option<usize>,
     pub(super) second: Option<usize>,
     pub(super) filter: Option<usize>,
-    /// The count of values that are not NULL, where it is read.
+    /// Its numbers, where some are asked for.
+    pub(super) numbers: Option<usize>,
+    /// The count of values that are not NULL, where it is read and not among the numbers.
     pub(super) count: Option<usize>,
     pub(super) states: Range<usize>,
-    /// Whether all states take numbers apart once: [`State::step`].
-    pub(super) numbers: bool,
+    /// Where the numbers stand in a row, if they are all that it goes into.
+    pub(super) only: Option<(Spot, usize)>,
+}
+
+/// What all windows take in of a row that enters them all.
+#[derive(Default)]
+pub(super) struct Entry {
+    /// Numbers of one column under one filter, taken apart once for all windows.
+    pub(super) lanes: Vec<Lane>,
+    /// What else there is: window and feed.
+    pub(super) others: Vec<(usize, usize)>,
+}
+
+pub(super) struct Lane {
+    pub(super) spot: Spot,
+    pub(super) filter: Option<usize>,
+    pub(super) numbers: Vec<usize>,
+}
+
+impl Entry {
+    fn new(windows: &[Window]) -> Entry {
+        let mut entry = Entry::default();
+        for (w, window) in windows.iter().enumerate() {
+            for (f, feed) in window.feeds.iter().enumerate() {
+                let Some((spot, numbers)) = feed.only else {
+                    entry.others.push((w, f));
+                    continue;
+                };
+                let same = |lane: &&mut Lane| lane.spot == spot && lane.filter == feed.filter;
+                match entry.lanes.iter_mut().find(same) {
+                    Some(lane) => lane.numbers.push(numbers),
+                    None => {
+                        let filter = feed.filter;
+                        entry.lanes.push(Lane { spot, filter, numbers: vec![numbers] });
+                    }
+                }
+            }
+        }
+        entry
+    }
 }
 
 /// A primitive of a window.
@@ -139,9 +187,72 @@ impl PartialEq for Slot {
 
 pub(super) struct Answer {
     pub(super) columns: Columns,
-    /// Where each primitive stands among the counts or states; out of range if it is not read.
+    /// Where each primitive stands among the states; out of range if it is none or is not read.
     pub(super) places: [usize; Primitive::COUNT],
+    /// Where its count and its numbers are.
+    pub(super) count: Counted,
+    pub(super) numbers: Option<usize>,
+    /// Where it needs nothing but a moment, the number of that among the marks.
+    pub(super) mark: Option<usize>,
     pub(super) aggregate: Arc<dyn Aggregate>,
+}
+
+/// Where a count is to be found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Counted {
+    No,
+    /// It is that of the window's rows.
+    Rows,
+    /// Among the counts of a key.
+    At(usize),
+    /// That of its numbers.
+    Numbers(usize),
+}
+
+/// Of one column of a window, what a [`Moment`] is read from.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    of: Columns,
+    count: Counted,
+    numbers: Option<usize>,
+    /// All values in order, where they tell the ends.
+    ordered: Option<usize>,
+    whole: bool,
+    asks: Asks,
+    /// The outputs that it answers.
+    pub(super) readers: Vec<usize>,
+}
+
+impl Mark {
+    /// Notes the moment of a window with so many rows.
+    #[inline(always)]
+    pub(super) fn note(&self, states: &States, rows: u64) -> Noted {
+        if self.ordered.is_some() {
+            return Noted::Moment(self.with_ends(states, rows));
+        }
+        match self.numbers {
+            Some(numbers) => Noted::of(&states.numbers[numbers], self.whole),
+            None => Noted::Rows(states.count(self.count, rows)),
+        }
+    }
+
+    #[cold]
+    fn with_ends(&self, states: &States, rows: u64) -> Moment {
+        let moment = match self.numbers {
+            Some(numbers) => Moment::of(&states.numbers[numbers], self.whole),
+            None => Moment::of_rows(states.count(self.count, rows)),
+        };
+        match self.ordered.map(|ordered| &states.states[ordered]) {
+            Some(State::Ordered(all)) => moment.with_ends(all),
+            _ => moment,
+        }
+    }
+
+    /// Works out what was noted.
+    #[inline]
+    pub(super) fn moment(&self, noted: &Noted) -> Moment {
+        noted.moment(self.asks, self.whole)
+    }
 }
 
 impl Layout {
@@ -167,8 +278,11 @@ impl Layout {
             width: Width::new(columns.len()),
             windows: Vec::new(),
             slots: Vec::new(),
+            numbers: Vec::new(),
             counts: 0,
             outputs: outputs.iter().map(|output| Answer::new(output, &columns)).collect(),
+            marks: Vec::new(),
+            entry: Entry::default(),
             columns,
         };
         // By window, so that the states of one lie together.
@@ -177,6 +291,7 @@ impl Layout {
             let of = (0..outputs.len()).filter(of).collect();
             layout.window(frame, Reach::new(frame, edge, own_stream), of);
         }
+        layout.entry = Entry::new(&layout.windows);
         layout
     }
 
@@ -192,8 +307,10 @@ impl Layout {
         self.rows = self.rows.max(kept);
         self.lifetime |= reach.holds_all();
         let (first_count, first_state) = (self.counts, self.slots.len());
-        let mut wanted: Vec<(Columns, Vec<Slot>, bool)> = Vec::new();
-        let mut asks = Vec::new();
+        let (first_number, first_mark) = (self.numbers.len(), self.marks.len());
+        let mut feeds: Vec<Feed> = Vec::new();
+        let mut slots: Vec<Vec<(Slot, Vec<usize>)>> = Vec::new();
+        let mut asked: Vec<(Columns, Asks, bool)> = Vec::new();
         for &n in &outputs {
             let Columns { column, second, filter } = self.outputs[n].columns;
             let aggregate = Arc::clone(&self.outputs[n].aggregate);
@@ -201,87 +318,128 @@ impl Layout {
                 if primitive == Primitive::Position {
                     continue;
                 }
-                let own = aggregate.running().filter(|_| primitive == Primitive::Own);
                 // What the second column decides, only an aggregate's own value reads.
                 let second = second.filter(|_| primitive == Primitive::Own);
                 let columns = Columns { column, second, filter };
                 if counts_rows(primitive, &reach, columns) {
-                    self.outputs[n].places[primitive as usize] = ALL_ROWS;
                     continue;
                 }
-                let feed = wanted.iter().position(|w| w.0 == columns).unwrap_or_else(|| {
-                    wanted.push((columns, Vec::new(), false));
-                    wanted.len() - 1
+                let feed = asked.iter().position(|(of, ..)| *of == columns).unwrap_or_else(|| {
+                    asked.push((columns, Asks::default(), false));
+                    slots.push(Vec::new());
+                    asked.len() - 1
                 });
-                if primitive == Primitive::Count {
-                    wanted[feed].2 = true;
-                    asks.push((n, primitive, feed, 0));
-                    continue;
+                let kept = kept_as(primitive, &reach);
+                if kept == Primitive::Count {
+                    asked[feed].2 = true;
+                } else if !asked[feed].1.add(kept) {
+                    let own = aggregate.running().filter(|_| kept == Primitive::Own);
+                    let slot = Slot { primitive: kept, own };
+                    match slots[feed].iter_mut().find(|(known, _)| *known == slot) {
+                        Some((_, readers)) => readers.push(n),
+                        None => slots[feed].push((slot, vec![n])),
+                    }
                 }
-                let slot = Slot { primitive: kept_as(primitive, &reach), own };
-                let slots = &mut wanted[feed].1;
-                let place = slots.iter().position(|s| *s == slot).unwrap_or_else(|| {
-                    slots.push(slot);
-                    slots.len() - 1
-                });
-                asks.push((n, primitive, feed, place));
             }
         }
-        let mut feeds: Vec<Feed> = Vec::with_capacity(wanted.len());
-        let mut places: Vec<Vec<usize>> = Vec::with_capacity(wanted.len());
-        for (Columns { column, second, filter }, slots, counted) in wanted {
+        for ((columns, asks, counted), slots) in asked.into_iter().zip(slots) {
             let first = self.slots.len();
-            // In one order, whatever the order of the calls: states are stepped in stretches.
-            let mut slots: Vec<(usize, Slot)> = slots.into_iter().enumerate().collect();
-            slots.sort_by_key(|(_, slot)| slot.primitive);
-            let mut place = vec![0; slots.len()];
-            for (i, (asked, slot)) in slots.into_iter().enumerate() {
-                place[asked] = first + i;
+            let numbers = (asks != Asks::default()).then(|| {
+                self.numbers.push(asks);
+                self.numbers.len() - 1
+            });
+            let count = (counted && numbers.is_none()).then(|| {
+                self.counts += 1;
+                self.counts - 1
+            });
+            for (slot, readers) in slots {
+                for n in readers {
+                    self.outputs[n].places[slot.primitive as usize] = self.slots.len();
+                }
                 self.slots.push(slot);
             }
-            places.push(place);
-            let count = counted.then_some(self.counts);
-            self.counts += usize::from(counted);
-            let slots = &self.slots[first..];
-            let takes = |slot: &Slot| slot.state().is_some_and(|state| state.takes_numbers());
-            let numbers = column.is_some() && slots.iter().all(takes);
             let states = first..self.slots.len();
+            let only = numbers.filter(|_| count.is_none() && states.is_empty());
+            let only = columns.column.map(|c| self.width.spot(c as usize)).zip(only);
+            let Columns { column, second, filter } = columns;
             let [column, second, filter] = [column, second, filter].map(|c| c.map(|c| c as usize));
-            feeds.push(Feed { column, second, filter, count, states, numbers });
+            feeds.push(Feed { column, second, filter, numbers, count, states, only });
+            for &n in &outputs {
+                let output = &mut self.outputs[n];
+                let of = Columns { second: None, ..output.columns };
+                if of == columns {
+                    output.numbers = numbers;
+                    output.count = match (numbers, count) {
+                        (Some(numbers), _) => Counted::Numbers(numbers),
+                        (None, count) => count.map_or(Counted::No, Counted::At),
+                    };
+                }
+            }
         }
-        for (n, primitive, feed, place) in asks {
-            self.outputs[n].places[primitive as usize] = match primitive {
-                Primitive::Count => feeds[feed].count.unwrap_or(usize::MAX),
-                _ => places[feed][place],
-            };
+        for &n in &outputs {
+            let output = &mut self.outputs[n];
+            if counts_rows(Primitive::Count, &reach, output.columns) {
+                output.count = Counted::Rows;
+            }
         }
-        let extremes = self.slots[first_state..]
-            .iter()
-            .any(|s| matches!(s.primitive, Primitive::Least | Primitive::Greatest));
+        let outputs = outputs.into_iter().filter(|n| !self.mark(*n, first_mark)).collect();
+        let extremes = self.numbers[first_number..].iter().any(|asks| asks.least || asks.greatest);
         self.windows.push(Window {
             gap: reach.gap().and_then(|gap| self.gaps.binary_search(&gap).ok()),
             reach,
             by_position,
             feeds,
+            marks: first_mark..self.marks.len(),
             counts: first_count..self.counts,
+            numbers: first_number..self.numbers.len(),
             states: first_state..self.slots.len(),
             outputs,
             extremes,
         });
     }
 
+    /// Whether an output needs nothing but a moment: it then gets its mark, from `first` on.
+    fn mark(&mut self, n: usize, first: usize) -> bool {
+        let output = &mut self.outputs[n];
+        if !output.aggregate.primitives().iter().all(|primitive| primitive.is_of_moment()) {
+            return false;
+        }
+        let ordered = Some(output.places[Primitive::Ordered as usize]);
+        let fresh = Mark {
+            of: Columns { second: None, ..output.columns },
+            count: output.count,
+            numbers: output.numbers,
+            ordered: ordered.filter(|ordered| *ordered < self.slots.len()),
+            whole: false,
+            asks: output.numbers.map_or(Asks::default(), |numbers| self.numbers[numbers]),
+            readers: Vec::new(),
+        };
+        let same = |mark: &Mark| mark.of == fresh.of;
+        let place = self.marks[first..].iter().position(same).map(|place| first + place);
+        let place = place.unwrap_or(self.marks.len());
+        if place == self.marks.len() {
+            self.marks.push(fresh.clone());
+        }
+        let mark = &mut self.marks[place];
+        mark.ordered = mark.ordered.or(fresh.ordered);
+        mark.whole |= output.aggregate.output() == DataType::Int64;
+        mark.readers.push(n);
+        output.mark = Some(place);
+        true
+    }
+
     /// The states of a key without rows.
     pub(super) fn states(&self) -> States {
         States {
             counts: vec![0; self.counts].into(),
+            numbers: self.numbers.iter().map(|asks| Numbers::new(*asks)).collect(),
             states: self.slots.iter().filter_map(Slot::state).collect(),
         }
     }
 
-    /// States for one read of a key that keeps none.
-    pub(super) fn scratch(&self) -> States {
-        let States { counts, states } = self.states();
-        States { counts, states: states.into_iter().map(State::that_grows_only).collect() }
+    /// What the keys of a store share.
+    pub(super) fn scratch(&self) -> Scratch {
+        Scratch { states: self.states(), ranges: Vec::new() }
     }
 
     /// The first position that some read at `watermark` or later may see.
@@ -308,7 +466,10 @@ impl Answer {
                 second: output.second.and_then(kept),
                 filter: output.filter.and_then(kept),
             },
-            places: [usize::MAX; Primitive::COUNT],
+            places: Primitive::NOWHERE,
+            count: Counted::No,
+            numbers: None,
+            mark: None,
             aggregate: Arc::clone(&output.aggregate),
         }
     }

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use tidemill_types::{Id, Micros, Value};
 
 use super::heap::Heap;
-use crate::aggregate::state::Number;
+use crate::aggregate::numbers::Number;
 use crate::column::Cell;
 
 /// Columns whose kinds one word tells, at three bits each; the rest is the kind of the id.
@@ -61,15 +61,17 @@ impl<'a> RowRef<'a> {
         }
     }
 
-    /// A column's value where it is a finite number.
+    /// The number in a column.
     #[inline]
-    pub(super) fn number(self, column: usize) -> Seen {
-        let word = self.word(column);
-        match self.kind(column) {
-            NULL => Seen::Null,
-            FLOAT => Number::of_float(f64::from_bits(word)).map_or(Seen::Other, Seen::Number),
-            INT => Seen::Number(Number::of_int(word as i64)),
-            _ => Seen::Other,
+    pub(super) fn number(self, spot: Spot) -> Seen {
+        let word = self.0[spot.word as usize];
+        match self.0[spot.kinds as usize] >> spot.shift & 7 {
+            FLOAT => {
+                let x = f64::from_bits(word);
+                Number::of_float(x).map_or(Seen::Special(x), Seen::Number)
+            }
+            INT | BOOL => Seen::Number(Number::of_int(word as i64)),
+            _ => Seen::Nothing,
         }
     }
 
@@ -120,9 +122,17 @@ impl<'a> RowRef<'a> {
 /// What stands in a column of numbers.
 pub(super) enum Seen {
     Number(Number),
-    Null,
-    /// Something that is to be looked at as a value.
-    Other,
+    /// It is not finite.
+    Special(f64),
+    Nothing,
+}
+
+/// Where in a row a column is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spot {
+    word: u32,
+    kinds: u32,
+    shift: u32,
 }
 
 /// How many words a row has.
@@ -139,6 +149,15 @@ impl Width {
         Width { columns: columns as u32, head: head as u32 }
     }
 
+    pub(super) fn spot(self, column: usize) -> Spot {
+        Spot {
+            word: self.head + column as u32,
+            kinds: (2 + column / KINDS_A_WORD) as u32,
+            shift: 3 * (column % KINDS_A_WORD) as u32,
+        }
+    }
+
+    #[inline]
     fn words(self) -> usize {
         (self.head + self.columns) as usize
     }
@@ -153,26 +172,32 @@ impl Width {
         heap: &mut Heap,
         row: &mut Vec<u64>,
     ) {
-        row.clear();
         row.resize(self.words(), 0);
-        row[0] = time as u64;
+        let (head, columns) = row.split_at_mut(self.head as usize);
+        head[0] = time as u64;
+        head[2..].fill(0);
         match id {
-            Id::Int(id) => row[1] = *id as u64,
+            Id::Int(id) => head[1] = *id as u64,
             other => {
-                row[1] = heap.hold_id(other);
-                row[2] = 1 << ID_KIND;
+                head[1] = heap.hold_id(other);
+                head[2] = 1 << ID_KIND;
             }
         }
-        for column in 0..self.columns as usize {
+        let (mut shift, mut kinds) = (0, 2);
+        for (column, place) in columns.iter_mut().enumerate() {
             let (kind, word) = match cell(column) {
-                Cell::Null => continue,
+                Cell::Null => (NULL, 0),
                 Cell::Bool(b) => (BOOL, u64::from(b)),
                 Cell::Int(i) => (INT, i as u64),
                 Cell::Float(x) => (FLOAT, x.to_bits()),
                 Cell::Text(text) => (TEXT, heap.hold_text(text)),
             };
-            row[2 + column / KINDS_A_WORD] |= kind << (3 * (column % KINDS_A_WORD));
-            row[self.head as usize + column] = word;
+            head[kinds] |= kind << shift;
+            *place = word;
+            shift += 3;
+            if shift == ID_KIND {
+                (shift, kinds) = (0, kinds + 1);
+            }
         }
     }
 
@@ -232,7 +257,7 @@ impl Log {
     /// Where the words of row `i` begin.
     #[inline]
     fn start(&self, i: usize) -> usize {
-        ((self.head + i) & self.room.wrapping_sub(1)) * self.width.words()
+        (self.head.wrapping_add(i) & self.room.wrapping_sub(1)) * self.width.words()
     }
 
     #[inline]
@@ -254,6 +279,35 @@ impl Log {
         (before.map(time), Some(after).filter(|at| held.contains(at)).map(time))
     }
 
+    /// As [`Log::first_at`], of which it is known that it is not before `from`.
+    #[inline]
+    pub(super) fn first_at_from(&self, from: usize, time: Micros) -> usize {
+        let mut i = from.saturating_sub(self.base);
+        for _ in 0..4 {
+            if i >= self.len || self.time_at(i) >= time {
+                return self.base + i;
+            }
+            i += 1;
+        }
+        self.first_at(self.base + i, time)
+    }
+
+    /// As [`Log::around`] one position, the ends of time where there is no row.
+    #[inline]
+    pub(super) fn beside(&self, position: usize) -> (Micros, Micros) {
+        let i = position.wrapping_sub(self.base);
+        let before = i.wrapping_sub(1);
+        let time = |i: usize, otherwise| if i < self.len { self.time_at(i) } else { otherwise };
+        (time(before, Micros::MIN), time(i, Micros::MAX))
+    }
+
+    /// A word of the newest row.
+    #[inline]
+    pub(super) fn newest(&self) -> u64 {
+        let start = self.start(self.len.wrapping_sub(1));
+        self.words.get(start).copied().unwrap_or(0)
+    }
+
     /// The first position whose row is at `time` or later; `hint` is where it was last.
     #[inline]
     pub(super) fn first_at(&self, hint: usize, time: Micros) -> usize {
@@ -266,9 +320,15 @@ impl Log {
         self.partition(hint, |i| self.time_at(i) <= time)
     }
 
-    /// The first position whose row is after (`time`, `id`).
+    /// The first position whose row is after (`time`, `id`). Most are those of the newest row.
     #[inline]
     pub(super) fn first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
+        if let Some(last) = self.len.checked_sub(1) {
+            let newest = self.time_at(last);
+            if newest < time || newest == time && self.at(last).id_cmp(id, heap).is_le() {
+                return self.end();
+            }
+        }
         self.partition(hint, |i| match self.time_at(i).cmp(&time) {
             Ordering::Equal => self.at(i).id_cmp(id, heap).is_le(),
             order => order == Ordering::Less,
@@ -359,6 +419,9 @@ impl Log {
     #[inline]
     fn place(&self, row: &[u64], heap: &Heap) -> usize {
         let row = RowRef(row, self.width);
+        if self.len == 0 || self.time_at(self.len - 1) < row.time() {
+            return self.end();
+        }
         self.partition(self.end(), |i| self.at(i).order(row, heap).is_le())
     }
 

@@ -10,13 +10,16 @@
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use hashbrown::HashMap;
 use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{Id, Key, Micros, Value};
 
 use crate::aggregate::Aggregate;
+use crate::aggregate::moment::Noted;
 use crate::column::Cell;
 
+mod answers;
 mod expiry;
 mod frame;
 mod heap;
@@ -25,9 +28,12 @@ mod layout;
 mod log;
 mod session;
 
+pub use answers::Answers;
+
+use answers::One;
 use expiry::Expiry;
 use heap::Heap;
-use history::{History, Moment, States};
+use history::{AsOf, History, Reply, Scratch};
 use layout::Layout;
 
 /// One aggregate over one window of a group.
@@ -69,12 +75,13 @@ pub struct Store {
     keys: Vec<History>,
     free: Vec<u32>,
     heap: Heap,
-    /// States for keys that keep none.
-    scratch: States,
+    scratch: Scratch,
     /// A row on its way in.
     row: Vec<u64>,
     /// What a read over no rows answers.
     empty: Vec<Value>,
+    /// How many reads were answered together last.
+    expected: usize,
     expiry: Expiry,
     watermark: Micros,
 }
@@ -85,9 +92,9 @@ impl Store {
         let layout = Layout::new(group);
         let mut empty = vec![Value::Null; layout.outputs.len()];
         let (heap, mut scratch) = (Heap::default(), layout.scratch());
-        let at = Moment { time: Micros::MIN, id: &Id::Int(0) };
-        History::new(&layout)
-            .read(&layout, at, &heap, &mut scratch, &mut |output, value| empty[output] = value);
+        let at = AsOf { time: Micros::MIN, id: &Id::Int(0) };
+        let mut one = One { layout: &layout, values: &mut empty };
+        History::new(&layout).read(&layout, at, &heap, &mut scratch, &mut one);
         Store {
             layout,
             places: HashMap::default(),
@@ -97,6 +104,7 @@ impl Store {
             scratch,
             row: Vec::new(),
             empty,
+            expected: 0,
             expiry: Expiry::default(),
             watermark: Micros::MIN,
         }
@@ -189,27 +197,47 @@ impl Store {
     pub fn read(&mut self, key: Option<Key>, time: Micros, id: &Id, out: &mut Vec<Value>) {
         let first = out.len();
         out.resize(first + self.empty.len(), Value::Null);
-        let place = key.and_then(|key| self.places.get(&key).copied());
-        self.read_at(place, time, id, &mut |output, value| out[first + output] = value);
+        let Store { layout, keys, heap, scratch, empty, .. } = self;
+        match key.and_then(|key| self.places.get(&key)) {
+            Some(&place) => {
+                let mut one = One { layout, values: &mut out[first..] };
+                keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, &mut one);
+            }
+            None => out[first..].clone_from_slice(empty),
+        }
     }
 
-    /// Gives each output, by its number, as of (time, id) at the place of a key; without one, what a
-    /// key without rows answers.
+    /// Answers every output as of (time, id) at the place of a key; without one, what a key without
+    /// rows answers. All answers must be to reads of one store.
     #[inline]
     pub fn read_at(
         &mut self,
         place: Option<u32>,
         time: Micros,
         id: &Id,
-        give: &mut impl FnMut(usize, Value),
+        answers: &mut Answers,
     ) {
-        let Store { layout, keys, heap, scratch, empty, .. } = self;
+        let Store { layout, keys, heap, scratch, empty, expected, .. } = self;
+        answers.begin(layout, *expected);
         match place {
             Some(place) => {
-                keys[place as usize].read(layout, Moment { time, id }, heap, scratch, give);
+                keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, answers);
             }
-            None => empty.iter().enumerate().for_each(|(n, value)| give(n, value.clone())),
+            None => {
+                (0..layout.marks.len()).for_each(|mark| answers.note(mark, Noted::Rows(0)));
+                for (n, output) in layout.outputs.iter().enumerate() {
+                    if output.mark.is_none() {
+                        answers.value(n, empty[n].clone());
+                    }
+                }
+            }
         }
+    }
+
+    /// The answers as columns, an output each.
+    pub fn finish(&mut self, answers: Answers) -> Vec<ArrayRef> {
+        self.expected = answers.rows();
+        answers.finish(&self.layout)
     }
 
     /// The place of a key that has rows.

@@ -8,6 +8,10 @@ use proptest::prelude::*;
 use tidemill_types::{DataType, Micros, Value};
 
 use super::super::{AGGREGATES, Aggregate, Call, Columns, Primitive, Row, Rows, View};
+use super::super::bytes::{Reader, Writer};
+use super::super::extreme::{End, Extreme};
+use super::super::moment::Moment;
+use super::super::numbers::{Asks, Numbers};
 use super::State;
 
 const TYPES: [DataType; 4] = [DataType::Int64, DataType::Float64, DataType::String, DataType::Bool];
@@ -113,9 +117,7 @@ fn empty(state: &State) -> State {
     match state {
         State::Own(running) => State::Own(running.fresh()),
         State::Count(_) => State::Count(0),
-        State::Sum(_) => State::Sum(Default::default()),
-        State::SumSquares(_) => State::SumSquares(Default::default()),
-        State::Extreme(extreme) => State::Extreme(super::Extreme::new(extreme.is_greatest())),
+        State::Numbers(numbers) => State::Numbers(Box::new(Numbers::new(numbers.asks()))),
         State::Ordered(_) => State::Ordered(Default::default()),
         State::Distinct(_) => State::Distinct(Default::default()),
     }
@@ -153,15 +155,22 @@ impl Rows for NoRows {
 /// What an aggregate answers over its states.
 fn answer(aggregate: &dyn Aggregate, states: &[State]) -> Value {
     let mut places = [usize::MAX; Primitive::COUNT];
-    for (i, primitive) in aggregate.primitives().iter().enumerate() {
-        places[*primitive as usize] = i;
+    for (i, state) in states.iter().enumerate() {
+        let primitive = match state {
+            State::Ordered(_) => Primitive::Ordered,
+            State::Distinct(_) => Primitive::Distinct,
+            State::Own(_) => Primitive::Own,
+            State::Count(_) | State::Numbers(_) => continue,
+        };
+        places[primitive as usize] = i;
     }
+    let whole = aggregate.output() == DataType::Int64;
     aggregate.finish(&View {
-        counts: &[],
+        moment: &Moment::of_states(states, whole),
+        numbers: states.iter().find_map(State::numbers),
         states,
         places: &places,
         columns: Columns::default(),
-        len: 0,
         rows: &NoRows,
         time: 100,
     })
@@ -252,11 +261,19 @@ proptest! {
                 continue;
             }
             let fresh = || -> Vec<State> {
+                // As a window does: the numbers of a column together.
+                let mut asks = Asks::default();
                 let state = |primitive: &Primitive| match aggregate.running() {
                     Some(running) if *primitive == Primitive::Own => Some(State::Own(running)),
+                    _ if asks.add(*primitive) => None,
                     _ => State::new(*primitive),
                 };
-                aggregate.primitives().iter().filter_map(state).collect()
+                let mut states: Vec<State> =
+                    aggregate.primitives().iter().filter_map(state).collect();
+                if asks != Asks::default() {
+                    states.push(State::Numbers(Box::new(Numbers::new(asks))));
+                }
+                states
             };
             let over = |seeds: &[Seed]| {
                 let mut states = fresh();
@@ -268,7 +285,7 @@ proptest! {
                 for (state, part) in merged.iter_mut().zip(over(part)) {
                     prop_assert!(state.merge(&part));
                     // An extreme is told its rows by the window; here there is none.
-                    if !matches!(state, State::Extreme(_)) {
+                    if !state.numbers().is_some_and(|n| n.asks().least || n.asks().greatest) {
                         let restored = state.restore(&state.save());
                         let Some(restored) = restored else {
                             return Err(TestCaseError::fail(format!("{name} is not restored")));
@@ -279,7 +296,7 @@ proptest! {
             }
             let (got, want) = (answer(&*aggregate, &merged), answer(&*aggregate, &over(&seeds)));
             let starved =
-                merged.iter().any(|s| matches!(s, State::Extreme(extreme) if extreme.is_starved()));
+                merged.iter().filter_map(State::numbers).any(Numbers::is_starved);
             prop_assert!(starved || same(&got, &want), "{name} {types:?}: {got:?}, not {want:?}");
         }
     }
@@ -291,7 +308,7 @@ proptest! {
         gone in 0..40usize, greatest in any::<bool>()
     ) {
         let over = |values: &[i64]| {
-            let mut extreme = super::Extreme::new(greatest);
+            let mut extreme = Extreme::new(greatest);
             values.iter().for_each(|i| extreme.insert(&Value::Int(*i)));
             extreme
         };
@@ -309,14 +326,16 @@ proptest! {
             prop_assert!(!left.is_empty());
             merged.refill(values.iter().cloned());
         }
-        prop_assert_eq!(merged.get(), want.map(Value::Int));
-        let state = State::Extreme(merged);
-        let Some(State::Extreme(mut restored)) = state.restore(&state.save()) else {
+        prop_assert_eq!(merged.get().map(End::value), want.map(Value::Int));
+        let mut bytes = Writer::default();
+        merged.save(&mut bytes);
+        let bytes = bytes.finish();
+        let Some(mut restored) = merged.restore(&mut Reader::new(&bytes)) else {
             return Err(TestCaseError::fail("it is not restored"));
         };
         prop_assert_eq!(restored.is_starved(), !left.is_empty());
         restored.refill(values.iter().cloned());
-        prop_assert_eq!(restored.get(), want.map(Value::Int));
+        prop_assert_eq!(restored.get().map(End::value), want.map(Value::Int));
     }
 
     /// Bytes of anything restore to nothing, or to a state that works.

@@ -1,0 +1,445 @@
+//! The running numbers of one column in one window: how many there are, their exact sum and sum of
+//! squares, and both ends.
+//!
+//! While they are of similar size, sum and squares are counted in units of `2^base` and `2^(2 base)`: a
+//! number that comes or goes is a shift and an addition to each. What does not fit goes on in an
+//! [`ExactSum`] and a [`SumSquares`] of its own, and comes back. Either way nothing is rounded before it is
+//! read, so that all of it is a function of the multiset of numbers.
+
+use tidemill_types::Value;
+
+use super::Primitive;
+use super::bytes::{Reader, Writer};
+use super::exact_sum::{ExactSum, NO_BASE, REACH, Rounded, SPARE, Special, dyadic, shift_left};
+use super::extreme::Extreme;
+use super::squares::{Count, SumSquares};
+use super::wide::Wide;
+
+/// How many numbers are taken beyond the common base between two looks whether it would do again.
+const BACK_EVERY: u32 = 256;
+
+/// Which of a column's numbers are asked for, besides how many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    pub(crate) sum: bool,
+    pub(crate) squares: bool,
+    pub(crate) least: bool,
+    pub(crate) greatest: bool,
+}
+
+impl Asks {
+    /// With another primitive; false if that is none of numbers.
+    pub(crate) fn add(&mut self, primitive: Primitive) -> bool {
+        match primitive {
+            Primitive::Sum => self.sum = true,
+            // Its readers compare it with the sum.
+            Primitive::SumSquares => (self.sum, self.squares) = (true, true),
+            Primitive::Least => self.least = true,
+            Primitive::Greatest => self.greatest = true,
+            _ => return false,
+        }
+        true
+    }
+
+    fn byte(self) -> u8 {
+        let bit = |asked: bool, bit: u8| u8::from(asked) << bit;
+        bit(self.sum, 0) | bit(self.squares, 1) | bit(self.least, 2) | bit(self.greatest, 3)
+    }
+}
+
+/// A number as all of these take it: taken apart once.
+#[derive(Clone, Copy)]
+pub struct Number {
+    m: i64,
+    e: i32,
+    rank: i64,
+    float: bool,
+}
+
+impl Number {
+    /// A float, if it is finite.
+    #[inline]
+    pub fn of_float(x: f64) -> Option<Number> {
+        let (m, e) = dyadic(x);
+        x.is_finite().then(|| Number { m, e, rank: Extreme::rank_of(x), float: true })
+    }
+
+    /// A whole number.
+    #[inline]
+    pub fn of_int(i: i64) -> Number {
+        Number { m: i, e: 0, rank: i, float: false }
+    }
+}
+
+/// See the head of this file. A few nanoseconds a number, some tens where sizes differ by more than 2^60.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    core: Core,
+    asks: Asks,
+    least: Extreme,
+    greatest: Extreme,
+    beyond: Option<Box<Beyond>>,
+}
+
+/// What most numbers need nothing but.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Core {
+    pub(super) sum: i128,
+    pub(super) squares: Count,
+    pub(super) count: u64,
+    /// [`NO_BASE`] while sum and squares are beyond.
+    pub(super) base: i32,
+}
+
+impl Core {
+    /// The sum, rounded once.
+    #[inline]
+    pub(super) fn sum(&self) -> Rounded {
+        Rounded::of(self.sum, self.base)
+    }
+
+    /// The sum, where it is a whole number of 64 bits.
+    #[inline]
+    pub(super) fn whole(&self) -> Option<i64> {
+        match self.base {
+            0 => i64::try_from(self.sum).ok(),
+            _ => self.exact().0.to_i128().and_then(|sum| i64::try_from(sum).ok()),
+        }
+    }
+
+    /// Sum and sum of squares on their own.
+    fn exact(&self) -> (ExactSum, SumSquares) {
+        let squares = SumSquares::of_parts(self.squares, 2 * self.base);
+        (ExactSum::of_parts(self.sum, self.base), squares)
+    }
+
+    /// [`Core::deviation`] at any width.
+    #[cold]
+    pub(super) fn wide_deviation(&self) -> Rounded {
+        let (sum, squares) = self.exact();
+        squares.deviation(self.count, &sum)
+    }
+
+    /// `n * (sum of squares) - sum^2`, while 256 bits hold it.
+    #[inline]
+    pub(super) fn deviation(&self) -> Option<Rounded> {
+        self.squares.deviation(self.count, self.sum.unsigned_abs(), 2 * self.base)
+    }
+}
+
+/// What has no common base.
+#[derive(Clone, Debug, Default)]
+struct Beyond {
+    special: Special,
+    finite: Option<(ExactSum, SumSquares)>,
+    age: u32,
+}
+
+impl Numbers {
+    /// Over none.
+    pub fn new(asks: Asks) -> Numbers {
+        Numbers {
+            core: Core::default(),
+            asks,
+            least: Extreme::new(false),
+            greatest: Extreme::new(true),
+            beyond: None,
+        }
+    }
+
+    /// What is asked of them.
+    pub fn asks(&self) -> Asks {
+        self.asks
+    }
+
+    /// Takes a finite number in or out.
+    #[inline]
+    pub fn step<const IN: bool>(&mut self, number: &Number) {
+        let Number { m, e, .. } = *number;
+        self.core.count = if IN { self.core.count + 1 } else { self.core.count.saturating_sub(1) };
+        if self.asks.sum {
+            let up = e.wrapping_sub(self.core.base) as u32;
+            if up > REACH || !self.step_within::<IN>(m, up) {
+                self.step_beyond::<IN>(m, e);
+            }
+        }
+        self.step_ends::<IN>(number.rank, number.float);
+    }
+
+    /// Adds `m` and its square, or takes them out, `up` bits above the base; false, and nothing is
+    /// changed, beyond the range.
+    #[inline]
+    fn step_within<const IN: bool>(&mut self, m: i64, up: u32) -> bool {
+        let term = i128::from(m) << up;
+        let sum = if IN { self.core.sum.checked_add(term) } else { self.core.sum.checked_sub(term) };
+        let Some(sum) = sum else { return false };
+        if self.asks.squares {
+            let magnitude = u128::from(m.unsigned_abs());
+            let squares = self.core.squares.step::<IN>(magnitude * magnitude, 2 * up);
+            let Some(squares) = squares else { return false };
+            self.core.squares = squares;
+        }
+        self.core.sum = sum;
+        true
+    }
+
+    #[inline]
+    fn step_ends<const IN: bool>(&mut self, rank: i64, float: bool) {
+        let step = |extreme: &mut Extreme| match IN {
+            true => extreme.insert_number(rank, float),
+            false => extreme.remove_number(rank),
+        };
+        if self.asks.least {
+            step(&mut self.least);
+        }
+        if self.asks.greatest {
+            step(&mut self.greatest);
+        }
+    }
+
+    #[inline(never)]
+    fn step_beyond<const IN: bool>(&mut self, m: i64, e: i32) {
+        if m == 0 {
+            return;
+        }
+        if self.core.base != NO_BASE {
+            let zeros = m.trailing_zeros();
+            let (m, e) = (m >> zeros, e + zeros as i32);
+            if let Some(base) = self.lower(e)
+                && self.step_within::<IN>(m, (e - base) as u32)
+            {
+                return;
+            }
+        }
+        let squares = self.asks.squares;
+        let (sum, base) = (self.core.sum, self.core.base);
+        let beyond = self.beyond.get_or_insert_default();
+        let finite = beyond.finite.get_or_insert_with(|| {
+            (ExactSum::of_parts(sum, base), SumSquares::of_parts(self.core.squares, 2 * base))
+        });
+        finite.0.step::<IN>(m, e);
+        if squares {
+            finite.1.step::<IN>(m, e);
+        }
+        self.core.base = NO_BASE;
+        beyond.age = beyond.age.wrapping_add(1);
+        if beyond.age.is_multiple_of(BACK_EVERY) || self.core.count == 0 {
+            self.come_back();
+        }
+    }
+
+    /// Lowers the base so that numbers of this exponent and somewhat smaller ones are within reach.
+    fn lower(&mut self, e: i32) -> Option<i32> {
+        if self.core.sum == 0 && self.core.squares.is_zero() {
+            self.core.base = e - SPARE;
+        } else if e < self.core.base {
+            let down = self.core.base - e + SPARE;
+            let sum = shift_left(self.core.sum, down)?;
+            self.core.squares = self.core.squares.shifted(2 * down.unsigned_abs())?;
+            (self.core.sum, self.core.base) = (sum, self.core.base - down);
+        }
+        (e - self.core.base <= REACH as i32).then_some(self.core.base)
+    }
+
+    /// Goes on with a common base where there is one again.
+    fn come_back(&mut self) {
+        let Some(beyond) = &mut self.beyond else { return };
+        let Some((sum, squares)) = &beyond.finite else { return };
+        let Some((value, base)) = sum.parts() else { return };
+        let common = match squares.parts() {
+            Some((squares, _)) if squares.is_zero() => Some((value, squares, base)),
+            Some((squares, double)) => {
+                let half = double.div_euclid(2);
+                let common = if value == 0 { half } else { base.min(half) };
+                let value = if value == 0 { Some(0) } else { shift_left(value, base - common) };
+                let squares = squares.shifted((double - 2 * common).unsigned_abs());
+                value.zip(squares).map(|(value, squares)| (value, squares, common))
+            }
+            None => None,
+        };
+        let Some((value, squares, base)) = common else { return };
+        beyond.finite = None;
+        (self.core.sum, self.core.squares, self.core.base) = (value, squares, base);
+        if self.beyond.as_ref().is_some_and(|beyond| beyond.special.is_empty()) {
+            self.beyond = None;
+        }
+    }
+
+    /// Takes in or out what is not finite.
+    #[inline(never)]
+    pub fn step_special<const IN: bool>(&mut self, x: f64) {
+        self.core.count = if IN { self.core.count + 1 } else { self.core.count.saturating_sub(1) };
+        if self.asks.sum {
+            let beyond = self.beyond.get_or_insert_default();
+            beyond.special.change(x, |n| *n = if IN { *n + 1 } else { n.saturating_sub(1) });
+            if beyond.special.is_empty() && beyond.finite.is_none() {
+                self.beyond = None;
+            }
+        }
+        self.step_ends::<IN>(Extreme::rank_of(x), true);
+    }
+
+    /// Takes a value in or out; what is no number is not there. Truth counts as 0 and 1.
+    #[inline]
+    pub fn step_value<const IN: bool>(&mut self, value: &Value) {
+        match value {
+            Value::Int(i) => self.step::<IN>(&Number::of_int(*i)),
+            Value::Bool(b) => self.step::<IN>(&Number::of_int(i64::from(*b))),
+            Value::Float(x) => match Number::of_float(*x) {
+                Some(number) => self.step::<IN>(&number),
+                None => self.step_special::<IN>(*x),
+            },
+            _ => {}
+        }
+    }
+
+    /// Takes out all.
+    pub fn clear(&mut self) {
+        (self.core.sum, self.core.squares, self.core.count) = (0, Count::ZERO, 0);
+        if self.core.base == NO_BASE {
+            self.core.base = 0;
+        }
+        self.beyond = None;
+        if self.asks.least {
+            self.least.clear();
+        }
+        if self.asks.greatest {
+            self.greatest.clear();
+        }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn count(&self) -> u64 {
+        self.core.count
+    }
+
+    /// NaN or an infinity, if there is one among them or they make one.
+    #[inline]
+    pub fn non_finite(&self) -> Option<f64> {
+        self.beyond.as_ref()?.special.sum()
+    }
+
+    fn finite(&self) -> Option<&(ExactSum, SumSquares)> {
+        self.beyond.as_ref()?.finite.as_ref()
+    }
+
+    /// The sum of the finite ones, rounded once.
+    #[inline]
+    pub fn sum(&self) -> Rounded {
+        match self.finite() {
+            Some((sum, _)) => sum.rounded(),
+            None => self.core.sum(),
+        }
+    }
+
+    /// The sum, where it is a whole number of 64 bits.
+    #[inline]
+    pub fn whole(&self) -> Option<i64> {
+        match self.finite() {
+            Some((sum, _)) => sum.to_i128().and_then(|sum| i64::try_from(sum).ok()),
+            None => self.core.whole(),
+        }
+    }
+
+    /// `n * (sum of squares) - sum^2`: n^2 times the population variance, without cancellation.
+    #[inline]
+    pub fn deviation(&self) -> Rounded {
+        match self.finite() {
+            Some((sum, squares)) => squares.deviation(self.core.count, sum),
+            None => self.core.deviation().unwrap_or_else(|| self.core.wide_deviation()),
+        }
+    }
+
+    /// Sum and sum of squares on their own.
+    fn exact(&self) -> (ExactSum, SumSquares) {
+        self.finite().cloned().unwrap_or_else(|| self.core.exact())
+    }
+
+    /// Sum and sum of squares, at any width.
+    pub fn to_wide(&self) -> (Wide, Wide) {
+        let (sum, squares) = self.exact();
+        (sum.to_wide(), squares.to_wide())
+    }
+
+    /// What tells all the rest, unless some numbers have no common base or are not finite.
+    #[inline]
+    pub(super) fn core(&self) -> Option<&Core> {
+        self.beyond.is_none().then_some(&self.core)
+    }
+
+    /// An end.
+    #[inline]
+    pub fn end(&self, greatest: bool) -> &Extreme {
+        if greatest { &self.greatest } else { &self.least }
+    }
+
+    /// Whether an end is to be told all values again.
+    #[inline]
+    pub fn is_starved(&self) -> bool {
+        self.least.is_starved() || self.greatest.is_starved()
+    }
+
+    /// Tells an end that needs it all values again.
+    pub fn refill<I: Iterator<Item = Value>>(&mut self, values: impl Fn() -> I) {
+        for end in [&mut self.least, &mut self.greatest] {
+            if end.is_starved() {
+                end.refill(values());
+            }
+        }
+    }
+
+    /// Adds all numbers of another that is asked the same.
+    pub fn merge(&mut self, other: &Numbers) {
+        let ((mut sum, mut squares), (theirs, their_squares)) = (self.exact(), other.exact());
+        sum.merge(&theirs);
+        squares.merge(&their_squares);
+        let mut special = Special::default();
+        for beyond in [&self.beyond, &other.beyond].into_iter().flatten() {
+            special.merge(&beyond.special);
+        }
+        self.core.count = self.core.count.saturating_add(other.core.count);
+        self.take(special, sum, squares);
+        self.least.merge(&other.least);
+        self.greatest.merge(&other.greatest);
+    }
+
+    fn take(&mut self, special: Special, sum: ExactSum, squares: SumSquares) {
+        let finite = Some((sum, squares));
+        (self.core.sum, self.core.squares, self.core.base) = (0, Count::ZERO, NO_BASE);
+        self.beyond = Some(Box::new(Beyond { special, finite, age: 0 }));
+        self.come_back();
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        let (sum, squares) = self.exact();
+        out.byte(self.asks.byte()).count(self.core.count);
+        sum.save(out);
+        squares.save(out);
+        out.special(self.beyond.as_ref().map(|beyond| &beyond.special));
+        self.least.save(out);
+        self.greatest.save(out);
+    }
+
+    /// Those that were saved. Ends are starved: the window tells them its rows at the next read.
+    pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Numbers> {
+        if bytes.byte()? != self.asks.byte() {
+            return None;
+        }
+        let mut numbers = Numbers::new(self.asks);
+        numbers.core.count = bytes.count()?;
+        let (sum, squares) = (ExactSum::restore(bytes)?, SumSquares::restore(bytes)?);
+        let special = bytes.special()?.map_or_else(Special::default, |special| *special);
+        numbers.take(special, sum, squares);
+        numbers.least = self.least.restore(bytes)?;
+        numbers.greatest = self.greatest.restore(bytes)?;
+        Some(numbers)
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        let finite = self.finite().map_or(0, |(sum, squares)| sum.bytes() + squares.bytes());
+        let beyond = self.beyond.as_ref().map_or(0, |_| size_of::<Beyond>());
+        finite + beyond + self.least.bytes() + self.greatest.bytes()
+    }
+}

@@ -1,0 +1,101 @@
+//! What many reads of a store answer, a column an output.
+
+use arrow::array::ArrayRef;
+use tidemill_types::{DataType, Value};
+
+use super::history::Reply;
+use super::layout::Layout;
+use crate::aggregate::View;
+use crate::aggregate::moment::{Moment, Noted};
+use crate::column::Builder;
+
+/// How many reads are answered together: what is noted of them fits the nearest cache.
+const TOGETHER: usize = 64;
+
+/// Answers in the making: what [`super::Store::read_at`] fills and [`super::Store::finish`] closes.
+#[derive(Default)]
+pub struct Answers {
+    columns: Vec<Builder>,
+    /// By mark of the layout, one for each read that is not answered yet, with room for [`TOGETHER`].
+    noted: Vec<Vec<Noted>>,
+    /// How many reads these are, and how many were answered.
+    waiting: usize,
+    rows: usize,
+    moments: Vec<Moment>,
+}
+
+impl Answers {
+    /// To one more read.
+    #[inline]
+    pub(super) fn begin(&mut self, layout: &Layout, expected: usize) {
+        if self.columns.is_empty() {
+            self.open(layout, expected);
+        }
+        if self.waiting == TOGETHER {
+            self.settle(layout);
+        }
+        self.waiting += 1;
+    }
+
+    #[cold]
+    fn open(&mut self, layout: &Layout, expected: usize) {
+        let column = |data_type: DataType| Builder::new(data_type, expected);
+        self.columns =
+            layout.outputs.iter().map(|output| column(output.aggregate.output())).collect();
+        self.noted = layout.marks.iter().map(|_| vec![Noted::Rows(0); TOGETHER]).collect();
+    }
+
+    /// Answers the reads that wait.
+    fn settle(&mut self, layout: &Layout) {
+        for (mark, noted) in layout.marks.iter().zip(&self.noted) {
+            self.moments.clear();
+            self.moments.extend(noted[..self.waiting].iter().map(|noted| mark.moment(noted)));
+            for &n in &mark.readers {
+                layout.outputs[n].aggregate.finish_all(&self.moments, &mut self.columns[n]);
+            }
+        }
+        self.rows += std::mem::take(&mut self.waiting);
+    }
+
+    /// How many reads were asked.
+    pub(super) fn rows(&self) -> usize {
+        self.rows + self.waiting
+    }
+
+    pub(super) fn finish(mut self, layout: &Layout) -> Vec<ArrayRef> {
+        self.settle(layout);
+        self.columns.into_iter().map(Builder::finish).collect()
+    }
+}
+
+impl Reply for Answers {
+    #[inline]
+    fn note(&mut self, mark: usize, noted: Noted) {
+        self.noted[mark][self.waiting - 1] = noted;
+    }
+
+    #[inline]
+    fn value(&mut self, output: usize, value: Value) {
+        self.columns[output].push(&value);
+    }
+}
+
+/// The answers to one read.
+pub(super) struct One<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) values: &'a mut [Value],
+}
+
+impl Reply for One<'_> {
+    fn note(&mut self, mark: usize, noted: Noted) {
+        let mark = &self.layout.marks[mark];
+        let moment = mark.moment(&noted);
+        for &n in &mark.readers {
+            self.values[n] = self.layout.outputs[n].aggregate.finish(&View::at(&moment));
+        }
+    }
+
+    fn value(&mut self, output: usize, value: Value) {
+        self.values[output] = value;
+    }
+}
