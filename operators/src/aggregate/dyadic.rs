@@ -27,8 +27,10 @@ impl Term {
     #[inline]
     pub(super) fn of(value: &Value) -> Option<Term> {
         let (m, exponent) = parts_of(value)?;
-        let magnitude = [m.unsigned_abs(), 0, 0, 0];
-        Some(Term { magnitude, exponent, negative: m < 0 })
+        // In the fewest bits, so that a product of four numbers fits, and of small ones more.
+        let zeros = if m == 0 { 0 } else { m.trailing_zeros() };
+        let magnitude = [m.unsigned_abs() >> zeros, 0, 0, 0];
+        Some(Term { magnitude, exponent: exponent + zeros as i32, negative: m < 0 })
     }
 
     /// A finite float.
