@@ -542,13 +542,14 @@ impl Reader {
         let kind = p.text("type");
         let of = p.optional_text("of").unwrap_or_else(|| key.clone());
         let format = p.optional_text("format");
+        let columns = p.optional_texts("columns");
         let (keys, common) = (p.rest(), p.asked());
         self.errors.extend(p.errors());
         let section = Section { kind, path, span: key.span.clone(), keys, common, folder };
         let names = Stream::ALL.map(|(_, name)| name);
         let stream = self.bind(&of, &names, "of", "stream")?;
         let stream = Stream::ALL[stream].0;
-        Some(SinkPlan { name: key.clone(), stream, section, format })
+        Some(SinkPlan { name: key.clone(), stream, section, format, columns })
     }
 }
 

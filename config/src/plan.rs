@@ -427,6 +427,8 @@ pub struct SinkPlan {
     pub section: Section,
     /// `format`; without it the component chooses.
     pub format: Option<At<String>>,
+    /// `columns`: which columns of the stream are written, in this order; all of them without it.
+    pub columns: Option<Vec<At<String>>>,
 }
 
 /// What may be sent to a sink.

@@ -16,6 +16,7 @@ use tidemill_operators::predictor::Inputs;
 use tidemill_operators::{drift, learner, trainer};
 use tidemill_types::{DataType, Schema};
 
+pub mod sinks;
 mod windows;
 
 use windows::Groups;
@@ -37,11 +38,15 @@ pub struct Compiled {
 impl Compiled {
     /// The type of ids in what a run writes.
     pub fn id_type(&self) -> DataType {
-        let id = self.plan.sources[self.program.spine].id.as_ref();
-        match id.and_then(|id| self.program.spine_schema.type_of(&id.value)) {
-            Some(DataType::Int64) => DataType::Int64,
-            _ => DataType::String,
-        }
+        id_type(&self.plan, &self.program)
+    }
+}
+
+fn id_type(plan: &Plan, program: &Program) -> DataType {
+    let id = plan.sources[program.spine].id.as_ref();
+    match id.and_then(|id| program.spine_schema.type_of(&id.value)) {
+        Some(DataType::Int64) => DataType::Int64,
+        _ => DataType::String,
     }
 }
 
@@ -95,6 +100,7 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
     }
     let program = compile_program(&plan, &sources, &mut errors);
     leave_out_nested(&mut plan, &program.feature_schema, &mut errors);
+    sinks::columns(&plan.sinks, id_type(&plan, &program), &program.feature_schema, &mut errors);
     let inputs = model_inputs(&plan, &program.feature_schema);
     for (model, inputs) in plan.models.iter().zip(&inputs) {
         check_model(model, inputs, &mut errors);

@@ -10,6 +10,7 @@ use tidemill_config::plan::Mode;
 use tidemill_operators::dataflow::{Decide, Program, Round};
 use tidemill_types::Error;
 
+use super::bell::Bell;
 use super::ingest::Shared;
 use crate::mill::SharedMill;
 
@@ -25,6 +26,8 @@ enum Parcel {
 pub struct HandOver {
     to: Sender<Parcel>,
     done: Arc<AtomicU64>,
+    /// Rung when the mill has done something.
+    pub bell: Bell,
 }
 
 impl HandOver {
@@ -39,18 +42,19 @@ impl HandOver {
     ) -> Result<(HandOver, JoinHandle<()>), Error> {
         let (to, from) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
-        let told = Arc::clone(&done);
+        let bell = Bell::default();
+        let told = Told { done: Arc::clone(&done), bell: bell.clone() };
         let thread = std::thread::Builder::new()
             .name("mill".to_string())
             .spawn(move || {
                 // However it ends, the worker waits for it no longer.
-                let _over = Over(Arc::clone(&told), Arc::clone(&shared));
+                let _over = Over(told.clone(), Arc::clone(&shared));
                 if let Err(error) = walk(&from, &mill, &program, &shared, &told) {
                     shared.fail(error);
                 }
             })
             .map_err(|e| Error::external(format!("no thread for the mill: {e}")))?;
-        Ok((HandOver { to, done }, thread))
+        Ok((HandOver { to, done, bell }, thread))
     }
 
     /// Hands over the rounds that are finished; `open` is the first that is not.
@@ -69,14 +73,28 @@ impl HandOver {
     }
 }
 
-struct Over(Arc<AtomicU64>, Arc<Shared>);
+/// How the worker hears what the mill has done.
+#[derive(Clone)]
+struct Told {
+    done: Arc<AtomicU64>,
+    bell: Bell,
+}
+
+impl Told {
+    fn tell(&self, open: Round) {
+        self.done.store(open, Ordering::Release);
+        self.bell.ring();
+    }
+}
+
+struct Over(Told, Arc<Shared>);
 
 impl Drop for Over {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.1.fail(Error::internal("the mill panicked"));
         }
-        self.0.store(Round::MAX, Ordering::Release);
+        self.0.tell(Round::MAX);
     }
 }
 
@@ -85,7 +103,7 @@ fn walk(
     mill: &SharedMill,
     program: &Program,
     shared: &Shared,
-    done: &AtomicU64,
+    told: &Told,
 ) -> Result<(), Error> {
     for parcel in from {
         let Ok(mut held) = mill.lock() else {
@@ -110,7 +128,7 @@ fn walk(
         if program.mode == Mode::Final {
             mill.advance(program.start_of(open))?;
         }
-        done.store(open, Ordering::Release);
+        told.tell(open);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use tidemill_config::plan::Mode;
 use tidemill_operators::dataflow::{Program, Round, Rows};
 use tidemill_types::{Error, Micros};
 
+use super::bell::Bell;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
@@ -26,8 +27,9 @@ const AHEAD: usize = 65_536;
 /// Rows handed over in one go, so that the rest of the dataflow gets its turn.
 const TURN: usize = 16_384;
 
-/// How long an epoch of `at_once` lasts at most.
-const EPOCH: Duration = Duration::from_millis(5);
+/// How soon a source that has rows and may not go on is looked at again: who lets it go on, the mill or
+/// the clock of a paced replay, does not ring.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// What the readers of one source bring to this worker.
 pub struct Feed {
@@ -73,6 +75,8 @@ pub struct Shared {
     pub pace: Option<Pace>,
     /// How far partitions were read.
     pub offsets: Arc<Offsets>,
+    /// The ingest of each worker.
+    pub bells: Vec<Bell>,
 }
 
 impl Shared {
@@ -83,6 +87,17 @@ impl Shared {
         }
         self.stop.store(true, Ordering::SeqCst);
     }
+}
+
+/// When the ingest is to be asked again, if nobody rings before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// There may be more.
+    AtOnce,
+    /// Something is due by the clock.
+    After(Duration),
+    /// Not before somebody rings.
+    WhenRung,
 }
 
 /// What one step of the ingest has to send.
@@ -107,19 +122,29 @@ pub struct Ingest {
     slots: u64,
     latest: Micros,
     ended: bool,
-    epoch_began: Instant,
     rows_in_epoch: usize,
     watermark: Micros,
+    /// `at_once`: the watermark that was told last.
+    marked: Micros,
+    worker: usize,
+    /// `final`: rows whose round is open, where rounds are gathered: of which feed, and in order.
+    held: Option<Vec<(usize, OrderedRows)>>,
 }
 
 impl Ingest {
-    /// An ingest over these feeds.
+    /// The ingest of this worker over these feeds. With `gathers` rows wait here until the watermark has
+    /// passed their round, and all rounds that it passes at once travel as the last of them: a live
+    /// stream of short ticks then costs a round for each look at its sources and not for each tick. It
+    /// shows in no result, but all rows must come by this one worker.
     pub fn new(
         program: Arc<Program>,
         shared: Arc<Shared>,
         outputs: Outputs,
         feeds: Vec<Feed>,
+        worker: usize,
+        gathers: bool,
     ) -> Ingest {
+        let gathers = gathers && program.mode == Mode::Final;
         let now = Instant::now();
         let feeds = feeds
             .into_iter()
@@ -152,9 +177,11 @@ impl Ingest {
             slots: 0,
             latest: Micros::MIN,
             ended: false,
-            epoch_began: now,
             rows_in_epoch: 0,
             watermark: Micros::MIN,
+            marked: Micros::MIN,
+            worker,
+            held: gathers.then(Vec::new),
         }
     }
 
@@ -164,14 +191,14 @@ impl Ingest {
     }
 
     /// Hands over what may go. `frontier` is the first round that the whole dataflow has not
-    /// finished. True if it may go on at once.
-    pub fn step(&mut self, frontier: Option<Round>, send: &mut dyn FnMut(Step)) -> bool {
+    /// finished.
+    pub fn step(&mut self, frontier: Option<Round>, send: &mut dyn FnMut(Step)) -> Again {
         if self.ended {
-            return false;
+            return Again::WhenRung;
         }
         if self.shared.stop.load(Ordering::Relaxed) {
             self.end(send);
-            return false;
+            return Again::WhenRung;
         }
         self.landed(frontier);
         let mut turn = 0;
@@ -184,7 +211,19 @@ impl Ingest {
             self.take(feed, piece, send);
         }
         self.advance(send);
-        moved && !self.ended
+        match (self.ended, moved) {
+            (true, _) => Again::WhenRung,
+            (_, true) => Again::AtOnce,
+            _ => self.again(),
+        }
+    }
+
+    /// What the clock may bring: leave to go on, or the end of a wait for an idle partition.
+    fn again(&self) -> Again {
+        if self.feeds.iter().any(|feed| feed.next.is_some()) {
+            return Again::After(LOOK);
+        }
+        self.feeds.iter().filter_map(FeedState::idle_in).min().map_or(Again::WhenRung, Again::After)
     }
 
     /// Forgets rows in flight that have landed.
@@ -285,6 +324,10 @@ impl Ingest {
         self.rows_in_epoch += rows.times.len();
         match self.program.mode {
             Mode::AtOnce => self.hand_over(feed, source, self.at, rows, send),
+            Mode::Final if self.held.is_some() => {
+                self.feeds[feed].rows_in_flight += rows.times.len();
+                self.held.get_or_insert_default().push((feed, rows));
+            }
             Mode::Final => {
                 let mut start = 0;
                 while start < rows.times.len() {
@@ -335,6 +378,25 @@ impl Ingest {
         send(Step::Rows(round, Rows { source, times, ids, batch, first_slot }));
     }
 
+    /// Hands over the rows that are held and begin before this round, as rows of the one before it.
+    fn let_go(&mut self, next: Round, send: &mut dyn FnMut(Step)) {
+        let Some(held) = &mut self.held else { return };
+        let end = self.program.start_of(next);
+        for (feed, rows) in std::mem::take(held) {
+            let (n, all) = (rows.times.partition_point(|t| *t < end), rows.times.len());
+            if n < all {
+                let rest = if n == 0 { rows.clone() } else { rows.slice(n, all - n) };
+                self.held.get_or_insert_default().push((feed, rest));
+            }
+            if n > 0 {
+                let rows = if n == all { rows } else { rows.slice(0, n) };
+                let source = self.feeds[feed].feed.source;
+                self.feeds[feed].rows_in_flight -= n;
+                self.hand_over(feed, source, next - 1, rows, send);
+            }
+        }
+    }
+
     /// Moves the round on as far as the watermark allows, and ends when everything is read.
     fn advance(&mut self, send: &mut dyn FnMut(Step)) {
         let finished = self.feeds.iter().all(FeedState::finished);
@@ -343,20 +405,21 @@ impl Ingest {
         match self.program.mode {
             Mode::Final => {
                 if finished {
+                    let next = self.program.round_of(self.latest) + 1;
+                    self.let_go(next.max(self.at + 1), send);
                     self.end(send);
                 } else if self.watermark > Micros::MIN {
-                    self.at = self.at.max(self.program.round_of(self.watermark));
+                    let next = self.program.round_of(self.watermark);
+                    if next > self.at {
+                        self.let_go(next, send);
+                        self.at = next;
+                    }
                 }
             }
             Mode::AtOnce => {
-                let due = self.epoch_began.elapsed() >= EPOCH || self.rows_in_epoch >= TURN;
-                if due || finished {
-                    let _ = self.shared.epoch.compare_exchange(
-                        self.at,
-                        self.at + 1,
-                        Ordering::SeqCst,
-                        Ordering::SeqCst,
-                    );
+                // An epoch is what there was at one look: nothing waits for more.
+                if self.rows_in_epoch > 0 || self.watermark > self.marked || finished {
+                    self.next_epoch();
                 }
                 let epoch = self.shared.epoch.load(Ordering::SeqCst);
                 if epoch > self.at || finished {
@@ -366,10 +429,19 @@ impl Ingest {
         }
     }
 
+    /// Ends the epoch for all workers, unless one of them has done so already.
+    fn next_epoch(&self) {
+        let (epoch, order) = (&self.shared.epoch, Ordering::SeqCst);
+        if epoch.compare_exchange(self.at, self.at + 1, order, order).is_ok() {
+            let others = self.shared.bells.iter().enumerate().filter(|(i, _)| *i != self.worker);
+            others.for_each(|(_, bell)| bell.ring());
+        }
+    }
+
     fn close_epoch(&mut self, epoch: Round, finished: bool, send: &mut dyn FnMut(Step)) {
         send(Step::Mark(self.at, if finished { Micros::MAX } else { self.watermark }));
+        self.marked = self.watermark;
         self.at = epoch.max(self.at);
-        self.epoch_began = Instant::now();
         self.rows_in_epoch = 0;
         if finished {
             self.end(send);
@@ -420,7 +492,17 @@ impl FeedState {
     }
 
     fn is_idle(&self, place: &PartitionPlace) -> bool {
-        let stands = place.since.elapsed();
-        stands >= self.feed.idle_after || self.feed.hold.is_some_and(|hold| stands >= hold)
+        place.since.elapsed() >= self.patience()
+    }
+
+    fn patience(&self) -> Duration {
+        self.feed.hold.map_or(self.feed.idle_after, |hold| hold.min(self.feed.idle_after))
+    }
+
+    /// When the next of its partitions will have stood at its end for so long that it is idle.
+    fn idle_in(&self) -> Option<Duration> {
+        let standing = self.partitions.values().filter(|p| p.state == PartitionState::AtEnd);
+        let wait = |p: &PartitionPlace| self.patience().checked_sub(p.since.elapsed());
+        standing.filter_map(wait).filter(|wait| !wait.is_zero()).min()
     }
 }

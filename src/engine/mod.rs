@@ -1,7 +1,9 @@
 //! From a plan to what runs, in the order of the river: the check gives the compiled program;
 //! readers parse on threads of their own; the ingest cuts rounds; the dataflow is rendered and handed
-//! over to the mill; results leave by the outputs; a run opens, watches and ends all of it.
+//! over to the mill; results leave by the outputs; a run opens, watches and ends all of it. Whoever has
+//! something for an operator rings its bell.
 
+pub mod bell;
 pub mod check;
 pub mod hand_over;
 pub mod ingest;

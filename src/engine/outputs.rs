@@ -12,15 +12,16 @@ use arrow::array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Map, Value as Json, json};
 use tidemill_config::plan::Stream;
 use tidemill_connectors::sink::{self, Delivery, Sink};
 use tidemill_operators::column::values;
 use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema, Value};
 
-use super::check::Compiled;
+use super::check::{self, Compiled};
 use super::reader::OrderedRows;
+use super::watch::Turns;
 use crate::mill::Settled;
 
 /// Batches that wait for the sinks at most.
@@ -34,6 +35,22 @@ struct Emission {
     stream: Stream,
     rows: RecordBatch,
     times: Vec<Micros>,
+}
+
+/// A sink and what it takes.
+struct Opened {
+    stream: Stream,
+    /// Places of the columns that it wants; all of them if it does not say.
+    columns: Option<Vec<usize>>,
+    sink: Box<dyn Sink>,
+}
+
+impl Opened {
+    fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
+        let Some(picks) = &self.columns else { return self.sink.write(rows, times) };
+        let fits = |e| Error::internal(format!("columns of a sink: {e}"));
+        self.sink.write(&rows.project(picks).map_err(fits)?, times)
+    }
 }
 
 /// What has been sent so far, for the summary and the metrics.
@@ -130,8 +147,9 @@ impl Outputs {
         folder: &Path,
         settled: Settled,
         stop: &Arc<AtomicBool>,
+        turns: Arc<Turns>,
     ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
-        let mut open: Vec<(Stream, Box<dyn Sink>)> = Vec::new();
+        let mut open: Vec<Opened> = Vec::new();
         let (ids, features) = (compiled.id_type(), &compiled.program.feature_schema);
         for plan in &compiled.plan.sinks {
             let entry = sink::SINKS
@@ -144,14 +162,21 @@ impl Outputs {
             };
             let (name, kind) = (&plan.name.value, entry.name);
             tracing::info!(sink = %name, kind, delivery, "sink open");
-            let schema = schema_of(plan.stream, ids, features);
-            open.push((plan.stream, (entry.open)(plan, schema, folder)?));
+            let mut schema = schema_of(plan.stream, ids, features);
+            let columns = check::sinks::picked(plan, &schema)
+                .map_err(|_| Error::internal("a sink passed the check and names no column"))?;
+            if let Some(picks) = &columns {
+                let fits = |e| Error::internal(format!("columns of a sink: {e}"));
+                schema = Arc::new(schema.project(picks).map_err(fits)?);
+            }
+            let sink = (entry.open)(plan, schema, folder)?;
+            open.push(Opened { stream: plan.stream, columns, sink });
         }
-        let wanted: Vec<Stream> = open.iter().map(|(stream, _)| *stream).collect();
+        let wanted: Vec<Stream> = open.iter().map(|opened| opened.stream).collect();
         let (to, from) = bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("sinks".to_string())
-            .spawn(move || drive(open, &from, &settled))
+            .spawn(move || drive(open, &from, &settled, &turns))
             .map_err(|e| Error::external(format!("no thread for the sinks: {e}")))?;
         let counts = Arc::new(Counts::default());
         let stop = Arc::clone(stop);
@@ -250,34 +275,38 @@ impl Outputs {
 
 /// Writes what comes, makes it visible now and then, and closes the sinks when nobody sends.
 fn drive(
-    mut sinks: Vec<(Stream, Box<dyn Sink>)>,
+    mut sinks: Vec<Opened>,
     from: &Receiver<Emission>,
     settled: &Settled,
+    turns: &Turns,
 ) -> Result<(), Error> {
     let mut committed = Instant::now();
     let mut dirty = false;
     loop {
-        match from.recv_timeout(COMMIT_EVERY) {
+        turns.sinks.fetch_add(1, Ordering::Relaxed);
+        // Only what was written and is not visible yet is a reason to wake without new rows.
+        let emission = match dirty {
+            true => from.recv_deadline(committed + COMMIT_EVERY),
+            false => from.recv().map_err(RecvTimeoutError::from),
+        };
+        match emission {
             Ok(emission) => {
                 settled.wait()?;
-                for (stream, sink) in &mut sinks {
-                    if *stream == emission.stream {
-                        sink.write(&emission.rows, &emission.times)?;
-                    }
+                let taking = |opened: &&mut Opened| opened.stream == emission.stream;
+                for opened in sinks.iter_mut().filter(taking) {
+                    opened.write(&emission.rows, &emission.times)?;
                 }
                 dirty = true;
             }
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
         if dirty && committed.elapsed() >= COMMIT_EVERY {
-            for (_, sink) in &mut sinks {
-                sink.commit()?;
-            }
+            sinks.iter_mut().try_for_each(|opened| opened.sink.commit())?;
             (committed, dirty) = (Instant::now(), false);
         }
     }
-    sinks.into_iter().try_for_each(|(_, sink)| sink.close())
+    sinks.into_iter().try_for_each(|opened| opened.sink.close())
 }
 
 /// One row as a JSON object, for people: dead letters and late rows.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
@@ -17,9 +17,11 @@ use tidemill_operators::order::order;
 use tidemill_types::key::canonical;
 use tidemill_types::{DataType, DeadLetter, Error, Id, Micros, Provenance, Value};
 
+use super::bell::Bell;
 use super::check::Derive;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
+use super::watch::Turns;
 
 /// Rows of one partition on their way into the dataflow.
 pub struct Piece {
@@ -128,12 +130,20 @@ pub struct Reader {
     /// Set when the run is asked to stop.
     pub stop: Arc<AtomicBool>,
     /// Rows read so far, refused ones too.
-    pub read: Arc<std::sync::atomic::AtomicU64>,
+    pub read: Arc<AtomicU64>,
     /// Where is noted how far each partition was read.
     pub offsets: Arc<Offsets>,
     /// Where pieces go.
     pub to: Sender<Result<Piece, Error>>,
+    /// Rung for each piece, and when there is no sender any more: it is dropped after it.
+    pub bell: Bell,
+    /// Where the turns of its loop are counted.
+    pub turns: Arc<Turns>,
 }
+
+/// How long a reader waits for its source before it looks whether the run is to stop. What comes in
+/// between ends the wait.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Rows that wait for the watermark at most: where the lateness spans more, they go on as they come, for
 /// each chunk would have all of them sorted anew.
@@ -152,6 +162,7 @@ impl Reader {
         let result = self.read(source.as_mut());
         if let Err(error) = result {
             let _ = self.to.send(Err(error));
+            self.bell.ring();
         }
     }
 
@@ -159,7 +170,8 @@ impl Reader {
         let mut open = source.partitions();
         let mut memory: BTreeMap<u32, PartitionMemory> = BTreeMap::new();
         while !open.is_empty() && !self.stop.load(Ordering::Relaxed) {
-            match source.poll(Duration::from_millis(20))? {
+            self.turns.readers.fetch_add(1, Ordering::Relaxed);
+            match source.poll(LOOK)? {
                 Polled::Chunk(chunk) => {
                     let partition = chunk.partition;
                     let at = memory.entry(partition).or_default();
@@ -192,6 +204,7 @@ impl Reader {
         self.offsets.note(&self.plan.name.value, piece.partition, &piece.rows);
         // A worker that is gone has ended the run already.
         let _ = self.to.send(Ok(piece));
+        self.bell.ring();
     }
 
     fn watermark(&self, at: &PartitionMemory) -> Micros {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use tidemill_operators::dataflow::{
     Decide, Kind, Program, Requests, Round, Rows, gather, labels, scatter, windows,
@@ -22,10 +22,8 @@ use timely::dataflow::{Scope, StreamVec};
 use timely::worker::Worker;
 
 use super::hand_over::HandOver;
-use super::ingest::{Ingest, Step};
-
-/// How often a worker looks for new pieces when it had nothing to do.
-const LOOK: Duration = Duration::from_micros(500);
+use super::bell::Bell;
+use super::ingest::{Again, Ingest, Step};
 
 /// What enters.
 #[derive(Clone)]
@@ -35,12 +33,19 @@ enum Entering {
     End(i64),
 }
 
-/// Builds the dataflow of one worker. `mill` is there on the first worker only.
-pub fn render(worker: &mut Worker, ingest: Ingest, program: &Arc<Program>, mill: Option<HandOver>) {
+/// Builds the dataflow of one worker, whose ingest is woken by `bell`. `mill` is there on the first
+/// worker only.
+pub fn render(
+    worker: &mut Worker,
+    ingest: Ingest,
+    bell: &Bell,
+    program: &Arc<Program>,
+    mill: Option<HandOver>,
+) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
         let probe = Handle::new();
-        let entering = enter(scope, ingest, probe.clone());
+        let entering = enter(scope, ingest, bell, probe.clone());
         let rows = entering.clone().flat_map(|e| match e {
             Entering::Rows(rows) => Some(rows),
             _ => None,
@@ -79,15 +84,19 @@ fn told(from: usize, to: usize, mark: i64) -> Requests {
 fn enter<'scope>(
     scope: Scope<'scope, Round>,
     mut ingest: Ingest,
+    bell: &Bell,
     probe: Handle<Round>,
 ) -> StreamVec<'scope, Round, Entering> {
     source::<_, CapacityContainerBuilder<Vec<Entering>>, _, _>(scope, "ingest", |first, info| {
+        bell.hang(scope.worker().sync_activator_for(info.address.to_vec()));
         let activator = scope.activator_for(info.address);
         let mut held: Option<Capability<Round>> = Some(first);
+        // The next time at which this operator is called anyway: each such call would make one more.
+        let mut alarm: Option<Instant> = None;
         move |output| {
             let Some(capability) = held.as_mut() else { return };
             let frontier = probe.with_frontier(|f| f.first().copied());
-            let moved = ingest.step(frontier, &mut |step| {
+            let again = ingest.step(frontier, &mut |step| {
                 let (round, entering) = match step {
                     Step::Rows(round, rows) => (round, Entering::Rows(Arc::new(rows))),
                     Step::Mark(round, mark) => (round, Entering::Mark(mark)),
@@ -101,8 +110,18 @@ fn enter<'scope>(
                     if round > *capability.time() {
                         capability.downgrade(&round);
                     }
-                    if moved { activator.activate() } else { activator.activate_after(LOOK) }
                 }
+            }
+            match again {
+                Again::AtOnce => activator.activate(),
+                Again::After(wait) => {
+                    let now = Instant::now();
+                    if alarm.is_none_or(|at| at <= now || now + wait < at) {
+                        alarm = Some(now + wait);
+                        activator.activate_after(wait);
+                    }
+                }
+                Again::WhenRung => {}
             }
         }
     })
@@ -121,7 +140,9 @@ fn decided<'scope>(
     let mut at: Round = 0;
     let mut ended = false;
     decide.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(first, "mill", |_, info| {
-        let activator = scope.activator_for(info.address);
+        if let Some(mill) = &mill {
+            mill.bell.hang(scope.worker().sync_activator_for(info.address.to_vec()));
+        }
         move |(input, frontier), _output| {
             input.for_each(|capability, batches| {
                 if let Some(kept) = capability.retain_least(0) {
@@ -150,9 +171,6 @@ fn decided<'scope>(
                 }
             }
             held = held.split_off(&mill.done());
-            if !held.is_empty() {
-                activator.activate_after(LOOK);
-            }
         }
     })
 }

@@ -13,6 +13,7 @@ use tidemill_connectors::source::{SOURCES, Source};
 use tidemill_types::{Error, Micros};
 use timely::communication::Config as Workers;
 
+use super::bell::Bell;
 use super::check::{self, Compiled};
 use super::hand_over::HandOver;
 use super::ingest::{Feed, Ingest, Shared};
@@ -21,7 +22,7 @@ use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::Reader;
 use super::render::render;
-use super::watch::Watcher;
+use super::watch::{Turns, Watcher};
 use crate::mill::{Desk, Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::summary::DeadLetters;
 use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
@@ -72,7 +73,9 @@ pub fn run(
     let plan = &compiled.plan;
     let shares = open_sources(&plan.sources, options.workers)?;
     let ledger = Ledger::open(&options.folder, &plan.pipeline.name.value, &compiled.fingerprint)?;
-    let (outputs, sinks) = Outputs::open(&compiled, &options.folder, ledger.settled(), &stop)?;
+    let turns = Arc::new(Turns::default());
+    let (outputs, sinks) =
+        Outputs::open(&compiled, &options.folder, ledger.settled(), &stop, Arc::clone(&turns))?;
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
     let status = Arc::new(Status::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
@@ -88,7 +91,7 @@ pub fn run(
         offsets: Arc::clone(&shared.offsets),
         stop,
     };
-    let mut watcher = Watcher::new(&compiled, &status, &outputs, &rows, live)?;
+    let mut watcher = Watcher::new(&compiled, &status, &outputs, &rows, &turns, live)?;
     let mill = SharedMill::default();
     let server = match options.serve {
         Some(address) => {
@@ -101,22 +104,25 @@ pub fn run(
     let mut setup = Some((setup, mill));
     let mut readers = Vec::new();
     let mut seats = Vec::new();
-    for share in shares {
+    for (worker, share) in shares.into_iter().enumerate() {
+        let to = Way { outputs: &outputs, shared: &shared, turns: &turns, worker };
         let feeds = share
             .into_iter()
-            .map(|(s, source)| {
-                start(&compiled, s, source, &outputs, &shared, &rows[s], &mut readers)
-            })
+            .map(|(s, source)| start(&compiled, s, source, &to, &rows[s], &mut readers))
             .collect::<Result<Vec<Feed>, Error>>()?;
         let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
-        let ingest = Ingest::new(program, shared, outputs.clone(), feeds);
+        let gathers = live && options.workers == 1;
+        let ingest = Ingest::new(program, shared, outputs.clone(), feeds, worker, gathers);
         seats.push(Mutex::new(Some(Seat { ingest, setup: setup.take() })));
     }
     let alive = Arc::new(AtomicUsize::new(options.workers));
-    let guards = work(seats, &compiled, &shared, &alive)?;
+    let guards = work(seats, &compiled, &shared, &turns, &alive)?;
     while alive.load(Ordering::SeqCst) > 0 {
         std::thread::park_timeout(LOOK);
         bar.update(&watcher.look());
+        if shared.stop.load(Ordering::Relaxed) {
+            shared.bells.iter().for_each(Bell::ring);
+        }
     }
     bar.finish(&watcher.look());
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
@@ -177,7 +183,16 @@ fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error>
 fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
     let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick));
-    Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace, offsets }
+    let bells = vec![Bell::default(); options.workers];
+    Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace, offsets, bells }
+}
+
+/// Where a reader's rows go.
+struct Way<'a> {
+    outputs: &'a Outputs,
+    shared: &'a Arc<Shared>,
+    turns: &'a Arc<Turns>,
+    worker: usize,
 }
 
 /// Starts the thread that reads a source for a worker.
@@ -185,8 +200,7 @@ fn start(
     compiled: &Arc<Compiled>,
     s: usize,
     source: Box<dyn Source>,
-    outputs: &Outputs,
-    shared: &Arc<Shared>,
+    way: &Way<'_>,
     rows: &Arc<AtomicU64>,
     readers: &mut Vec<JoinHandle<()>>,
 ) -> Result<Feed, Error> {
@@ -206,11 +220,13 @@ fn start(
         waits: compiled.plan.pipeline.mode == Mode::Final,
         derive: Arc::clone(&compiled.sources[s]),
         latest_allowed: Box::new(move || wall_clock().saturating_add(max_ahead)),
-        outputs: outputs.clone(),
-        stop: Arc::clone(&shared.stop),
+        outputs: way.outputs.clone(),
+        stop: Arc::clone(&way.shared.stop),
         read: Arc::clone(rows),
-        offsets: Arc::clone(&shared.offsets),
+        offsets: Arc::clone(&way.shared.offsets),
         to,
+        bell: way.shared.bells[way.worker].clone(),
+        turns: Arc::clone(way.turns),
         plan,
     };
     let name = format!("read {}", feed.name);
@@ -248,13 +264,14 @@ fn work(
     seats: Vec<Mutex<Option<Seat>>>,
     compiled: &Arc<Compiled>,
     shared: &Arc<Shared>,
+    turns: &Arc<Turns>,
     alive: &Arc<AtomicUsize>,
 ) -> Result<timely::communication::WorkerGuards<()>, Error> {
     let communication =
         if seats.len() == 1 { Workers::Thread } else { Workers::Process(seats.len()) };
     let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
     let (compiled, shared, alive) = (Arc::clone(compiled), Arc::clone(shared), Arc::clone(alive));
-    let waiting = std::thread::current();
+    let (waiting, turns) = (std::thread::current(), Arc::clone(turns));
     let started = timely::execute(config, move |worker| {
         let shared = Arc::clone(&shared);
         let (alive, waiting) = (Arc::clone(&alive), waiting.clone());
@@ -269,13 +286,14 @@ fn work(
             Ok(started) => started.unzip(),
             Err(error) => return shared.fail(error),
         };
-        render(worker, ingest, program, mill);
+        render(worker, ingest, &shared.bells[worker.index()], program, mill);
         while worker.has_dataflows() {
             let failed = shared.failed.lock().is_ok_and(|failed| failed.is_some());
             if failed {
                 break;
             }
-            worker.step_or_park(Some(LOOK));
+            turns.workers.fetch_add(1, Ordering::Relaxed);
+            worker.step_or_park(None);
         }
         // A mill that panicked left no results: the run says so.
         thread.map(JoinHandle::join);

@@ -22,13 +22,27 @@ pub struct Watcher {
     status: Arc<Status>,
     outputs: Outputs,
     rows: Vec<Arc<AtomicU64>>,
+    turns: Arc<Turns>,
     began: Instant,
     live: bool,
     told: Told,
 }
 
+/// How often the loops of a run's threads have gone round: each turn is an event, or a look at the clock,
+/// of which an idle run makes a few a second.
+#[derive(Default)]
+pub struct Turns {
+    /// Of all readers together.
+    pub readers: AtomicU64,
+    /// Of all workers.
+    pub workers: AtomicU64,
+    /// Of the sinks' thread.
+    pub sinks: AtomicU64,
+}
+
 #[derive(Default)]
 struct Told {
+    turns: [u64; 3],
     rows: Vec<u64>,
     dead: BTreeMap<(String, String), u64>,
     late: BTreeMap<String, u64>,
@@ -37,7 +51,7 @@ struct Told {
 }
 
 impl Watcher {
-    /// Over a run that begins now; `rows` are the counters of its readers.
+    /// Over a run that begins now; `rows` and `turns` are the counters of its threads.
     ///
     /// # Errors
     /// Only a defect.
@@ -46,6 +60,7 @@ impl Watcher {
         status: &Arc<Status>,
         outputs: &Outputs,
         rows: &[Arc<AtomicU64>],
+        turns: &Arc<Turns>,
         live: bool,
     ) -> Result<Watcher, Error> {
         Ok(Watcher {
@@ -55,6 +70,7 @@ impl Watcher {
             outputs: outputs.clone(),
             told: Told { rows: vec![0; rows.len()], ..Told::default() },
             rows: rows.to_vec(),
+            turns: Arc::clone(turns),
             began: Instant::now(),
             live,
         })
@@ -68,6 +84,13 @@ impl Watcher {
             let rows = rows.load(Ordering::Relaxed);
             self.metrics.source_rows(&sources[s].name.value, rows - self.told.rows[s]);
             self.told.rows[s] = rows;
+        }
+        let turns = &self.turns;
+        let loops = [("reader", &turns.readers), ("worker", &turns.workers), ("sinks", &turns.sinks)];
+        for ((thread, turns), told) in loops.into_iter().zip(&mut self.told.turns) {
+            let turns = turns.load(Ordering::Relaxed);
+            self.metrics.turns(thread, turns - *told);
+            *told = turns;
         }
         let counts = self.outputs.counts();
         if let Ok(dead) = counts.dead_letters.lock() {

@@ -29,6 +29,7 @@ pub struct Metrics {
     source_rows: Limited<IntCounterVec>,
     dead_letters: Limited<IntCounterVec>,
     late_rows: Limited<IntCounterVec>,
+    turns: Limited<IntCounterVec>,
     watermark: Limited<GaugeVec>,
     lag: Limited<GaugeVec>,
     epochs: IntCounter,
@@ -89,6 +90,11 @@ impl Metrics {
                 "late_rows_total",
                 "Rows later than the lateness of their source allows.",
                 &["source"],
+            )?,
+            turns: of.counters(
+                "turns_total",
+                "How often the loops of threads have gone round; a few a second when nothing comes.",
+                &["thread"],
             )?,
             watermark: of.gauges(
                 "watermark_timestamp_seconds",
@@ -178,6 +184,11 @@ impl Metrics {
     }
 
     /// A source's watermark moved.
+    pub fn turns(&self, thread: &str, turns: u64) {
+        self.turns.add([thread], turns);
+    }
+
+    /// A source is complete up to here.
     pub fn watermark(&self, source: &str, watermark: Micros) {
         self.watermark.set([source], watermark as f64 / 1e6);
     }

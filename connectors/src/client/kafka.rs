@@ -98,11 +98,18 @@ impl Cluster {
             config.set(name, value);
         }
         config.set("bootstrap.servers", &self.brokers);
-        if !self.properties.contains_key("client.id") {
-            config.set("client.id", "tidemill");
-        }
+        self.prefer(&mut config, "client.id", "tidemill");
+        // A request of a few rows does not wait for the acknowledgement of the one before.
+        self.prefer(&mut config, "socket.nagle.disable", "true");
         config.set_log_level(RDKafkaLogLevel::Warning);
         config
+    }
+
+    /// Sets a property unless the pipeline file does.
+    pub(crate) fn prefer(&self, config: &mut ClientConfig, name: &str, value: &str) {
+        if !self.properties.contains_key(name) {
+            config.set(name, value);
+        }
     }
 
     /// Creates a topic; `Ok(false)` where there is one of that name already, whose settings are

@@ -152,8 +152,11 @@ impl KafkaSink {
         let deliveries = Deliveries::default();
         let mut config = keys.cluster.config();
         config.set("enable.idempotence", "true");
-        if !keys.cluster.properties.contains_key("partitioner") {
-            config.set("partitioner", "murmur2_random");
+        keys.cluster.prefer(&mut config, "partitioner", "murmur2_random");
+        // Rows come in batches already: a wait of 5 ms for more, which is librdkafka's own choice, would be
+        // most of a row's way from topic to topic. Under load batches form behind those under way.
+        if !keys.cluster.properties.contains_key("queue.buffering.max.ms") {
+            keys.cluster.prefer(&mut config, "linger.ms", "0");
         }
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(deliveries.clone())

@@ -59,6 +59,7 @@ pub fn sink_plan(kind: &str, keys: &str) -> SinkPlan {
         stream: Stream::Scores,
         section: section(kind, keys, Path::new("")),
         format: None,
+        columns: None,
     }
 }
 

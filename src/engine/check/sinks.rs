@@ -1,0 +1,63 @@
+//! What of its stream a sink takes.
+
+use arrow::datatypes::Schema;
+use tidemill_config::diagnostic::Diagnostic;
+use tidemill_config::plan::SinkPlan;
+use tidemill_types::{DataType, Schema as TypedSchema};
+
+use super::super::outputs::schema_of;
+
+/// The places in its stream of the columns that a sink names, in the sink's order; none where it takes
+/// the rows as they are.
+///
+/// # Errors
+/// A name that the stream has no column of, no name at all, or one name twice.
+pub fn picked(sink: &SinkPlan, stream: &Schema) -> Result<Option<Vec<usize>>, Vec<Diagnostic>> {
+    let Some(columns) = &sink.columns else { return Ok(None) };
+    let whose = format!("`columns` of {}", sink.section.path);
+    let there: Vec<&str> = stream.fields().iter().map(|f| f.name().as_str()).collect();
+    let mut errors = Vec::new();
+    if columns.is_empty() {
+        errors.push(Diagnostic::new(
+            &sink.section.span,
+            format!("{whose} is empty"),
+            "a row of nothing cannot be written",
+            "name some columns, or leave `columns` out for all of them",
+        ));
+    }
+    let mut picks = Vec::with_capacity(columns.len());
+    for name in columns {
+        match there.iter().position(|column| *column == name.value) {
+            Some(place) if picks.contains(&place) => errors.push(Diagnostic::new(
+                &name.span,
+                format!("{whose} names `{}` twice", name.value),
+                "names tell the columns of a row apart",
+                "leave it out here",
+            )),
+            Some(place) => picks.push(place),
+            None => errors.push(Diagnostic::new(
+                &name.span,
+                format!("{whose} names no column: `{}`", name.value),
+                format!("the columns of {} are {}", sink.stream.name(), there.join(", ")),
+                match tidemill_config::suggest(&name.value, there.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name one of them".to_string(),
+                },
+            )),
+        }
+    }
+    if errors.is_empty() { Ok(Some(picks)) } else { Err(errors) }
+}
+
+/// Finds every column that a sink names and its stream lacks.
+pub(super) fn columns(
+    sinks: &[SinkPlan],
+    ids: DataType,
+    features: &TypedSchema,
+    errors: &mut Vec<Diagnostic>,
+) {
+    for sink in sinks {
+        let found = picked(sink, &schema_of(sink.stream, ids, features)).map(drop);
+        super::collect(found, errors);
+    }
+}
