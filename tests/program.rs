@@ -32,6 +32,22 @@ fn a_sound_file_passes_the_check() {
 }
 
 #[test]
+fn columns_of_a_sink_are_checked() {
+    let file = "config/pipelines/payments_kafka.toml";
+    let output = tidemill(&["check", file]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let columns = r#"sink.features.columns=["event_id", "n_1mm", "n_1h", "n_1h"]"#;
+    let output = tidemill(&["check", file, "--set", columns]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    for part in ["names no column: `n_1mm`", "did you mean `n_1m`?", "names `n_1h` twice"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let output = tidemill(&["check", file, "--set", "sink.features.columns=[]"]);
+    assert!(text(&output.stderr).contains("`columns` of sink.features is empty"));
+}
+
+#[test]
 fn a_wrong_file_exits_with_78_and_shows_where() {
     let file = "config/tests/broken/09_unknown_spine.toml";
     let output = tidemill(&["check", file]);

@@ -152,7 +152,11 @@ const SCORE: &[Key] = &[
 const SINK: &[Key] = &[
     ("of", "text, its name", "the stream: features, scores, models, alerts or dead_letters"),
     ("format", "text, none", "json, csv, parquet or arrow_ipc; by the file's ending if not given"),
-    ("columns", "list of texts, none", "columns of the stream in the order wanted; all if not given"),
+    (
+        "columns",
+        "list of texts, none",
+        "columns of the stream in the order wanted; all if not given",
+    ),
 ];
 
 /// The schema of pipeline files whose tables may be of these components.

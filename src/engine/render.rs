@@ -21,8 +21,8 @@ use timely::dataflow::operators::{Capability, Concat, Probe};
 use timely::dataflow::{Scope, StreamVec};
 use timely::worker::Worker;
 
-use super::hand_over::HandOver;
 use super::bell::Bell;
+use super::hand_over::HandOver;
 use super::ingest::{Again, Ingest, Step};
 
 /// What enters.

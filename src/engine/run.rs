@@ -183,7 +183,7 @@ fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error>
 fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
     let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick));
-    let bells = vec![Bell::default(); options.workers];
+    let bells = (0..options.workers).map(|_| Bell::default()).collect();
     Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace, offsets, bells }
 }
 

@@ -86,7 +86,8 @@ impl Watcher {
             self.told.rows[s] = rows;
         }
         let turns = &self.turns;
-        let loops = [("reader", &turns.readers), ("worker", &turns.workers), ("sinks", &turns.sinks)];
+        let loops =
+            [("reader", &turns.readers), ("worker", &turns.workers), ("sinks", &turns.sinks)];
         for ((thread, turns), told) in loops.into_iter().zip(&mut self.told.turns) {
             let turns = turns.load(Ordering::Relaxed);
             self.metrics.turns(thread, turns - *told);
