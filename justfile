@@ -22,3 +22,9 @@ peers bench events="2000000" cores="1" only="w1:flink-java,w1:duckdb*,w1:polars*
     python3 {{bench}}/run.py --events {{events}} --cores {{cores}} --only '{{only}}' --against w1:flink-java \
         --contestant "w1:tidemill-json=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input} --set sink.features.path={output} --workers {threads} --quiet" \
         --contestant "w1:tidemill-parquet=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input_parquet} --set sink.features.path={output} --workers {threads} --quiet"
+
+# Latency of payments from topic to topic beside Kafka Streams, one table; needs `setup.sh base latency kstreams` of `bench`.
+latency bench only="broker alone,kafka-streams" repeat="3":
+    cargo build --release
+    python3 {{bench}}/latency.py --core-list 0,1 --only '{{only}}' --repeat {{repeat}} --results . --name latency \
+        --contestant "tidemill=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments_kafka.toml --set source.payments.brokers={broker} --set sink.features.brokers={broker} --workers {threads} --quiet --folder {work}-out"
