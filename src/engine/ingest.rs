@@ -27,7 +27,8 @@ const AHEAD: usize = 65_536;
 /// Rows handed over in one go, so that the rest of the dataflow gets its turn.
 const TURN: usize = 16_384;
 
-/// How soon a source that may not go on is looked at again: the mill or a pace, which let it, do not ring.
+/// How soon a source that has rows and may not go on is looked at again: who lets it go on, the mill or
+/// the clock of a paced replay, does not ring.
 const LOOK: Duration = Duration::from_micros(500);
 
 /// What the readers of one source bring to this worker.
@@ -89,6 +90,7 @@ impl Shared {
 }
 
 /// When the ingest is to be asked again, if nobody rings before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
     /// There may be more.
     AtOnce,
@@ -130,9 +132,10 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// The ingest of this worker over these feeds. With `gathers` rows wait here for the watermark, and all
-    /// rounds that it passes at once travel as the last of them: short ticks then cost a round a look, not
-    /// one each. It shows in no result, but all rows must come by this one worker.
+    /// The ingest of this worker over these feeds. With `gathers` rows wait here until the watermark has
+    /// passed their round, and all rounds that it passes at once travel as the last of them: a live
+    /// stream of short ticks then costs a round for each look at its sources and not for each tick. It
+    /// shows in no result, but all rows must come by this one worker.
     pub fn new(
         program: Arc<Program>,
         shared: Arc<Shared>,
@@ -208,14 +211,19 @@ impl Ingest {
             self.take(feed, piece, send);
         }
         self.advance(send);
-        if moved && !self.ended { Again::AtOnce } else { self.again() }
+        match (self.ended, moved) {
+            (true, _) => Again::WhenRung,
+            (_, true) => Again::AtOnce,
+            _ => self.again(),
+        }
     }
 
     /// What the clock may bring: leave to go on, or the end of a wait for an idle partition.
     fn again(&self) -> Again {
-        let waits = self.feeds.iter().any(|feed| feed.next.is_some()).then_some(LOOK);
-        let idle = || self.feeds.iter().filter_map(FeedState::idle_in).min();
-        waits.or_else(idle).map_or(Again::WhenRung, Again::After)
+        if self.feeds.iter().any(|feed| feed.next.is_some()) {
+            return Again::After(LOOK);
+        }
+        self.feeds.iter().filter_map(FeedState::idle_in).min().map_or(Again::WhenRung, Again::After)
     }
 
     /// Forgets rows in flight that have landed.
