@@ -12,9 +12,9 @@ test:
 docs:
     cargo doc --workspace --no-deps
 
-# The feature language under libFuzzer, until it is stopped.
-fuzz:
-    cargo +nightly fuzz run feature -- -timeout=10 -max_len=2048
+# The feature language (`feature`) or what faces the network (`network`) under libFuzzer, until it is stopped.
+fuzz target="feature":
+    cargo +nightly fuzz run {{target}} -- -timeout=10 -max_len=2048
 
 # Payments features beside Flink, DuckDB and Polars, one table; `bench` is the folder of the side-by-side bench.
 peers bench events="2000000" cores="1" only="w1:flink-java,w1:duckdb*,w1:polars*":

@@ -4,7 +4,7 @@
 //! where labels meet scores ([`mill`]);
 //! what a run leaves behind
 //! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
-//! [`report`]); and how others ask it for scores ([`serve`]).
+//! [`report`]); and what others ask of it: what is held for them ([`online`]) and how they ask ([`serve`]).
 
 pub mod command;
 
@@ -15,6 +15,8 @@ pub mod mill;
 pub mod journal;
 
 pub mod models;
+
+pub mod online;
 
 pub mod observe;
 

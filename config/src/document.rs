@@ -72,8 +72,10 @@ pub fn parse(
 }
 
 /// The tables of a file, in the order of the river.
-const TABLES: [&str; 9] =
-    ["pipeline", "source", "windows", "features", "label", "model", "drift", "score", "sink"];
+const TABLES: [&str; 10] = [
+    "pipeline", "source", "windows", "features", "label", "model", "drift", "score", "online",
+    "sink",
+];
 
 /// Reads the parts of a file and keeps what is wrong with them.
 pub(crate) struct Reader {
@@ -125,9 +127,20 @@ impl Reader {
         let models = self.models(&model_entries, &names);
         let drifts = drift_entries.iter().filter_map(|(k, n)| self.drift(k, n, &names)).collect();
         let score = named("score").and_then(|(k, n)| self.score(k, n, &names, &models));
+        let online = named("online").and_then(|(k, n)| self.online(k, n));
         let sinks = sections(self, "sink").iter().filter_map(|(k, n)| self.sink(k, n)).collect();
-        let mut plan =
-            Plan { pipeline, sources, windows, features, labels, models, drifts, score, sinks };
+        let mut plan = Plan {
+            pipeline,
+            sources,
+            windows,
+            features,
+            labels,
+            models,
+            drifts,
+            score,
+            online,
+            sinks,
+        };
         if let Err(error) = parts::sort_models(&mut plan) {
             self.errors.push(error);
         }

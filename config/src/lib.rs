@@ -5,6 +5,8 @@ pub mod document;
 
 mod parts;
 
+mod online;
+
 mod windows;
 
 mod table;

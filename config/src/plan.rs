@@ -45,6 +45,8 @@ pub struct Plan {
     pub drifts: Vec<DriftPlan>,
     /// `[score]`; a pipeline without a model has none.
     pub score: Option<ScorePlan>,
+    /// `[online]`: what is held for whoever asks for features and scores.
+    pub online: Option<OnlinePlan>,
     /// `[sink.*]`
     pub sinks: Vec<SinkPlan>,
 }
@@ -414,6 +416,19 @@ pub enum Fallback {
     Model(usize),
     /// A constant probability.
     Constant(f64),
+}
+
+/// `[online]`: the newest feature row of each entity, for requests.
+#[derive(Clone, Debug)]
+pub struct OnlinePlan {
+    /// `entity`: columns of the spine that together name an entity; one or more.
+    pub entity: Vec<At<String>>,
+    /// `max_entities`: beyond it the entity that was updated longest ago leaves; default 1,000,000.
+    pub max_entities: u64,
+    /// `max_age`: features older than this, in event time, are answered as stale; default never.
+    pub max_age: Option<Micros>,
+    /// `recent`: so many of the newest scored rows can be asked for by id; default 100,000.
+    pub recent: u64,
 }
 
 /// `[sink.NAME]`

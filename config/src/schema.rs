@@ -149,6 +149,13 @@ const SCORE: &[Key] = &[
     ("spans", "table of texts, none", "name = \"from/to\": spans that are summed up apart"),
 ];
 
+const ONLINE: &[Key] = &[
+    ("entity", "text or list of texts", "columns of the spine that together name an entity"),
+    ("max_entities", "1 to 1000000000, 1000000", "the one updated longest ago leaves beyond it"),
+    ("max_age", "duration, none", "features older than this are answered as stale"),
+    ("recent", "0 to 100000000, 100000", "the newest scored rows, which can be asked for by id"),
+];
+
 const SINK: &[Key] = &[
     ("of", "text, its name", "the stream: features, scores, models, alerts or dead_letters"),
     ("format", "text, none", "json, csv, parquet or arrow_ipc; by the file's ending if not given"),
@@ -200,6 +207,7 @@ pub fn schema(components: &Components) -> Json {
             "model": named(any_of(learners.chain(trainers))),
             "drift": named(drift),
             "score": object(&[SCORE]),
+            "online": object(&[ONLINE]),
             "sink": each(&components.sinks, SINK),
         },
     })
@@ -330,7 +338,7 @@ wait = "1d"
     fn the_schema_has_the_keys_that_the_reader_asks_for() {
         let head = HEAD;
         let retrain = "[model.m]\ntype = \"x\"\nlabel = \"l\"\nretrain = { on = [\"every 7d\"] }\n";
-        let plain: [(&str, String, &[Key]); 8] = [
+        let plain: [(&str, String, &[Key]); 9] = [
             ("pipeline", head.replacen("name", "nonsense = 1\nname", 1), PIPELINE),
             ("windows", format!("{head}[windows.w]\nnonsense = 1\n"), WINDOW),
             ("label", format!("{head}nonsense = 1\n"), LABEL),
@@ -343,6 +351,7 @@ wait = "1d"
             ("promote", format!("{head}{retrain}promote = {{ nonsense = 1 }}\n"), PROMOTE),
             ("drift", format!("{head}[drift.d]\nnonsense = 1\n"), DRIFT),
             ("score", format!("{head}[score]\nnonsense = 1\n"), SCORE),
+            ("online", format!("{head}[online]\nnonsense = 1\n"), ONLINE),
         ];
         for (table, text, keys) in plain {
             let mut wanted: Vec<&str> = keys.iter().map(|key| key.0).collect();

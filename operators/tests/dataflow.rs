@@ -119,6 +119,7 @@ fn program(mode: Mode, round: i64) -> Program {
     types.push(list);
     let names: Vec<String> = (0..features.len()).map(|n| format!("f{n}")).collect();
     Program {
+        kept: None,
         mode,
         round,
         spine: 0,

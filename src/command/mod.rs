@@ -16,12 +16,15 @@ use tidemill_types::Error;
 mod check;
 mod graph;
 mod journal;
+mod load;
 mod models;
 mod new;
 mod produce;
 mod reference;
 mod run;
 mod schema;
+mod serving;
+mod token;
 
 /// A streaming dataflow engine with incremental model updates.
 #[derive(Parser, Debug)]
@@ -112,6 +115,18 @@ Exit code 78 if anything is wrong; every error names file, line, reason and cure
     /// Reads a journal.
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Asks a server at a fixed rate and tells how long answers took.
+    #[command(after_help = "Example:
+  tidemill load 127.0.0.1:8080 --path /v2/models/shop/infer --bodies bodies.jsonl --rate 10000
+
+Requests are due at fixed times, and latencies count from then (open loop). The environment variable
+TIDEMILL_TOKEN holds the caller's token, if one is needed.")]
+    Load(load::Options),
+    /// Makes a token for a caller of `run --serve`.
+    #[command(after_help = "Example:
+  tidemill token ann --role operator >> notes   # keep the token, put the entry into tokens.toml
+  tidemill run pipeline.toml --serve 0.0.0.0:8080 --tokens tokens.toml")]
+    Token(token::Options),
     /// Reads a model registry.
     #[command(subcommand)]
     Models(models::Command),
@@ -200,6 +215,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Check(pipeline) => check::run(&pipeline.file, &pipeline.set),
         Command::Graph { pipeline, format } => graph::run(&pipeline.file, &pipeline.set, format),
         Command::Journal(command) => journal::run(command),
+        Command::Load(options) => load::run(&options),
+        Command::Token(options) => token::run(&options),
         Command::Models(command) => models::run(command),
         Command::Reference { kind } => Ok(reference::run(kind)),
         Command::Schema => Ok(schema::run()),

@@ -1,6 +1,5 @@
 //! `tidemill run`: a pipeline, from its sources to its sinks.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +9,7 @@ use serde_json::json;
 use tidemill_config::document::load;
 use tidemill_types::Error;
 
+use super::serving::Flags;
 use super::{Failure, Said};
 use crate::engine::check::compile;
 use crate::engine::run;
@@ -29,10 +29,8 @@ pub(super) struct Options {
     /// Replays at so many times the speed of the events, for example 3600x.
     #[arg(long, value_parser = speed)]
     speed: Option<f64>,
-    /// Serves scores (Open Inference Protocol), /metrics, /healthz and /readyz, for example on
-    /// 127.0.0.1:8080.
-    #[arg(long, value_name = "HOST:PORT")]
-    serve: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: Flags,
     /// Goes on serving after the end of the input, until the program is stopped.
     #[arg(long, requires = "serve")]
     linger: bool,
@@ -67,12 +65,13 @@ pub(super) fn run(
         .map_err(|e| Error::user(format!("cannot make {}: {e}", folder.display())))?;
     let screen = Screen::default();
     logging::start(options.log, options.quiet, &screen)?;
+    let pipeline = compiled.plan.pipeline.name.value.clone();
     let bar = ProgressBar::new(Display::choose(options.quiet), &screen);
     let chosen = run::Options {
         folder: folder.clone(),
         workers: usize::from(options.workers),
         speed: options.speed,
-        serve: options.serve,
+        serve: options.serving.options(&folder, &pipeline)?,
     };
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;

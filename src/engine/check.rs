@@ -16,6 +16,7 @@ use tidemill_operators::predictor::Inputs;
 use tidemill_operators::{drift, learner, trainer};
 use tidemill_types::{DataType, Schema};
 
+mod online;
 pub mod sinks;
 mod windows;
 
@@ -38,15 +39,11 @@ pub struct Compiled {
 impl Compiled {
     /// The type of ids in what a run writes.
     pub fn id_type(&self) -> DataType {
-        id_type(&self.plan, &self.program)
-    }
-}
-
-fn id_type(plan: &Plan, program: &Program) -> DataType {
-    let id = plan.sources[program.spine].id.as_ref();
-    match id.and_then(|id| program.spine_schema.type_of(&id.value)) {
-        Some(DataType::Int64) => DataType::Int64,
-        _ => DataType::String,
+        let id = self.plan.sources[self.program.spine].id.as_ref();
+        match id.and_then(|id| self.program.spine_schema.type_of(&id.value)) {
+            Some(DataType::Int64) => DataType::Int64,
+            _ => DataType::String,
+        }
     }
 }
 
@@ -100,22 +97,23 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
     }
     let program = compile_program(&plan, &sources, &mut errors);
     leave_out_nested(&mut plan, &program.feature_schema, &mut errors);
-    sinks::columns(&plan.sinks, id_type(&plan, &program), &program.feature_schema, &mut errors);
     let inputs = model_inputs(&plan, &program.feature_schema);
     for (model, inputs) in plan.models.iter().zip(&inputs) {
         check_model(model, inputs, &mut errors);
     }
-    if !errors.is_empty() {
-        return Err(Report::new(text, errors));
-    }
-    let fingerprint = fingerprint(&plan);
-    Ok(Compiled {
+    let compiled = Compiled {
+        fingerprint: fingerprint(&plan),
         plan,
-        fingerprint,
         program: Arc::new(program),
         sources: sources.into_iter().map(Arc::new).collect(),
         inputs,
-    })
+    };
+    let (ids, features) = (compiled.id_type(), compiled.sent_features());
+    sinks::columns(&compiled.plan.sinks, ids, &features, &mut errors);
+    match errors.is_empty() {
+        true => Ok(compiled),
+        false => Err(Report::new(text, errors)),
+    }
 }
 
 /// SHA-256 over the plan without what may change between runs of one pipeline: where its sources
@@ -302,7 +300,11 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
     let tick = plan.pipeline.tick;
     let default = || if plan.sources.iter().all(bounded) { default_bundle(tick) } else { 1 };
     let bundle = plan.pipeline.bundle.unwrap_or_else(default) as i64;
+    let kept = plan.online.as_ref();
+    let kept =
+        kept.map(|online| online::compile(online, &spine_schema, &features, &schema, errors));
     Program {
+        kept,
         mode: plan.pipeline.mode,
         round: tick.saturating_mul(bundle),
         spine,

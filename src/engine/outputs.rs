@@ -150,7 +150,7 @@ impl Outputs {
         turns: Arc<Turns>,
     ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
         let mut open: Vec<Opened> = Vec::new();
-        let (ids, features) = (compiled.id_type(), &compiled.program.feature_schema);
+        let (ids, features) = (compiled.id_type(), compiled.sent_features());
         for plan in &compiled.plan.sinks {
             let entry = sink::SINKS
                 .iter()
@@ -162,7 +162,7 @@ impl Outputs {
             };
             let (name, kind) = (&plan.name.value, entry.name);
             tracing::info!(sink = %name, kind, delivery, "sink open");
-            let mut schema = schema_of(plan.stream, ids, features);
+            let mut schema = schema_of(plan.stream, ids, &features);
             let columns = check::sinks::picked(plan, &schema)
                 .map_err(|_| Error::internal("a sink passed the check and names no column"))?;
             if let Some(picks) = &columns {

@@ -1,6 +1,5 @@
 //! A run: sources, workers and sinks are opened, started, watched and ended here.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,9 +22,10 @@ use super::pace::Pace;
 use super::reader::Reader;
 use super::render::render;
 use super::watch::{Turns, Watcher};
-use crate::mill::{Desk, Ledger, Mill, Results, Setup, SharedMill, Status};
+use crate::mill::{Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::summary::DeadLetters;
 use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
+use crate::online::{Desk, Keeper, Online};
 use crate::report::{Drift, FeatureDrift, Report};
 use crate::serve::{self, Server};
 
@@ -36,7 +36,7 @@ const PIECES: usize = 8;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a person may choose of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where it writes to.
     pub folder: PathBuf,
@@ -44,8 +44,8 @@ pub struct Options {
     pub workers: usize,
     /// Microseconds of event time to a microsecond; full speed without.
     pub speed: Option<f64>,
-    /// Where HTTP is served.
-    pub serve: Option<SocketAddr>,
+    /// Where and to whom HTTP is served.
+    pub serve: Option<serve::Options>,
 }
 
 /// One worker's sources, opened before anything runs.
@@ -80,7 +80,9 @@ pub fn run(
     let status = Arc::new(Status::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let live = plan.sources.iter().any(|source| !check::bounded(source));
+    let online = options.serve.as_ref().map(|_| Arc::new(Online::default()));
     let setup = Setup {
+        online: online.as_ref().map(|online| Keeper::new(Arc::clone(online), &compiled)),
         compiled: Arc::clone(&compiled),
         outputs: outputs.clone(),
         ledger,
@@ -93,10 +95,10 @@ pub fn run(
     };
     let mut watcher = Watcher::new(&compiled, &status, &outputs, &rows, &turns, live)?;
     let mill = SharedMill::default();
-    let server = match options.serve {
-        Some(address) => {
-            let desk = Desk::new(Arc::clone(&mill), Arc::clone(&compiled));
-            let at = serve::Options { address, ..serve::Options::default() };
+    let server = match options.serve.clone().zip(online) {
+        Some((at, online)) => {
+            let registry = options.folder.join("models");
+            let desk = Desk::new(online, Arc::clone(&compiled), Arc::clone(&status), registry);
             Some(Server::start(at, Arc::new(desk), Arc::clone(&watcher.metrics))?)
         }
         None => None,

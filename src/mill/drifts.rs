@@ -46,6 +46,7 @@ impl Mill {
     /// Alerts what got worse; triggers a training where drift is said.
     fn heed(&mut self, w: usize, said: Vec<Said>, now: Micros) -> Result<(), Error> {
         let name = self.watches[w].plan.name.value.clone();
+        self.status.keep_readings(&name, &said, now);
         for said in said.iter().filter(|said| said.raised) {
             self.emit.alert(&name, said, now)?;
         }

@@ -11,6 +11,7 @@ use tidemill_types::model::ModelVersion;
 use tidemill_types::{DataType, Error, Id, Micros, Schema};
 
 use super::watch::Said;
+use crate::engine::check::Compiled;
 use crate::engine::outputs::{Outputs, schema_of};
 
 /// Rows to a batch of scores.
@@ -21,6 +22,8 @@ pub struct Emitter {
     outputs: Outputs,
     ids: DataType,
     features: Schema,
+    /// Which of the columns that are kept stand before the features in what is sent.
+    entity: Vec<usize>,
     scores: Scores,
 }
 
@@ -47,14 +50,11 @@ pub struct Served {
 }
 
 impl Emitter {
-    /// To these outputs; `ids` is the type of the spine's id.
-    pub fn new(outputs: Outputs, ids: DataType, features: Schema) -> Emitter {
-        Emitter { outputs, ids, features, scores: Scores::default() }
-    }
-
-    /// Whether ids are whole numbers.
-    pub fn has_whole_ids(&self) -> bool {
-        self.ids == DataType::Int64
+    /// To these outputs.
+    pub fn new(outputs: Outputs, compiled: &Compiled) -> Emitter {
+        let (entity, features) = (compiled.sent_entity(), compiled.sent_features());
+        let entity = entity.into_iter().map(|(column, _)| column).collect();
+        Emitter { outputs, ids: compiled.id_type(), features, entity, scores: Scores::default() }
     }
 
     /// The way to the sinks.
@@ -105,7 +105,7 @@ impl Emitter {
         self.send(Stream::Scores, columns, scores.times)
     }
 
-    /// Feature rows; `diff` is 1 for a new row and -1 for one that is taken back.
+    /// Feature rows, with what is kept beside them; `diff` is 1 for a new row and -1 for one that is taken back.
     ///
     /// # Errors
     /// Only a defect.
@@ -114,12 +114,16 @@ impl Emitter {
         ids: &[Id],
         times: &[Micros],
         features: &RecordBatch,
+        kept: Option<&RecordBatch>,
         diff: i64,
     ) -> Result<(), Error> {
         if !self.outputs.wants(Stream::Features) || ids.is_empty() {
             return Ok(());
         }
         let mut columns = vec![id_column(ids, self.ids), time_column(times)];
+        if let Some(kept) = kept {
+            columns.extend(self.entity.iter().map(|column| Arc::clone(kept.column(*column))));
+        }
         columns.extend(features.columns().iter().cloned());
         columns.push(Arc::new(Int64Array::from(vec![diff; ids.len()])));
         self.send(Stream::Features, columns, times.to_vec())

@@ -56,8 +56,8 @@ pub struct JoinCounts {
 
 enum Place {
     Waiting(Arc<Scored>),
-    /// Kept until its time is over: for further labels, and for whoever asks for it.
-    Labelled(Arc<Scored>),
+    /// Known until its time is over, for further labels.
+    Labelled,
 }
 
 /// Rows of one label section.
@@ -94,12 +94,6 @@ impl LabelJoin {
         self.rows.contains_key(id)
     }
 
-    /// A row whose time is not over.
-    pub fn row(&self, id: &Id) -> Option<Arc<Scored>> {
-        let (Place::Waiting(row) | Place::Labelled(row)) = self.rows.get(id)?;
-        Some(Arc::clone(row))
-    }
-
     /// Lets a scored row wait. Rows come in event-time order.
     pub fn wait_for(&mut self, row: Arc<Scored>) {
         self.deadlines.push_back((row.time.saturating_add(self.wait), row.id.clone()));
@@ -113,12 +107,12 @@ impl LabelJoin {
             Some(place @ Place::Waiting(_)) => {
                 let Place::Waiting(row) = place else { return None };
                 let row = Arc::clone(row);
-                *place = Place::Labelled(Arc::clone(&row));
+                *place = Place::Labelled;
                 self.waiting -= 1;
                 self.counts.labelled += 1;
                 Some(Joined::Labelled(row, time, value))
             }
-            Some(Place::Labelled(_)) => {
+            Some(Place::Labelled) => {
                 self.counts.corrections += 1;
                 None
             }

@@ -25,6 +25,8 @@ pub struct Matrix {
     pub categories: Vec<u64>,
     /// The typed columns, for sinks and training sets.
     pub columns: Arc<RecordBatch>,
+    /// What the program keeps beside them for requests.
+    pub kept: Option<RecordBatch>,
 }
 
 impl Matrix {
@@ -32,20 +34,7 @@ impl Matrix {
     pub fn empty() -> Matrix {
         let columns = Arc::new(RecordBatch::new_empty(Arc::new(ArrowSchema::empty())));
         let (times, ids, numbers, categories) = <_>::default();
-        Matrix { times, ids, width: 0, numbers, depth: 0, categories, columns }
-    }
-
-    /// One row, without its typed columns.
-    pub fn of_row(numbers: &[f64], categories: &[u64]) -> Matrix {
-        Matrix {
-            times: vec![0],
-            ids: vec![Id::Int(0)],
-            width: numbers.len(),
-            numbers: numbers.to_vec(),
-            depth: categories.len(),
-            categories: categories.to_vec(),
-            ..Matrix::empty()
-        }
+        Matrix { times, ids, width: 0, numbers, depth: 0, categories, columns, kept: None }
     }
 
     /// The rows of several workers, by (event time, id).
@@ -55,7 +44,7 @@ impl Matrix {
 
     /// Reads features.
     pub fn new(features: Features) -> Matrix {
-        let Features { times, ids, columns, .. } = features;
+        let Features { times, ids, columns, kept, .. } = features;
         let columns = columns.0;
         let rows = times.len();
         let kinds: Vec<Option<DataType>> =
@@ -78,7 +67,8 @@ impl Matrix {
             }
         }
         let columns = Arc::new(columns);
-        Matrix { times, ids, width, numbers, depth, categories, columns }
+        let kept = kept.map(|kept| kept.0);
+        Matrix { times, ids, width, numbers, depth, categories, columns, kept }
     }
 
     /// The numbers of a row.
@@ -116,14 +106,20 @@ fn in_order(mut parts: Vec<Features>) -> Features {
         .collect();
     let key = |(p, r): &(usize, usize)| (parts[*p].times[*r], &parts[*p].ids[*r]);
     picks.sort_by(|a, b| key(a).cmp(&key(b)));
-    let batches: Vec<&RecordBatch> = parts.iter().map(|f| &f.columns.0).collect();
-    let columns = interleave_record_batch(&batches, &picks)
-        .expect("features of one pipeline have one schema");
+    let pick = |batches: Vec<&RecordBatch>| {
+        let picked = interleave_record_batch(&batches, &picks);
+        Wire(picked.expect("features of one pipeline have one schema"))
+    };
+    let columns = pick(parts.iter().map(|f| &f.columns.0).collect());
+    let kept: Option<Vec<&RecordBatch>> =
+        parts.iter().map(|f| f.kept.as_ref().map(|kept| &kept.0)).collect();
+    let kept = kept.map(pick);
     Features {
         last: true,
         times: picks.iter().map(|(p, r)| parts[*p].times[*r]).collect(),
         ids: picks.iter().map(|(p, r)| parts[*p].ids[*r].clone()).collect(),
-        columns: Wire(columns),
+        columns,
+        kept,
     }
 }
 

@@ -8,7 +8,6 @@
 //! triggered, and only then are the rows of the tick scored. Ticks at which nothing can happen are
 //! passed over, so a tick costs nothing by itself and the length of a bundle never shows.
 
-mod ask;
 mod drifts;
 mod emit;
 mod judge;
@@ -27,15 +26,14 @@ pub mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use tidemill_config::plan::Mode;
 use tidemill_connectors::executor::{EXECUTORS, Executor};
 use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{Error, Id, Micros};
 
-pub use ask::{Desk, SharedMill};
 pub use ledger::{Ledger, Settled};
 pub use status::{Results, Status};
 
@@ -50,6 +48,7 @@ use self::watch::Watch;
 use crate::engine::check::Compiled;
 use crate::engine::offsets::Offsets;
 use crate::engine::outputs::Outputs;
+use crate::online::Keeper;
 
 /// What a mill is made of.
 pub struct Setup {
@@ -71,7 +70,12 @@ pub struct Setup {
     pub offsets: Arc<Offsets>,
     /// Set when the run is asked to stop.
     pub stop: Arc<AtomicBool>,
+    /// Where rows and models are held for requests, if anybody may ask.
+    pub online: Option<Keeper>,
 }
+
+/// A mill where its thread finds it.
+pub type SharedMill = Arc<Mutex<Option<Mill>>>;
 
 /// A label on its way to the join.
 struct Landed {
@@ -121,6 +125,7 @@ pub struct Mill {
     warming_up: Arc<str>,
     constant: Arc<str>,
     results: Results,
+    online: Option<Keeper>,
 }
 
 impl Mill {
@@ -129,8 +134,8 @@ impl Mill {
     /// # Errors
     /// A folder that cannot be written, or an executor that cannot be opened.
     pub fn new(setup: Setup) -> Result<Mill, Error> {
-        let Setup { compiled, outputs, ledger, folder, threads, live, status, offsets, stop } =
-            setup;
+        let Setup { compiled, outputs, ledger, folder, threads, live, .. } = setup;
+        let Setup { status, offsets, stop, online, .. } = setup;
         let plan = &compiled.plan;
         let features = &compiled.program.feature_schema;
         let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
@@ -167,7 +172,6 @@ impl Mill {
             wanted.map(|d| d.reference_rows).max().map(Sample::new)
         });
         let watches = plan.drifts.iter().map(|d| Watch::new(d, features));
-        let ids = compiled.id_type();
         let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
         Ok(Mill {
             executors,
@@ -189,7 +193,8 @@ impl Mill {
             warming_up: Arc::from("warming_up"),
             constant: Arc::from("constant"),
             results: Results { latest: Micros::MIN, ..Results::default() },
-            emit: Emitter::new(outputs, ids, features.clone()),
+            emit: Emitter::new(outputs, &compiled),
+            online,
             models,
             ledger,
             status,

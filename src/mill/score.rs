@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tidemill_config::plan::Fallback;
 use tidemill_operators::dataflow::Features;
-use tidemill_operators::predictor::probability;
 use tidemill_types::{DeadLetter, Error, Id, Micros, Provenance};
 
 use super::emit::Served;
@@ -15,6 +13,7 @@ use super::models::Model;
 use super::watch::Watch;
 use super::{Landed, Mill};
 use crate::engine::outputs::row_as_json;
+use crate::online::choose;
 
 /// `at_once`: what the watermark has not passed.
 #[derive(Default)]
@@ -27,13 +26,6 @@ pub struct Open {
     deadlines: BTreeSet<(Micros, Id)>,
 }
 
-impl Open {
-    /// A row that may still be corrected.
-    pub fn row(&self, id: &Id) -> Option<Arc<Scored>> {
-        self.rows.get(id).cloned()
-    }
-}
-
 impl Mill {
     /// Takes the rows of a bundle.
     pub(super) fn begin(&mut self, bundle: Matrix) -> Result<(), Error> {
@@ -41,7 +33,11 @@ impl Mill {
         let rows = &self.bundle;
         self.models.iter_mut().for_each(Model::new_bundle);
         self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(|w| w.bundle(rows));
-        self.emit.features(&rows.ids, &rows.times, &rows.columns, 1)
+        if let Some(keeper) = &mut self.online {
+            keeper.rows(&rows.times, &rows.ids, &rows.columns, rows.kept.as_ref());
+        }
+        let kept = rows.kept.as_ref();
+        self.emit.features(&rows.ids, &rows.times, &rows.columns, kept, 1)
     }
 
     /// Whether rows only pass through: nothing scores, watches or labels them.
@@ -63,7 +59,11 @@ impl Mill {
             let now = self.start_of(self.tick_of(*last));
             self.clock = self.clock.max(Some(now));
             self.offsets.pass(now.saturating_sub(1));
-            self.emit.features(&part.ids, &part.times, &part.columns.0, 1)?;
+            let kept = part.kept.as_ref().map(|kept| &kept.0);
+            if let Some(keeper) = &mut self.online {
+                keeper.rows(&part.times, &part.ids, &part.columns.0, kept);
+            }
+            self.emit.features(&part.ids, &part.times, &part.columns.0, kept, 1)?;
         }
         Ok(())
     }
@@ -122,35 +122,25 @@ impl Mill {
             columns: Arc::clone(&self.bundle.columns),
             row: row as u32,
         });
+        if let Some(keeper) = &mut self.online {
+            keeper.scored(&scored);
+        }
         for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
             watch.scored(scored.served);
         }
         Ok(Some(scored))
     }
 
-    /// What is served for these margins: the champion's score, or the first fallback that has one.
-    pub(super) fn served(&self, margins: &[f64]) -> Option<Served> {
+    /// What is served for these margins.
+    fn served(&self, margins: &[f64]) -> Option<Served> {
         let score = self.compiled.plan.score.as_ref()?;
-        let of = |m: usize, degraded: Option<Arc<str>>| {
-            let model = &self.models[m];
-            (model.version() > 0 && !margins[m].is_nan()).then(|| Served {
-                model: Arc::clone(&model.name),
-                version: model.version(),
-                score: probability(margins[m]),
-                degraded,
-            })
-        };
-        of(score.champion, None).or_else(|| {
-            let why: Option<Arc<str>> = Some(Arc::clone(&self.warming_up));
-            score.fallback.iter().find_map(|fallback| match fallback {
-                Fallback::Model(m) => of(*m, why.clone()),
-                Fallback::Constant(p) => Some(Served {
-                    model: Arc::clone(&self.constant),
-                    version: 0,
-                    score: *p,
-                    degraded: why.clone(),
-                }),
-            })
+        let choice = choose(score, margins, |m| self.models[m].version())?;
+        let model = choice.model.map_or(&self.constant, |m| &self.models[m].name);
+        Some(Served {
+            model: Arc::clone(model),
+            version: choice.version,
+            score: choice.score,
+            degraded: choice.degraded.then(|| Arc::clone(&self.warming_up)),
         })
     }
 
@@ -190,6 +180,9 @@ impl Mill {
             return Ok(());
         }
         let last = Matrix::merged(rows);
+        if let Some(keeper) = &mut self.online {
+            keeper.rows(&last.times, &last.ids, &last.columns, last.kept.as_ref());
+        }
         for row in 0..last.times.len() {
             let id = &last.ids[row];
             let Some(first) = self.open.rows.remove(id) else { continue };
@@ -201,8 +194,10 @@ impl Mill {
                 self.results.corrected += 1;
                 let (ids, times) = ([id.clone()], [last.times[row]]);
                 let old = first.columns.slice(first.row as usize, 1);
-                self.emit.features(&ids, &times, &old, -1)?;
-                self.emit.features(&ids, &times, &last.columns.slice(row, 1), 1)?;
+                let kept = last.kept.as_ref().map(|kept| kept.slice(row, 1));
+                self.emit.features(&ids, &times, &old, kept.as_ref(), -1)?;
+                let new = last.columns.slice(row, 1);
+                self.emit.features(&ids, &times, &new, kept.as_ref(), 1)?;
             }
             let settled = Arc::new(Scored {
                 numbers: last.numbers(row).into(),

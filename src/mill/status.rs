@@ -1,16 +1,18 @@
 //! What others see of the mill: how far it is while it runs, and what came of it.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill_types::{Error, Micros};
 
 use super::join::JoinCounts;
 use super::models::State;
+use super::watch::Said;
 use super::{Mill, join};
 use crate::journal::record::Record;
 use crate::observe::summary::{Contender, Retraining, Span};
+use crate::online::{Judge, ModelView, View};
 use crate::report::{Calibration, Importances, Moment, Weekly};
 
 /// How far the mill is. Written at the end of each bundle or epoch.
@@ -18,6 +20,20 @@ use crate::report::{Calibration, Importances, Moment, Weekly};
 pub struct Status {
     now: Mutex<Now>,
     results: Mutex<Option<Results>>,
+    drift: Mutex<BTreeMap<(String, &'static str, Arc<str>), Told>>,
+}
+
+/// A reading of a drift detector.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Told {
+    /// When, in event time.
+    pub at: Micros,
+    /// What was read.
+    pub statistic: f64,
+    /// How likely it is where nothing has changed, where the detector says so.
+    pub p_value: Option<f64>,
+    /// What the detector calls it.
+    pub level: &'static str,
 }
 
 /// A look at the mill.
@@ -43,6 +59,24 @@ impl Status {
     /// How far it is.
     pub fn now(&self) -> Now {
         self.now.lock().map(|now| now.clone()).unwrap_or_default()
+    }
+
+    /// The last reading of each drift section, detector and feature.
+    pub fn drift(&self) -> Vec<(String, &'static str, Arc<str>, Told)> {
+        let Ok(drift) = self.drift.lock() else { return Vec::new() };
+        let all = drift.iter();
+        all.map(|((name, detector, of), told)| (name.clone(), *detector, Arc::clone(of), *told))
+            .collect()
+    }
+
+    /// Keeps readings.
+    pub(super) fn keep_readings(&self, name: &str, said: &[Said], at: Micros) {
+        let Ok(mut drift) = self.drift.lock() else { return };
+        for said in said {
+            let (statistic, p_value) = (said.reading.statistic, said.reading.p_value);
+            let told = Told { at, statistic, p_value, level: said.level_name() };
+            drift.insert((name.to_string(), said.detector, Arc::clone(&said.of)), told);
+        }
     }
 
     /// What came of it, once it is over; given once.
@@ -102,7 +136,8 @@ impl Mill {
     }
 
     /// Lets others see how far it is.
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
+        self.show_models(false);
         let pending = self.champions_label().map_or(0, |l| self.joins[l].pending());
         let now = Now {
             watermark: self.clock,
@@ -116,6 +151,41 @@ impl Mill {
         if let Ok(mut shown) = self.status.now.lock() {
             *shown = now;
         }
+    }
+
+    /// Lets whoever asks see the models as they stand; `last` is said at the end of the run.
+    pub(super) fn show_models(&mut self, last: bool) {
+        let Some(keeper) = &mut self.online else { return };
+        let shown = keeper.shown();
+        let copies = keeper.wants_copies(last);
+        let models = self.models.iter().enumerate().map(|(m, model)| {
+            let before = shown.models.get(m);
+            let learnt = match &model.state {
+                State::Batch(_) => 0,
+                State::Online(online) => online.learner.learnt(),
+            };
+            let judge = match (&model.state, before) {
+                (State::Batch(batch), _) => match &batch.live {
+                    Some(live) => Judge::Trained(Arc::clone(&live.predictor)),
+                    None => Judge::Nobody,
+                },
+                // A version that is shown is never older than what scores for it.
+                (State::Online(_), Some(before))
+                    if before.version == model.version()
+                        && (!copies || before.learnt == learnt) =>
+                {
+                    return before.clone();
+                }
+                (State::Online(online), _) => Judge::Learnt(online.learner.snapshot()),
+            };
+            let inputs = match before {
+                Some(before) => Arc::clone(&before.inputs),
+                None => Arc::new(model.inputs.clone()),
+            };
+            let (name, version) = (Arc::clone(&model.name), model.version());
+            ModelView { name, version, learnt, inputs, judge }
+        });
+        keeper.show(View { models: models.collect() }, self.clock);
     }
 
     /// The run was asked to stop: nothing more is walked.
@@ -134,6 +204,7 @@ impl Mill {
     pub fn close(&mut self) -> Result<(), Error> {
         self.emit.flush()?;
         self.show();
+        self.show_models(true);
         (0..self.watches.len()).for_each(|w| self.remember(w, self.clock.unwrap_or(0)));
         let mut results = std::mem::take(&mut self.results);
         let join = self.champions_label().map(|l| &self.joins[l]);

@@ -1,72 +1,155 @@
-//! Connections: accepted, watched for idleness, and let go at the end.
+//! Connections: accepted, told apart (TLS or not, HTTP/1 or 2), watched for idleness, and let go at
+//! the end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
 
-/// Serves until told to stop, then at most for `grace`.
+use super::access::callers::hash;
+
+/// What a connection may take.
+#[derive(Clone)]
+pub(super) struct Limits {
+    /// A connection on which nothing moves for so long is closed; headers that are not whole by then,
+    /// however many bytes came of them, close it too.
+    pub(super) idle: Duration,
+    /// So many are open at a time; others wait to be accepted.
+    pub(super) connections: usize,
+    /// How long requests under way may take at the end.
+    pub(super) grace: Duration,
+}
+
+/// SHA-256 of the certificate by which a connection was made.
+#[derive(Clone)]
+pub(super) struct Certificate(pub(super) Arc<str>);
+
+/// HTTP/2 calls of one connection at a time.
+const STREAMS: u32 = 256;
+
+/// A request's headers may take so much memory.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// How long to wait when the system gives no more connections.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Serves until told to stop, then at most for the grace.
 pub(super) async fn serve(
     listener: StdListener,
-    idle_timeout: Duration,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
     router: Router,
-    stopped: watch::Receiver<bool>,
-    grace: Duration,
+    mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = Impatient { inner: TcpListener::from_std(listener)?, idle_timeout };
-    let (mut first, mut second) = (stopped.clone(), stopped);
-    // An error of the channel means that the server's handle is gone, which is a stop too.
-    let told = async move { _ = first.wait_for(|stop| *stop).await };
-    let overdue = async move {
-        _ = second.wait_for(|stop| *stop).await;
-        tokio::time::sleep(grace).await;
-    };
-    tokio::select! {
-        done = async { axum::serve(listener, router).with_graceful_shutdown(told).await } => done,
-        () = overdue => Ok(()),
-    }
-}
-
-/// A listener whose connections are closed when nothing moves on them: a client that sends its headers
-/// byte by byte, or never reads its answer, holds a connection only so long.
-struct Impatient {
-    inner: TcpListener,
-    idle_timeout: Duration,
-}
-
-impl Listener for Impatient {
-    type Io = Watched;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Watched, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.inner).await;
+    let listener = TcpListener::from_std(listener)?;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES as u32)
+        .keep_alive_interval(limits.idle)
+        .keep_alive_timeout(limits.idle);
+    let graceful = GracefulShutdown::new();
+    let permits = Arc::new(Semaphore::new(limits.connections.max(1)));
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            both = accepted => both,
+            // An error of the channel means that the server's handle is gone, which is a stop too.
+            _ = stopped.wait_for(|stop| *stop) => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(BREATH).await;
+            continue;
+        };
         // Small answers should not wait for more; without it they are only slower.
         _ = stream.set_nodelay(true);
-        let deadline = Box::pin(tokio::time::sleep(self.idle_timeout));
-        (Watched { stream, idle_timeout: self.idle_timeout, deadline }, address)
+        let stream = Watched::new(stream, limits.idle);
+        let (builder, router, tls) = (builder.clone(), router.clone(), tls.clone());
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let _permit = permit;
+            match tls {
+                None => connection(stream, None, &builder, router, watcher).await,
+                Some(tls) => {
+                    let Ok(Ok(stream)) =
+                        tokio::time::timeout(limits.idle, tls.accept(stream)).await
+                    else {
+                        return;
+                    };
+                    let shown = stream.get_ref().1.peer_certificates();
+                    let first = shown.and_then(|all| all.first());
+                    let certificate =
+                        first.map(|first| Certificate(Arc::from(hash(first.as_ref()))));
+                    connection(stream, certificate, &builder, router, watcher).await;
+                }
+            }
+        });
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
+    drop(listener);
+    // What is still under way after the grace is cut off with the runtime.
+    _ = tokio::time::timeout(limits.grace, graceful.shutdown()).await;
+    Ok(())
 }
 
-/// A connection with a deadline that every byte moves on.
-struct Watched {
-    stream: TcpStream,
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    certificate: Option<Certificate>,
+    builder: &Builder<TokioExecutor>,
+    router: Router,
+    watcher: Watcher,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let mut router = router.clone();
+        async move { router.call(request).await }
+    });
+    // A client that went away, or sent what is no HTTP: nothing to be done about it here.
+    _ = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await;
+}
+
+/// A connection with a deadline that every byte moves on: a client that never reads its answer, or says
+/// nothing, holds it only so long.
+struct Watched<S> {
+    stream: S,
     idle_timeout: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
-impl Watched {
+impl<S> Watched<S> {
+    fn new(stream: S, idle_timeout: Duration) -> Watched<S> {
+        Watched { stream, idle_timeout, deadline: Box::pin(tokio::time::sleep(idle_timeout)) }
+    }
+
     /// Moves the deadline on if something moved, else fails once it has passed.
     fn watch<T>(
         &mut self,
@@ -82,7 +165,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -93,7 +176,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,10 +1,20 @@
-//! HTTP: health, metrics, and scores on request by the Open Inference Protocol (REST, version 2).
+//! HTTP and gRPC on one port: health, metrics, scores by the Open Inference Protocol, features by
+//! Feast's API, and tools for agents by MCP.
 //!
-//! The protocol's words live in [`protocol`], its tensors in [`tensor`], the routes in [`routes`]. What
-//! scores is whatever implements [`Scorer`]; this folder knows nothing of the dataflow.
+//! One file a protocol: [`protocol`] has the words of the Open Inference Protocol, [`tensor`] its tensors,
+//! [`rest`] and [`grpc`] its two forms; [`feast`] and [`mcp`] are those. `routes` lists what there is and
+//! who may take it, `guard` stands before every route, [`access`] knows the callers. What answers is
+//! whatever implements [`Scorer`]; this folder knows nothing of the dataflow.
 
+pub mod access;
+pub mod feast;
+pub mod grpc;
+mod guard;
 mod listener;
+pub mod load;
+pub mod mcp;
 pub mod protocol;
+mod rest;
 mod routes;
 pub mod scorer;
 pub mod signals;
@@ -20,11 +30,14 @@ use std::time::Duration;
 use tidemill_types::Error;
 use tokio::sync::watch;
 
+use self::access::tls::Files;
+use self::access::{Audit, Callers, Role};
 use crate::observe::Metrics;
-pub use scorer::{Answer, Features, ModelInfo, Refusal, Scorer};
+pub use feast::json_of;
+pub use scorer::{Answer, Features, ModelInfo, Question, Refusal, Scorer};
 
 /// Where the server listens and what it bears.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Address and port; port 0 takes any free one.
     pub address: SocketAddr,
@@ -38,10 +51,21 @@ pub struct Options {
     pub concurrency: usize,
     /// How long running requests may still take at the end.
     pub grace: Duration,
+    /// So many connections are open at a time; others wait to be accepted.
+    pub connections: usize,
+    /// Who may call.
+    pub callers: Arc<Callers>,
+    /// Requests a second to a tenant; no limit without.
+    pub rate: Option<u32>,
+    /// Where what callers do is recorded.
+    pub audit: Arc<Audit>,
+    /// TLS; plain without.
+    pub tls: Option<Files>,
 }
 
 impl Default for Options {
-    /// Loopback only, port 8080, 8 MiB, 10 s; 75 s idle; 64 at a time; 5 s of grace.
+    /// Loopback only, port 8080, 8 MiB, 10 s; 75 s idle; 64 at a time; 5 s of grace; whoever calls may do
+    /// everything, and nothing is recorded.
     fn default() -> Options {
         Options {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -50,6 +74,11 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(75),
             concurrency: 64,
             grace: Duration::from_secs(5),
+            connections: 16_384,
+            callers: Arc::new(Callers::anonymous(Some(Role::Admin))),
+            rate: None,
+            audit: Arc::new(Audit::nowhere()),
+            tls: None,
         }
     }
 }
@@ -83,17 +112,23 @@ impl Server {
             .enable_all()
             .build()?;
         let (stop, stopped) = watch::channel(false);
-        let grace = options.grace;
+        let limits = listener::Limits {
+            idle: options.idle_timeout,
+            connections: options.connections,
+            grace: options.grace,
+        };
+        let tls = options.tls.as_ref().map(access::tls::acceptor).transpose()?;
+        let secure = tls.is_some();
         let router = routes::router(&options, scorer, metrics);
         let thread = std::thread::Builder::new().name("tidemill-http".into()).spawn(move || {
-            let serving = listener::serve(listener, options.idle_timeout, router, stopped, grace);
+            let serving = listener::serve(listener, tls, limits, router, stopped);
             if let Err(error) = runtime.block_on(serving) {
                 tracing::error!(%error, "the HTTP server stopped");
             }
             // A scorer that hangs must not hold up the end of the program.
             runtime.shutdown_timeout(Duration::from_millis(100));
         })?;
-        tracing::info!(%address, "HTTP is served");
+        tracing::info!(secure, %address, "HTTP is served");
         Ok(Server { address, stop, thread: Some(thread) })
     }
 

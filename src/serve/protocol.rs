@@ -7,11 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidemill_types::time::to_rfc3339;
 
-use super::scorer::{Answer, ModelInfo, Refusal};
+use super::scorer::{Answer, ModelInfo, Refusal, StoreInfo};
 use super::tensor::{ID, datatype_of};
 
 /// The name of the one output.
 pub const SCORE: &str = "score";
+
+/// The server's name.
+pub const NAME: &str = "tidemill";
+
+/// Which extensions of the protocol are spoken.
+pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
 
 /// A request to infer. What is not known is ignored, as the protocol asks.
 #[derive(Debug, Deserialize)]
@@ -22,6 +28,9 @@ pub struct InferRequest {
     pub inputs: Vec<InputTensor>,
     /// The outputs wanted; without it, all.
     pub outputs: Option<Vec<WantedOutput>>,
+    /// `binary_data_output` where all outputs are wanted as bytes.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
 }
 
 /// One input.
@@ -45,6 +54,9 @@ pub struct InputTensor {
 pub struct WantedOutput {
     /// Its name.
     pub name: String,
+    /// `binary_data` where it is wanted as bytes.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
 }
 
 /// An answer.
@@ -63,7 +75,10 @@ struct OutputTensor {
     name: &'static str,
     shape: [usize; 1],
     datatype: &'static str,
-    data: Vec<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Vec<f64>>,
 }
 
 impl InferResponse {
@@ -74,17 +89,13 @@ impl InferResponse {
         answer: Answer,
         score_wanted: bool,
     ) -> InferResponse {
-        let parameters = serde_json::json!({
-            "epoch": answer.epoch,
-            "version": answer.version,
-            "degraded": answer.degraded,
-            "as_of": to_rfc3339(answer.as_of),
-        });
+        let parameters = parameters(&answer);
         let score = OutputTensor {
             name: SCORE,
             shape: [answer.scores.len()],
             datatype: "FP64",
-            data: answer.scores,
+            parameters: None,
+            data: Some(answer.scores),
         };
         InferResponse {
             model_name: model,
@@ -96,38 +107,85 @@ impl InferResponse {
     }
 }
 
-/// `GET /v2`
-pub fn server_metadata() -> Value {
+impl InferResponse {
+    /// The same with the scores left out, which follow as bytes.
+    pub fn binary(mut self) -> InferResponse {
+        for output in &mut self.outputs {
+            let size = 8 * output.data.take().map_or(0, |data| data.len());
+            output.parameters = Some(serde_json::json!({"binary_data_size": size}));
+        }
+        self
+    }
+}
+
+/// What is said of an answer beside the scores.
+pub fn parameters(answer: &Answer) -> Value {
     serde_json::json!({
-        "name": "tidemill",
-        "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["binary_tensor_data", "model_repository"],
+        "epoch": answer.epoch,
+        "version": answer.version,
+        "degraded": answer.degraded,
+        "as_of": to_rfc3339(answer.as_of),
+        "features_at": answer.features_at.map(to_rfc3339),
+        "feature_age_seconds": answer.features_at.map(|at| (answer.as_of - at) as f64 / 1e6),
     })
 }
 
+/// `GET /v2`
+pub fn server_metadata() -> Value {
+    serde_json::json!({
+        "name": NAME,
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": EXTENSIONS,
+    })
+}
+
+/// The inputs of a model: the id of a row, what names an entity, columns that may be given on demand,
+/// and features.
+pub fn inputs(info: &ModelInfo, store: &StoreInfo) -> Vec<(String, &'static str)> {
+    let mut all = vec![(ID.to_string(), "BYTES")];
+    for (name, data_type) in store.entity.iter().chain(&info.features).chain(&store.on_demand) {
+        if !all.iter().any(|(known, _)| known == name) {
+            all.push((name.clone(), datatype_of(*data_type)));
+        }
+    }
+    all
+}
+
 /// `GET /v2/models/{model}`
-pub fn model_metadata(info: &ModelInfo) -> Value {
-    let id = serde_json::json!({"name": ID, "datatype": "BYTES", "shape": [-1]});
-    let features = info.features.iter().map(|(name, data_type)| {
-        serde_json::json!({"name": name, "datatype": datatype_of(*data_type), "shape": [-1]})
-    });
+pub fn model_metadata(info: &ModelInfo, store: &StoreInfo) -> Value {
+    let tensor = |(name, datatype): (String, &str)| serde_json::json!({"name": name, "datatype": datatype, "shape": [-1]});
     serde_json::json!({
         "name": info.name,
         "versions": info.versions.iter().map(u64::to_string).collect::<Vec<_>>(),
         "platform": format!("tidemill_{}", info.kind),
-        "inputs": std::iter::once(id).chain(features).collect::<Vec<_>>(),
+        "inputs": inputs(info, store).into_iter().map(tensor).collect::<Vec<_>>(),
         "outputs": [{"name": SCORE, "datatype": "FP64", "shape": [-1]}],
     })
 }
 
-/// `POST /v2/repository/index`: each version of each model; the one in charge is ready.
-pub fn repository_index(models: &[ModelInfo]) -> Value {
-    let versions = models.iter().flat_map(|info| {
-        info.versions.iter().map(move |version| {
-            serde_json::json!({"name": info.name, "version": version.to_string(), "state": "READY", "reason": ""})
-        })
-    });
-    versions.collect()
+/// Each version of each model: name, version, state, reason. One without a version is not there yet.
+pub fn index(models: &[ModelInfo], loaded: impl Fn(&str) -> bool) -> Vec<[String; 4]> {
+    let mut all = Vec::new();
+    for info in models {
+        let (state, reason) = match loaded(&info.name) {
+            true => ("READY", ""),
+            false => ("UNAVAILABLE", "unloaded"),
+        };
+        let said = |version: String, state: &str, reason: &str| {
+            [info.name.clone(), version, state.to_string(), reason.to_string()]
+        };
+        all.extend(info.versions.iter().map(|v| said(v.to_string(), state, reason)));
+        if info.versions.is_empty() {
+            all.push(said(String::new(), "UNAVAILABLE", "no version yet"));
+        }
+    }
+    all
+}
+
+/// `POST /v2/repository/index`
+pub fn repository_index(models: &[ModelInfo], loaded: impl Fn(&str) -> bool) -> Value {
+    let said = |[name, version, state, reason]: [String; 4]| serde_json::json!({"name": name, "version": version, "state": state, "reason": reason});
+    index(models, loaded).into_iter().map(said).collect()
 }
 
 /// An error of the protocol: a status and `{"error": "..."}`.
@@ -167,8 +225,15 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = Json(serde_json::json!({"error": self.message}));
         let mut response = (self.status, body).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }

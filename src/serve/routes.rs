@@ -1,51 +1,115 @@
-//! The routes.
+//! The routes: which there are, who may take them, and what all of them share.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use tokio::sync::Semaphore;
 
-use super::protocol::{self, Failure, InferRequest, InferResponse, SCORE};
-use super::scorer::{Answer, Asked, ModelInfo, Scorer};
-use super::{Options, tensor};
+use super::access::{Audit, Callers, Rates, Role};
+use super::protocol::Failure;
+use super::scorer::{Answer, Asked, Question, Refusal, Scorer};
+use super::{Options, feast, grpc, guard, mcp, rest};
 use crate::observe::{Metrics, metrics};
 
-/// The header that says how long the JSON is, when raw tensors follow it.
-const JSON_LENGTH: &str = "inference-header-content-length";
-
+/// What every route has at hand.
 #[derive(Clone)]
-struct Shared {
-    scorer: Arc<dyn Scorer>,
-    metrics: Arc<Metrics>,
+pub(super) struct Shared {
+    pub(super) scorer: Arc<dyn Scorer>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) rates: Option<Arc<Rates>>,
+    pub(super) audit: Arc<Audit>,
+    pub(super) timeout: Duration,
+    pub(super) body_bytes: usize,
     permits: Arc<Semaphore>,
-    timeout: Duration,
+    /// Models that an operator has taken out of service.
+    unloaded: Arc<RwLock<BTreeSet<String>>>,
+    /// Features to a row.
+    features: usize,
+}
+
+/// Who may take which route; nothing means everybody, for probes. A route that is not here is for the
+/// highest role alone: `tests.rs` holds the list to the router.
+pub(super) const ROUTES: &[(&str, &str, Option<Role>)] = &[
+    ("GET", "/healthz", None),
+    ("GET", "/readyz", None),
+    ("GET", "/v2/health/live", None),
+    ("GET", "/v2/health/ready", None),
+    ("GET", "/health", None),
+    ("GET", "/metrics", Some(Role::Viewer)),
+    ("GET", "/v2", Some(Role::Viewer)),
+    ("POST", "/v2/repository/index", Some(Role::Viewer)),
+    ("POST", "/v2/repository/models/{model}/load", Some(Role::Operator)),
+    ("POST", "/v2/repository/models/{model}/unload", Some(Role::Operator)),
+    ("GET", "/v2/models/{model}", Some(Role::Viewer)),
+    ("GET", "/v2/models/{model}/ready", Some(Role::Viewer)),
+    ("POST", "/v2/models/{model}/infer", Some(Role::Viewer)),
+    ("GET", "/v2/models/{model}/versions/{version}", Some(Role::Viewer)),
+    ("GET", "/v2/models/{model}/versions/{version}/ready", Some(Role::Viewer)),
+    ("POST", "/v2/models/{model}/versions/{version}/infer", Some(Role::Viewer)),
+    ("POST", "/get-online-features", Some(Role::Viewer)),
+    ("POST", "/mcp", Some(Role::Viewer)),
+    ("gRPC", "/inference.GRPCInferenceService/ServerLive", None),
+    ("gRPC", "/inference.GRPCInferenceService/ServerReady", None),
+    ("gRPC", "/inference.GRPCInferenceService/ModelReady", Some(Role::Viewer)),
+    ("gRPC", "/inference.GRPCInferenceService/ServerMetadata", Some(Role::Viewer)),
+    ("gRPC", "/inference.GRPCInferenceService/ModelMetadata", Some(Role::Viewer)),
+    ("gRPC", "/inference.GRPCInferenceService/ModelInfer", Some(Role::Viewer)),
+    ("gRPC", "/inference.GRPCInferenceService/RepositoryIndex", Some(Role::Viewer)),
+    ("gRPC", "/inference.GRPCInferenceService/RepositoryModelLoad", Some(Role::Operator)),
+    ("gRPC", "/inference.GRPCInferenceService/RepositoryModelUnload", Some(Role::Operator)),
+];
+
+/// The role that a route needs; paths that are no route need none to be told so.
+pub(super) fn role_of(route: &str) -> Option<Role> {
+    let known = ROUTES.iter().find(|(_, path, _)| *path == route);
+    match known {
+        Some((_, _, role)) => *role,
+        None if route == "unknown" => None,
+        None => Some(guard::STRICTEST),
+    }
 }
 
 pub(super) fn router(options: &Options, scorer: Arc<dyn Scorer>, metrics: Arc<Metrics>) -> Router {
-    let permits = Arc::new(Semaphore::new(options.concurrency.max(1)));
-    let shared = Shared { scorer, metrics, permits, timeout: options.timeout };
-    Router::new()
+    let shared = Shared {
+        features: scorer.store().features.len(),
+        scorer,
+        metrics,
+        callers: Arc::clone(&options.callers),
+        rates: options.rate.map(|rate| Arc::new(Rates::new(rate))),
+        audit: Arc::clone(&options.audit),
+        timeout: options.timeout,
+        body_bytes: options.body_bytes,
+        permits: Arc::new(Semaphore::new(options.concurrency.max(1))),
+        unloaded: Arc::default(),
+    };
+    let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .route("/v2", get(|| async { Json(protocol::server_metadata()) }))
-        .route("/v2/health/live", get(|| async { Json(serde_json::json!({"live": true})) }))
-        .route("/v2/health/ready", get(health_ready))
-        .route("/v2/repository/index", post(repository_index))
-        .route("/v2/models/{model}", get(model))
-        .route("/v2/models/{model}/ready", get(model_ready))
-        .route("/v2/models/{model}/infer", post(infer))
-        .route("/v2/models/{model}/versions/{version}", get(model))
-        .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
-        .route("/v2/models/{model}/versions/{version}/infer", post(infer))
+        .route("/v2", get(rest::server))
+        .route("/v2/health/live", get(rest::live))
+        .route("/v2/health/ready", get(rest::health_ready))
+        .route("/v2/repository/index", post(rest::index))
+        .route("/v2/repository/models/{model}/load", post(rest::load))
+        .route("/v2/repository/models/{model}/unload", post(rest::unload))
+        .route("/v2/models/{model}", get(rest::model))
+        .route("/v2/models/{model}/ready", get(rest::model_ready))
+        .route("/v2/models/{model}/infer", post(rest::infer))
+        .route("/v2/models/{model}/versions/{version}", get(rest::model))
+        .route("/v2/models/{model}/versions/{version}/ready", get(rest::model_ready))
+        .route("/v2/models/{model}/versions/{version}/infer", post(rest::infer))
+        .route("/health", get(|| async { axum::Json(serde_json::json!({})) }))
+        .route("/get-online-features", post(feast::online_features))
+        .route("/mcp", post(mcp::call));
+    grpc::routes(router)
         .fallback(|request: Request| async move {
             Failure::new(StatusCode::NOT_FOUND, format!("there is no `{}`", request.uri().path()))
         })
@@ -54,53 +118,8 @@ pub(super) fn router(options: &Options, scorer: Arc<dyn Scorer>, metrics: Arc<Me
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, message)
         })
         .layer(DefaultBodyLimit::max(options.body_bytes))
-        .layer(middleware::from_fn_with_state(shared.clone(), observed))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard::guard))
         .with_state(shared)
-}
-
-/// Bounds the time of a request and counts it, under the template of its route.
-async fn observed(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let route = template(request.uri().path());
-    let begun = Instant::now();
-    let response = match tokio::time::timeout(shared.timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let message = format!("there was no answer within {:?}", shared.timeout);
-            Failure::new(StatusCode::GATEWAY_TIMEOUT, message).into_response()
-        }
-    };
-    shared.metrics.request(route, response.status().as_u16(), begun.elapsed().as_secs_f64());
-    response
-}
-
-/// The template of the route that a path takes: what is counted must not grow with what clients send.
-fn template(path: &str) -> &'static str {
-    const PLAIN: [&str; 7] = [
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/v2",
-        "/v2/health/live",
-        "/v2/health/ready",
-        "/v2/repository/index",
-    ];
-    if let Some(plain) = PLAIN.into_iter().find(|plain| *plain == path) {
-        return plain;
-    }
-    let parts: Vec<&str> = path.split('/').skip(1).collect();
-    match parts.as_slice() {
-        ["v2", "models", _] => "/v2/models/{model}",
-        ["v2", "models", _, "ready"] => "/v2/models/{model}/ready",
-        ["v2", "models", _, "infer"] => "/v2/models/{model}/infer",
-        ["v2", "models", _, "versions", _] => "/v2/models/{model}/versions/{version}",
-        ["v2", "models", _, "versions", _, "ready"] => {
-            "/v2/models/{model}/versions/{version}/ready"
-        }
-        ["v2", "models", _, "versions", _, "infer"] => {
-            "/v2/models/{model}/versions/{version}/infer"
-        }
-        _ => "unknown",
-    }
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
@@ -117,124 +136,90 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// The protocol says "not ready" with a status of 4xx.
-fn readiness(ready: bool, body: serde_json::Value) -> Response {
-    let status = if ready { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    (status, Json(body)).into_response()
-}
+/// Rows times features beyond which a request is answered on a thread that may be busy for long. Below,
+/// changing threads would cost more than the answer.
+const QUICK: usize = 20_000;
 
-async fn health_ready(State(shared): State<Shared>) -> Response {
-    let ready = shared.scorer.ready();
-    readiness(ready, serde_json::json!({"ready": ready}))
-}
-
-async fn repository_index(State(shared): State<Shared>) -> Json<serde_json::Value> {
-    Json(protocol::repository_index(&shared.scorer.metadata()))
-}
-
-/// The model and, where the path has one, the version.
-type ModelPath = Path<Vec<(String, String)>>;
-
-async fn model(
-    State(shared): State<Shared>,
-    path: ModelPath,
-) -> Result<Json<serde_json::Value>, Failure> {
-    let (info, _) = find(&shared, path)?;
-    Ok(Json(protocol::model_metadata(&info)))
-}
-
-async fn model_ready(State(shared): State<Shared>, path: ModelPath) -> Result<Response, Failure> {
-    let (info, asked) = find(&shared, path)?;
-    let ready = shared.scorer.ready() && (asked.version.is_some() || info.current.is_some());
-    Ok(readiness(ready, serde_json::json!({"name": info.name, "ready": ready})))
-}
-
-fn find(shared: &Shared, Path(path): ModelPath) -> Result<(ModelInfo, Asked), Failure> {
-    let not_found = |message| Failure::new(StatusCode::NOT_FOUND, message);
-    let mut values = path.into_iter().map(|(_, value)| value);
-    let model = values.next().unwrap_or_default();
-    let mut models = shared.scorer.metadata();
-    let Some(at) = models.iter().position(|info| info.name == model) else {
-        let names: Vec<&str> = models.iter().map(|info| info.name.as_str()).collect();
-        return Err(not_found(format!(
-            "there is no model `{model}`; there are: {}",
-            names.join(", ")
-        )));
-    };
-    let info = models.swap_remove(at);
-    let version = match values.next() {
-        None => None,
-        Some(text) => {
-            let known = text.parse().ok().filter(|number| info.versions.contains(number));
-            Some(
-                known
-                    .ok_or_else(|| not_found(format!("model `{model}` has no version `{text}`")))?,
-            )
-        }
-    };
-    Ok((info, Asked { model, version }))
-}
-
-async fn infer(
-    State(shared): State<Shared>,
-    path: ModelPath,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<InferResponse>, Failure> {
-    let (_, asked) = find(&shared, path)?;
-    let encoding = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
-    if let Some(encoding) = encoding {
-        let message = format!("a body encoded as {encoding:?} is not read: send it plain");
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+impl Shared {
+    /// The model that was asked for, and its version.
+    pub(super) fn find(&self, model: &str, version: Option<&str>) -> Result<Asked, Failure> {
+        let not_found = |message| Failure::new(StatusCode::NOT_FOUND, message);
+        let Some(state) = self.scorer.state(model) else {
+            let names: Vec<String> = self.scorer.metadata().into_iter().map(|m| m.name).collect();
+            let names = names.join(", ");
+            return Err(not_found(format!("there is no model `{model}`; there are: {names}")));
+        };
+        let version = match version.filter(|text| !text.is_empty()) {
+            None => None,
+            Some(text) => {
+                let known = text.parse().ok().filter(|number| state.versions.contains(number));
+                let none = || not_found(format!("model `{model}` has no version `{text}`"));
+                Some(known.ok_or_else(none)?)
+            }
+        };
+        Ok(Asked { model: model.to_string(), version })
     }
-    let body = body.map_err(|rejection| Failure::new(rejection.status(), rejection.body_text()))?;
-    let (json, binary) = split(&headers, &body)?;
-    let request: InferRequest = serde_json::from_slice(json)
-        .map_err(|e| Failure::invalid(format!("the body is not an inference request: {e}")))?;
-    let score_wanted = score_wanted(&request)?;
-    let input = tensor::read(&request, binary)?;
-    let rows = input.features.rows;
-    let model = asked.model.clone();
-    let answer = score(shared, asked, input).await?;
-    if answer.scores.len() != rows || !answer.scores.iter().all(|score| score.is_finite()) {
-        let message = format!("model `{model}` did not give a finite score for each row");
-        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, message));
+
+    /// Whether a model can score.
+    pub(super) fn can_score(&self, asked: &Asked) -> bool {
+        let current = self.scorer.state(&asked.model).and_then(|state| state.current);
+        self.scorer.ready()
+            && self.loaded(&asked.model)
+            && (asked.version.is_some() || current.is_some())
     }
-    Ok(Json(InferResponse::new(model, request.id, answer, score_wanted)))
-}
 
-/// The JSON, and the raw tensors after it.
-fn split<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Failure> {
-    let Some(length) = headers.get(JSON_LENGTH) else { return Ok((body, &[])) };
-    let length = length.to_str().ok().and_then(|text| text.parse().ok());
-    length.and_then(|length| body.split_at_checked(length)).ok_or_else(|| {
-        Failure::invalid("Inference-Header-Content-Length is not a length within the body")
-    })
-}
-
-fn score_wanted(request: &InferRequest) -> Result<bool, Failure> {
-    let Some(outputs) = &request.outputs else { return Ok(true) };
-    match outputs.iter().find(|output| output.name != SCORE) {
-        Some(other) => {
-            Err(Failure::invalid(format!("there is no output `{}`; there is: {SCORE}", other.name)))
-        }
-        None => Ok(!outputs.is_empty()),
+    /// Whether a model is in service.
+    pub(super) fn loaded(&self, model: &str) -> bool {
+        // A set that is whole even if someone panicked while holding it.
+        !self.unloaded.read().unwrap_or_else(PoisonError::into_inner).contains(model)
     }
-}
 
-/// Scores on a thread that may block. The permit stays with it, even when the request has timed out.
-async fn score(shared: Shared, asked: Asked, input: tensor::Input) -> Result<Answer, Failure> {
-    let closed = |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
-    let permit = shared.permits.clone().acquire_owned().await.map_err(closed)?;
-    let scoring = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        match &input.ids {
-            Some(ids) => shared.scorer.infer_by_id(&asked, ids, &input.features),
-            None => shared.scorer.infer_features(&asked, &input.features),
+    /// Puts a model into service, or takes it out.
+    pub(super) fn load(&self, model: &str, load: bool) {
+        let mut unloaded = self.unloaded.write().unwrap_or_else(PoisonError::into_inner);
+        if load {
+            unloaded.remove(model)
+        } else {
+            unloaded.insert(model.to_string())
+        };
+    }
+
+    /// Scores.
+    pub(super) async fn score(&self, asked: Asked, question: Question) -> Result<Answer, Failure> {
+        if !self.loaded(&asked.model) {
+            let why = format!("model `{}` was unloaded; an operator can load it", asked.model);
+            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, why));
         }
-    });
-    match scoring.await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the scorer failed")),
+        let (rows, model) = (question.given.rows, asked.model.clone());
+        let scorer = Arc::clone(&self.scorer);
+        let answer = self.work(rows, move || scorer.infer(&asked, &question)).await?;
+        if answer.scores.len() != rows || !answer.scores.iter().all(|score| score.is_finite()) {
+            let message = format!("model `{model}` did not give a finite score for each row");
+            return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, message));
+        }
+        Ok(answer)
+    }
+
+    /// Does work on so many rows, on a thread of its own if it may take long. The permit stays with the
+    /// work, even when the request has timed out.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        rows: usize,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let closed = |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
+        let done = match rows.saturating_mul(self.features.max(1)) <= QUICK {
+            true => Ok(work()),
+            false => tokio::task::spawn_blocking(work).await,
+        };
+        match done {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the scorer failed")),
+        }
     }
 }

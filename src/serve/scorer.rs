@@ -1,6 +1,7 @@
 //! What the server asks of the engine.
 
-use tidemill_types::{DataType, Micros, Value};
+use serde_json::Value as Json;
+use tidemill_types::{DataType, Error, Micros, Value};
 
 /// Scores on request: a read of what the dataflow holds, which changes nothing in it.
 ///
@@ -10,20 +11,72 @@ pub trait Scorer: Send + Sync + 'static {
     /// The models that can be asked, in the order of the pipeline file.
     fn metadata(&self) -> Vec<ModelInfo>;
 
+    /// The versions of one of them; nothing if there is no such model. Asked at each request.
+    fn state(&self, model: &str) -> Option<ModelState>;
+
     /// Whether the pipeline has caught up and its champion (or a fallback) can score.
     fn ready(&self) -> bool;
 
-    /// Scores known rows of the spine by id, from the features as they are now. A value in `overrides`
-    /// takes the place of the one looked up; its rows are those of `ids`.
-    fn infer_by_id(
-        &self,
-        asked: &Asked,
-        ids: &[String],
-        overrides: &Features,
-    ) -> Result<Answer, Refusal>;
+    /// Scores the rows of a question. Cost: below 10 us for one row of some tens of features.
+    fn infer(&self, asked: &Asked, question: &Question) -> Result<Answer, Refusal>;
 
-    /// Scores given features. A feature that is not given is NULL.
-    fn infer_features(&self, asked: &Asked, rows: &Features) -> Result<Answer, Refusal>;
+    /// The features of the rows of a question, those named or all.
+    fn features(&self, question: &Question, wanted: &[String]) -> Result<FeatureRows, Refusal>;
+
+    /// A row as it was scored, and what its features did. Cost: a score a feature.
+    fn explain(&self, id: &str) -> Result<Json, Refusal>;
+
+    /// The last readings of the drift detectors, of one feature or of all.
+    fn drift(&self, feature: Option<&str>) -> Json;
+
+    /// The versions of a model, oldest first. Reads the registry from the disk.
+    fn history(&self, model: &str) -> Result<Json, Error>;
+
+    /// What names an entity, in the order of its key, and what its rows know.
+    fn store(&self) -> StoreInfo;
+}
+
+/// What is asked about: rows by id, entities by the columns that name them, or rows as given. Values
+/// that are given take the place of those that are held: features as they are, columns of the spine by
+/// computing the features that read them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Question {
+    /// Ids of rows that were scored, if they are asked for.
+    pub ids: Option<Vec<String>>,
+    /// Features, columns of the spine, and columns that name entities.
+    pub given: Features,
+}
+
+/// What can be asked of the feature store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoreInfo {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Columns that name an entity; empty where the pipeline names none.
+    pub entity: Vec<(String, DataType)>,
+    /// Columns of the spine that features read themselves: what may be given on demand.
+    pub on_demand: Vec<(String, DataType)>,
+    /// All features, lists and maps too.
+    pub features: Vec<(String, DataType)>,
+    /// Entities held.
+    pub entities: usize,
+    /// Entities that had to leave for others.
+    pub evicted: u64,
+}
+
+/// Features of several rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureRows {
+    /// Names and types.
+    pub fields: Vec<(String, DataType)>,
+    /// Values by feature, then by row.
+    pub columns: Vec<Vec<Value>>,
+    /// Of each row: the event time of what was held of it; nothing where nothing is held.
+    pub times: Vec<Option<Micros>>,
+    /// Of each row: whether what was held is older than the pipeline allows.
+    pub stale: Vec<bool>,
+    /// The event time up to which features are complete.
+    pub as_of: Option<Micros>,
 }
 
 /// Which model was asked for.
@@ -33,6 +86,15 @@ pub struct Asked {
     pub model: String,
     /// Its version; without it, the one in charge. One of [`ModelInfo::versions`].
     pub version: Option<u64>,
+}
+
+/// The versions of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelState {
+    /// Those that can be asked for, oldest first.
+    pub versions: Vec<u64>,
+    /// The one in charge; nothing before the first.
+    pub current: Option<u64>,
 }
 
 /// What is known of a model.
@@ -70,7 +132,10 @@ pub struct Answer {
     pub epoch: u64,
     /// The event time up to which features are complete.
     pub as_of: Micros,
-    /// The degraded mode, `warming_up` for example; nothing when all is well.
+    /// The event time of the oldest features that were looked up; nothing where none were.
+    pub features_at: Option<Micros>,
+    /// Why not all is well; nothing when it is. `warming_up`: a fallback scored; `unknown_entity`: of
+    /// some row nothing was held and features are NULL; `stale_features`: some are older than allowed.
     pub degraded: Option<String>,
 }
 

@@ -2,22 +2,14 @@
 
 use tidemill_types::{DataType, Value};
 
+use super::grpc::InferTensorContents;
 use super::protocol::{Failure, InferRequest, InputTensor};
-use super::scorer::Features;
+use super::scorer::Question;
 
 /// The tensor that names rows instead of giving features.
 pub const ID: &str = "id";
 /// A request has at most so many rows.
 pub const ROW_LIMIT: usize = 100_000;
-
-/// What a request asks to be scored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Input {
-    /// Ids of known rows, if there are any.
-    pub ids: Option<Vec<String>>,
-    /// Features: all there are, or what overrides those looked up.
-    pub features: Features,
-}
 
 /// The protocol's name for a type of ours.
 pub fn datatype_of(data_type: DataType) -> &'static str {
@@ -30,71 +22,82 @@ pub fn datatype_of(data_type: DataType) -> &'static str {
     }
 }
 
+/// A tensor without its values.
+pub struct RawTensor<'a> {
+    /// A feature, a column, or `id`.
+    pub name: &'a str,
+    /// `[n]` or `[n, 1]`.
+    pub shape: Vec<u64>,
+    /// As the protocol names it.
+    pub datatype: &'a str,
+}
+
 /// Reads the tensors of a request; `binary` is what follows its JSON.
-pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Input, Failure> {
-    let mut input = Input { ids: None, features: Features::default() };
+///
+/// # Errors
+/// Tensors that do not fit together, of types that no feature has, or with bytes too few or too many.
+pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Question, Failure> {
+    let mut tensors = Vec::with_capacity(request.inputs.len());
+    for input in &request.inputs {
+        let tensor =
+            RawTensor { name: &input.name, shape: input.shape.clone(), datatype: &input.datatype };
+        tensor.rows()?;
+        let values = match binary_size(input)? {
+            Some(size) => {
+                let (own, rest) = binary.split_at_checked(size).ok_or_else(|| {
+                    Failure::invalid(format!(
+                        "the body ends before the {size} bytes of input `{}`",
+                        input.name
+                    ))
+                })?;
+                binary = rest;
+                tensor.read_bytes(own)?
+            }
+            None => tensor.read_json(input.data.as_ref())?,
+        };
+        tensors.push((tensor, values));
+    }
+    if !binary.is_empty() {
+        return Err(Failure::invalid(format!("{} bytes follow the last tensor", binary.len())));
+    }
+    gather(tensors)
+}
+
+/// A question of tensors with their values.
+///
+/// # Errors
+/// Tensors of different lengths, or two of one name.
+pub fn gather(tensors: Vec<(RawTensor<'_>, Vec<Value>)>) -> Result<Question, Failure> {
+    let mut question = Question::default();
     let mut rows = None;
-    for tensor in &request.inputs {
-        let name = &tensor.name;
-        let n = row_count(tensor)?;
+    for (tensor, values) in tensors {
+        let name = tensor.name;
+        let n = tensor.rows()?;
         if *rows.get_or_insert(n) != n {
             return Err(Failure::invalid(format!(
                 "input `{name}` has {n} rows and others have not"
             )));
         }
-        let values = match binary_size(tensor)? {
-            Some(size) => {
-                let (own, rest) = binary.split_at_checked(size).ok_or_else(|| {
-                    Failure::invalid(format!(
-                        "the body ends before the {size} bytes of input `{name}`"
-                    ))
-                })?;
-                binary = rest;
-                from_bytes(tensor, own)?
-            }
-            None => from_json(tensor)?,
-        };
         if values.len() != n {
             let found = values.len();
             return Err(Failure::invalid(format!(
                 "input `{name}` has {found} values for a shape of {n}"
             )));
         }
-        let twice = input.features.columns.iter().any(|(known, _)| known == name);
-        if twice || (name == ID && input.ids.is_some()) {
+        let twice = question.given.columns.iter().any(|(known, _)| known == name);
+        if twice || (name == ID && question.ids.is_some()) {
             return Err(Failure::invalid(format!("input `{name}` is given twice")));
         }
         if name == ID {
-            input.ids = Some(ids(values)?);
+            question.ids = Some(ids(values)?);
         } else {
-            input.features.columns.push((name.clone(), values));
+            question.given.columns.push((name.to_string(), values));
         }
     }
-    if !binary.is_empty() {
-        return Err(Failure::invalid(format!("{} bytes follow the last tensor", binary.len())));
-    }
-    input.features.rows = rows.ok_or_else(|| {
+    question.given.rows = rows.ok_or_else(|| {
         Failure::invalid("there are no inputs: give a tensor `id`, or one for each feature")
     })?;
-    Ok(input)
-}
-
-fn row_count(tensor: &InputTensor) -> Result<usize, Failure> {
-    let rows = match tensor.shape.as_slice() {
-        [n] | [n, 1] => *n,
-        other => {
-            let name = &tensor.name;
-            return Err(Failure::invalid(format!(
-                "input `{name}` has shape {other:?}, not [n] or [n, 1]"
-            )));
-        }
-    };
-    usize::try_from(rows).ok().filter(|&n| n <= ROW_LIMIT).ok_or_else(|| {
-        Failure::invalid(format!(
-            "input `{}` has {rows} rows, and {ROW_LIMIT} are allowed",
-            tensor.name
-        ))
-    })
+    Ok(question)
 }
 
 fn binary_size(tensor: &InputTensor) -> Result<Option<usize>, Failure> {
@@ -114,49 +117,128 @@ fn ids(values: Vec<Value>) -> Result<Vec<String>, Failure> {
     values.into_iter().map(text).collect()
 }
 
-fn from_json(tensor: &InputTensor) -> Result<Vec<Value>, Failure> {
-    let name = &tensor.name;
-    let mut flat = Vec::new();
-    match &tensor.data {
-        Some(serde_json::Value::Array(data)) => data.iter().for_each(|item| match item {
-            serde_json::Value::Array(inner) => flat.extend(inner),
-            single => flat.push(single),
-        }),
-        _ => return Err(Failure::invalid(format!("input `{name}` has no array `data`"))),
-    }
-    let kind = kind(tensor)?;
-    let wrong = |found: &serde_json::Value| {
-        let datatype = &tensor.datatype;
-        Failure::invalid(format!("input `{name}` is of type {datatype}, and {found} is not"))
-    };
-    flat.into_iter()
-        .map(|value| {
-            if value.is_null() {
-                return Ok(Value::Null);
+impl RawTensor<'_> {
+    /// How many rows it has.
+    fn rows(&self) -> Result<usize, Failure> {
+        let name = self.name;
+        let rows = match self.shape.as_slice() {
+            [n] | [n, 1] => *n,
+            other => {
+                return Err(Failure::invalid(format!(
+                    "input `{name}` has shape {other:?}, not [n] or [n, 1]"
+                )));
             }
-            kind.of_json(value).ok_or_else(|| wrong(value))
+        };
+        usize::try_from(rows).ok().filter(|&n| n <= ROW_LIMIT).ok_or_else(|| {
+            Failure::invalid(format!("input `{name}` has {rows} rows, and {ROW_LIMIT} are allowed"))
         })
-        .collect()
-}
-
-/// Little-endian numbers; texts with their length in 32 bits before them.
-fn from_bytes(tensor: &InputTensor, mut bytes: &[u8]) -> Result<Vec<Value>, Failure> {
-    let kind = kind(tensor)?;
-    let name = &tensor.name;
-    let mut values = Vec::new();
-    while !bytes.is_empty() {
-        let value = kind.take(&mut bytes).ok_or_else(|| {
-            Failure::invalid(format!(
-                "the bytes of input `{name}` are not those of {}",
-                tensor.datatype
-            ))
-        })?;
-        values.push(value);
-        if values.len() > ROW_LIMIT {
-            break;
-        }
     }
-    Ok(values)
+
+    fn read_json(&self, data: Option<&serde_json::Value>) -> Result<Vec<Value>, Failure> {
+        let name = self.name;
+        let mut flat = Vec::new();
+        match data {
+            Some(serde_json::Value::Array(data)) => data.iter().for_each(|item| match item {
+                serde_json::Value::Array(inner) => flat.extend(inner),
+                single => flat.push(single),
+            }),
+            _ => return Err(Failure::invalid(format!("input `{name}` has no array `data`"))),
+        }
+        let kind = self.kind()?;
+        let wrong = |found: &serde_json::Value| {
+            let datatype = self.datatype;
+            Failure::invalid(format!("input `{name}` is of type {datatype}, and {found} is not"))
+        };
+        flat.into_iter()
+            .map(|value| {
+                if value.is_null() {
+                    return Ok(Value::Null);
+                }
+                kind.of_json(value).ok_or_else(|| wrong(value))
+            })
+            .collect()
+    }
+
+    /// Little-endian numbers; texts with their length in 32 bits before them.
+    ///
+    /// # Errors
+    /// Bytes that are not those of the type.
+    pub fn read_bytes(&self, mut bytes: &[u8]) -> Result<Vec<Value>, Failure> {
+        let kind = self.kind()?;
+        let mut values = Vec::new();
+        while !bytes.is_empty() {
+            let value = kind.take(&mut bytes).ok_or_else(|| {
+                let (name, datatype) = (self.name, self.datatype);
+                Failure::invalid(format!("the bytes of input `{name}` are not those of {datatype}"))
+            })?;
+            values.push(value);
+            if values.len() > ROW_LIMIT {
+                break;
+            }
+        }
+        Ok(values)
+    }
+
+    /// The values of a message.
+    ///
+    /// # Errors
+    /// Contents of a type that is not the tensor's; an INT8 that is 1,000.
+    pub fn read_contents(&self, contents: &InferTensorContents) -> Result<Vec<Value>, Failure> {
+        let kind = self.kind()?;
+        let int = |number: Option<i64>| number.filter(|n| kind.holds(*n)).map(Value::Int);
+        let c = contents;
+        let values: Option<Vec<Value>> = match kind {
+            Kind::Bool => Some(c.bool_contents.iter().map(|b| Value::Bool(*b)).collect()),
+            Kind::Int { bytes: 8, signed: true } => {
+                c.int64_contents.iter().map(|i| int(Some(*i))).collect()
+            }
+            Kind::Int { bytes: 8, .. } => {
+                c.uint64_contents.iter().map(|i| int(i64::try_from(*i).ok())).collect()
+            }
+            Kind::Int { signed: true, .. } => {
+                c.int_contents.iter().map(|i| int(Some(i64::from(*i)))).collect()
+            }
+            Kind::Int { .. } => c.uint_contents.iter().map(|i| int(Some(i64::from(*i)))).collect(),
+            Kind::Float { bytes: 4 } => {
+                Some(c.fp32_contents.iter().map(|f| Value::Float(f64::from(*f))).collect())
+            }
+            Kind::Float { .. } => Some(c.fp64_contents.iter().map(|f| Value::Float(*f)).collect()),
+            Kind::Text => {
+                let text = |b: &Vec<u8>| Some(Value::Text(std::str::from_utf8(b).ok()?.into()));
+                c.bytes_contents.iter().map(text).collect()
+            }
+        };
+        values.ok_or_else(|| {
+            let (name, datatype) = (self.name, self.datatype);
+            Failure::invalid(format!("the contents of input `{name}` are not those of {datatype}"))
+        })
+    }
+
+    fn kind(&self) -> Result<Kind, Failure> {
+        let signed = |bytes| Kind::Int { bytes, signed: true };
+        let unsigned = |bytes| Kind::Int { bytes, signed: false };
+        Ok(match self.datatype {
+            "BOOL" => Kind::Bool,
+            "INT8" => signed(1),
+            "INT16" => signed(2),
+            "INT32" => signed(4),
+            "INT64" => signed(8),
+            "UINT8" => unsigned(1),
+            "UINT16" => unsigned(2),
+            "UINT32" => unsigned(4),
+            "UINT64" => unsigned(8),
+            "FP32" => Kind::Float { bytes: 4 },
+            "FP64" => Kind::Float { bytes: 8 },
+            "BYTES" => Kind::Text,
+            other => {
+                let name = self.name;
+                return Err(Failure::invalid(format!(
+                    "input `{name}` is of type {other}; there are: BOOL, INT8 to INT64, UINT8 to \
+                     UINT64, FP32, FP64, BYTES"
+                )));
+            }
+        })
+    }
 }
 
 /// The types of the protocol that features may have.
@@ -168,46 +250,24 @@ enum Kind {
     Text,
 }
 
-fn kind(tensor: &InputTensor) -> Result<Kind, Failure> {
-    let signed = |bytes| Kind::Int { bytes, signed: true };
-    let unsigned = |bytes| Kind::Int { bytes, signed: false };
-    Ok(match tensor.datatype.as_str() {
-        "BOOL" => Kind::Bool,
-        "INT8" => signed(1),
-        "INT16" => signed(2),
-        "INT32" => signed(4),
-        "INT64" => signed(8),
-        "UINT8" => unsigned(1),
-        "UINT16" => unsigned(2),
-        "UINT32" => unsigned(4),
-        "UINT64" => unsigned(8),
-        "FP32" => Kind::Float { bytes: 4 },
-        "FP64" => Kind::Float { bytes: 8 },
-        "BYTES" => Kind::Text,
-        other => {
-            let name = &tensor.name;
-            return Err(Failure::invalid(format!(
-                "input `{name}` is of type {other}; there are: BOOL, INT8 to INT64, UINT8 to UINT64, FP32, \
-                 FP64, BYTES"
-            )));
-        }
-    })
-}
-
 impl Kind {
+    /// Whether a number is one of the type.
+    fn holds(self, number: i64) -> bool {
+        let Kind::Int { bytes, signed } = self else { return false };
+        let bits = 8 * bytes as u32;
+        let high = number >> (bits - 1).min(63);
+        match signed {
+            true => high == 0 || high == -1,
+            false => number >= 0 && (bits == 64 || number >> bits == 0),
+        }
+    }
+
     fn of_json(self, value: &serde_json::Value) -> Option<Value> {
         match self {
             Kind::Bool => value.as_bool().map(Value::Bool),
-            Kind::Int { bytes, signed } => {
-                let bits = 8 * bytes as u32;
+            Kind::Int { .. } => {
                 let number = value.as_i64()?;
-                let high = number >> (bits - 1).min(63);
-                let fits = if signed {
-                    high == 0 || high == -1
-                } else {
-                    number >= 0 && (bits == 64 || number >> bits == 0)
-                };
-                fits.then_some(Value::Int(number))
+                self.holds(number).then_some(Value::Int(number))
             }
             // FP32 in JSON is decimal text: it means the nearest float, as the sender has it.
             Kind::Float { bytes: 4 } => value.as_f64().map(|f| Value::Float(f64::from(f as f32))),
@@ -252,7 +312,7 @@ impl Kind {
 mod tests {
     use super::*;
 
-    fn parse(json: serde_json::Value, binary: &[u8]) -> Result<Input, String> {
+    fn parse(json: serde_json::Value, binary: &[u8]) -> Result<Question, String> {
         let request = serde_json::from_value(json).map_err(|e| e.to_string())?;
         read(&request, binary).map_err(|failure| failure.message)
     }
@@ -260,7 +320,7 @@ mod tests {
     fn one(datatype: &str, n: u64, data: serde_json::Value) -> Result<Vec<Value>, String> {
         let tensor =
             serde_json::json!({"name": "x", "shape": [n], "datatype": datatype, "data": data});
-        Ok(parse(serde_json::json!({"inputs": [tensor]}), b"")?.features.columns.remove(0).1)
+        Ok(parse(serde_json::json!({"inputs": [tensor]}), b"")?.given.columns.remove(0).1)
     }
 
     #[test]
@@ -301,7 +361,7 @@ mod tests {
         let binary = b"\x02\0\0\0ab\x01\0\0\0c\xff\xff\x02\0";
         let input = parse(request.clone(), binary).expect("well formed");
         assert_eq!(input.ids, Some(vec!["ab".to_owned(), "c".to_owned()]));
-        assert_eq!(input.features.columns[0].1, [Value::Int(-1), Value::Int(2)]);
+        assert_eq!(input.given.columns[0].1, [Value::Int(-1), Value::Int(2)]);
         for cut in 0..binary.len() {
             assert!(parse(request.clone(), &binary[..cut]).is_err(), "{cut}");
         }

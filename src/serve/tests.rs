@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value as Json, json};
 use tidemill_types::{DataType, Value};
 
-use super::scorer::Asked;
+use super::scorer::{Asked, FeatureRows, ModelState, StoreInfo};
 use super::*;
 
 /// Adds feature `x` to the number that an id ends in, or to 0.
@@ -40,6 +40,7 @@ impl Sums {
             version: asked.version.unwrap_or(2),
             epoch: 77,
             as_of: 1_357_034_400_000_000,
+            features_at: None,
             degraded: None,
         })
     }
@@ -56,27 +57,69 @@ impl Scorer for Sums {
         }]
     }
 
+    fn state(&self, model: &str) -> Option<ModelState> {
+        (model == "online")
+            .then(|| ModelState { versions: vec![1, 2], current: self.ready.then_some(2) })
+    }
+
     fn ready(&self) -> bool {
         self.ready
     }
 
-    fn infer_by_id(
-        &self,
-        asked: &Asked,
-        ids: &[String],
-        overrides: &Features,
-    ) -> Result<Answer, Refusal> {
+    fn infer(&self, asked: &Asked, question: &Question) -> Result<Answer, Refusal> {
         let number = |id: &String| {
             id.trim_start_matches("UA").parse().map_err(|_| Refusal::UnknownId(id.clone()))
         };
-        self.answer(asked, ids.iter().map(number).collect::<Result<_, _>>()?, overrides)
+        match &question.ids {
+            Some(ids) => {
+                let base = ids.iter().map(number).collect::<Result<_, _>>()?;
+                self.answer(asked, base, &question.given)
+            }
+            None if self.ready => {
+                self.answer(asked, vec![0.0; question.given.rows], &question.given)
+            }
+            None => Err(Refusal::Unavailable("there is no version yet".into())),
+        }
     }
 
-    fn infer_features(&self, asked: &Asked, rows: &Features) -> Result<Answer, Refusal> {
-        if !self.ready {
-            return Err(Refusal::Unavailable("there is no version yet".into()));
+    fn features(&self, question: &Question, wanted: &[String]) -> Result<FeatureRows, Refusal> {
+        let rows = question.given.rows;
+        let column = |name: &String| match name.as_str() {
+            "x" => Ok(vec![Value::Float(0.5); rows]),
+            _ => Err(Refusal::Invalid(format!("there is no feature `{name}`"))),
+        };
+        Ok(FeatureRows {
+            fields: wanted.iter().map(|name| (name.clone(), DataType::Float64)).collect(),
+            columns: wanted.iter().map(column).collect::<Result<_, _>>()?,
+            times: vec![Some(1_357_034_400_000_000); rows],
+            stale: vec![false; rows],
+            as_of: Some(1_357_034_400_000_000),
+        })
+    }
+
+    fn explain(&self, id: &str) -> Result<Json, Refusal> {
+        Err(Refusal::UnknownId(id.to_string()))
+    }
+
+    fn drift(&self, feature: Option<&str>) -> Json {
+        json!({"readings": [{"of": feature}]})
+    }
+
+    fn history(&self, model: &str) -> Result<Json, Error> {
+        Err(Error::user(format!("there is no model `{model}`")))
+    }
+
+    fn store(&self) -> StoreInfo {
+        StoreInfo {
+            pipeline: "test".into(),
+            entity: vec![("carrier".into(), DataType::String)],
+            // A scorer that is slow says that its rows are wide, so that it is given a thread.
+            features: vec![
+                ("x".into(), DataType::Float64);
+                if self.delay.is_zero() { 1 } else { 100_000 }
+            ],
+            ..StoreInfo::default()
         }
-        self.answer(asked, vec![0.0; rows.rows], rows)
     }
 }
 
@@ -89,16 +132,23 @@ fn start(ready: bool, change: impl FnOnce(&mut Options, &mut Sums)) -> Server {
     Server::start(options, Arc::new(sums), Arc::new(metrics)).expect("starts")
 }
 
-fn exchange(server: &Server, request: &[u8]) -> (u16, String) {
+/// Status, headers and body.
+fn whole(server: &Server, request: &[u8]) -> (u16, String, String) {
     let mut stream = TcpStream::connect(server.address()).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     // The server may answer and close before it has read everything.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).expect("UTF-8");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
-    (status.unwrap_or(0), answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    (status.unwrap_or(0), head.to_owned(), body.to_owned())
+}
+
+fn exchange(server: &Server, request: &[u8]) -> (u16, String) {
+    let (status, _, body) = whole(server, request);
+    (status, body)
 }
 
 fn send(server: &Server, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
@@ -134,7 +184,7 @@ fn health_and_metadata() {
     let (status, text) = get(&server, "/v2/models/online");
     let metadata: Json = serde_json::from_str(&text).expect("JSON");
     assert_eq!((status, &metadata["versions"]), (200, &json!(["1", "2"])));
-    assert_eq!(metadata["inputs"][1], json!({"name": "x", "datatype": "FP64", "shape": [-1]}));
+    assert_eq!(metadata["inputs"][2], json!({"name": "x", "datatype": "FP64", "shape": [-1]}));
     assert_eq!(get(&server, "/v2/models/online/versions/1/ready").0, 200);
     let (_, index) = send(&server, "POST", "/v2/repository/index", "", b"");
     assert_eq!(
@@ -165,7 +215,8 @@ fn scores_by_id_by_features_and_both() {
         answer,
         json!({
             "model_name": "online", "model_version": "2", "id": "q",
-            "parameters": {"epoch": 77, "version": 2, "degraded": null, "as_of": "2013-01-01T10:00:00Z"},
+            "parameters": {"epoch": 77, "version": 2, "degraded": null, "as_of": "2013-01-01T10:00:00Z",
+                "features_at": null, "feature_age_seconds": null},
             "outputs": [{"name": "score", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}],
         })
     );
@@ -287,4 +338,130 @@ fn a_port_that_is_taken_is_an_error() {
     let metrics = Arc::new(Metrics::new("test").expect("metrics"));
     let error = Server::start(options, scorer, metrics).expect_err("taken").to_string();
     assert!(error.contains("cannot listen on") && error.contains("--serve"), "{error}");
+}
+
+/// Callers of every role, each with a token of the role's name.
+fn everybody() -> Arc<Callers> {
+    let entry = |role: Role| {
+        let hash = access::callers::hash(format!("token of {role}").as_bytes());
+        format!("[[caller]]\nname = \"{role}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"\n")
+    };
+    let text: String = Role::ALL.map(entry).concat();
+    Arc::new(Callers::parse(&text, "a test").expect("sound"))
+}
+
+/// What came of a request: 401 and 403 also where gRPC words them its own way.
+fn refusal(server: &Server, method: &str, path: &str, token: Option<&str>) -> u16 {
+    let path = path.replace("{model}", "online").replace("{version}", "1");
+    let (verb, kind) = match method {
+        "gRPC" => ("POST", "application/grpc"),
+        other => (other, "application/json"),
+    };
+    let token = token.map_or(String::new(), |t| format!("authorization: Bearer {t}\r\n"));
+    let request = format!(
+        "{verb} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 0\r\n\
+         content-type: {kind}\r\n{token}\r\n"
+    );
+    let (status, head, _) = whole(server, request.as_bytes());
+    match head.lines().find_map(|line| line.strip_prefix("grpc-status: ")) {
+        Some("16") => 401,
+        Some("7") => 403,
+        Some("12") => 404,
+        _ => status,
+    }
+}
+
+#[test]
+fn every_role_may_take_its_routes_and_no_others() {
+    let server = start(true, |options, _| options.callers = everybody());
+    for (method, path, needed) in routes::ROUTES {
+        for token in [None, Some("token of nobody"), Some(""), Some("token of Admin")] {
+            let status = refusal(&server, method, path, token);
+            match needed {
+                None => assert!(!matches!(status, 401 | 403 | 404 | 405), "{path}: {status}"),
+                Some(_) => assert_eq!(status, 401, "{method} {path} {token:?}"),
+            }
+        }
+        for role in Role::ALL {
+            let status = refusal(&server, method, path, Some(&format!("token of {role}")));
+            match needed {
+                Some(needed) if role < *needed => assert_eq!(status, 403, "{path} {role}"),
+                _ => {
+                    assert!(!matches!(status, 401 | 403 | 404 | 405), "{path} {role}: {status}");
+                }
+            }
+        }
+    }
+    // A path that is no route tells nobody anything.
+    assert_eq!(refusal(&server, "GET", "/admin", None), 404);
+}
+
+#[test]
+fn a_flood_of_one_tenant_leaves_the_others_theirs() {
+    let server = start(true, |options, _| {
+        options.callers = everybody();
+        options.rate = Some(1);
+    });
+    let get = |token: &str| refusal(&server, "GET", "/v2", Some(token));
+    let flood: Vec<u16> = (0..50).map(|_| get("token of viewer")).collect();
+    assert!(flood.contains(&429) && flood[0] == 200, "{flood:?}");
+    assert_eq!(get("token of operator"), 200);
+    // Probes of the machinery around it are never refused.
+    assert_eq!(refusal(&server, "GET", "/healthz", None), 200);
+}
+
+#[test]
+fn headers_that_come_byte_by_byte_are_cut_off() {
+    let server = start(true, |options, _| options.idle_timeout = Duration::from_millis(200));
+    let mut stream = TcpStream::connect(server.address()).expect("connects");
+    let mut sent = 0;
+    _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nx: ");
+    while stream.write_all(b"a").is_ok() {
+        sent += 1;
+        assert!(sent < 500, "the connection is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn unloaded_models_do_not_score_until_they_are_loaded() {
+    let server = start(true, |_, _| ());
+    let body = json!({"inputs": [tensor("x", "FP64", json!([1.0]))]});
+    let set =
+        |what: &str| infer(&server, &format!("/v2/repository/models/online/{what}"), &json!({}));
+    assert_eq!(set("unload").0, 200);
+    assert_eq!(infer(&server, INFER, &body).0, 503);
+    assert_eq!(get(&server, "/v2/models/online/ready").0, 400);
+    let (_, index) = infer(&server, "/v2/repository/index", &json!({}));
+    assert_eq!(index[0]["state"], "UNAVAILABLE");
+    assert_eq!(set("load").0, 200);
+    assert_eq!(infer(&server, INFER, &body).0, 200);
+    assert_eq!(infer(&server, "/v2/repository/models/nobody/load", &json!({})).0, 404);
+}
+
+#[test]
+fn scores_go_out_as_bytes_where_they_are_wanted_so() {
+    let server = start(true, |_, _| ());
+    let body = json!({
+        "inputs": [tensor("x", "FP64", json!([1.5, 2.5]))],
+        "outputs": [{"name": "score", "parameters": {"binary_data": true}}],
+    });
+    let text = body.to_string();
+    let request = format!(
+        "POST {INFER} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    let mut stream = TcpStream::connect(server.address()).expect("connects");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("headers") + 4;
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head.lines().find_map(|l| l.strip_prefix("inference-header-content-length: "));
+    let length: usize = length.and_then(|l| l.trim().parse().ok()).expect("a length");
+    let (json, bytes) = answer[end..].split_at(length);
+    let said: Json = serde_json::from_slice(json).expect("JSON");
+    assert_eq!(said["outputs"][0]["parameters"]["binary_data_size"], json!(16));
+    assert_eq!(said["outputs"][0].get("data"), None);
+    assert_eq!(bytes, [1.5f64.to_le_bytes(), 2.5f64.to_le_bytes()].concat());
 }

@@ -8,7 +8,9 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{concat, interleave, interleave_record_batch, take};
-use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type};
+use arrow::datatypes::{
+    DataType as ArrowType, Field, Float64Type, Int64Type, Schema as ArrowSchema,
+};
 use tidemill_config::plan::Mode;
 use tidemill_types::{DataType, Id, Micros};
 use timely::container::CapacityContainerBuilder;
@@ -156,8 +158,24 @@ impl Host {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(times.len()));
         let columns = RecordBatch::try_new_with_options(schema, columns, &options)
             .expect("features have the types that they were compiled with");
-        Some(Features { last, times, ids, columns: Wire(columns) })
+        let kept = self.program.kept.as_ref().map(|kept| {
+            let own = kept.entity.iter().chain(&kept.columns).map(|c| Arc::clone(&spine[*c]));
+            let columns = own.chain(kept.calls.iter().map(|call| answer(call, &calls)));
+            Wire(unnamed(columns.collect()))
+        });
+        Some(Features { last, times, ids, columns: Wire(columns), kept })
     }
+}
+
+/// Columns that are known by their place.
+fn unnamed(columns: Vec<ArrayRef>) -> RecordBatch {
+    let fields: Vec<Field> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, column)| Field::new(i.to_string(), column.data_type().clone(), true))
+        .collect();
+    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
+        .expect("columns of the same rows, one of them an entity's")
 }
 
 /// The spine rows of one answer.

@@ -113,6 +113,8 @@ pub struct Features {
     pub ids: Vec<Id>,
     /// The feature columns.
     pub columns: Wire,
+    /// What the program keeps beside them.
+    pub kept: Option<Wire>,
 }
 
 /// Labels of one label section as they landed.

@@ -23,6 +23,6 @@ mod windows;
 
 pub use gather::gather;
 pub use message::{Answers, Decide, Features, Kind, Labels, Requests, Round, Rows, Wire};
-pub use program::{CallProgram, FeatureProgram, GroupProgram, LabelProgram, Program};
+pub use program::{CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program};
 pub use scatter::{labels, scatter};
 pub use windows::windows;

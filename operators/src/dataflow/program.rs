@@ -26,6 +26,21 @@ pub struct Program {
     pub feature_schema: Schema,
     /// Labels in the order of the file.
     pub labels: Vec<LabelProgram>,
+    /// What travels beside the features of a row, where somebody keeps rows for requests.
+    pub kept: Option<Kept>,
+}
+
+/// What is kept of a row beside its features, so that a request can find it and compute features anew
+/// with values of its own: the columns of [`Kept::entity`], then those of [`Kept::columns`], then the
+/// answers of [`Kept::calls`].
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Columns of the spine that name an entity.
+    pub entity: Vec<usize>,
+    /// Columns of the spine that some feature reads itself.
+    pub columns: Vec<usize>,
+    /// Window answers that such features read.
+    pub calls: Vec<CallProgram>,
 }
 
 /// Rounds are counted from far before 1970, so that no event time has a negative one.
@@ -79,7 +94,7 @@ pub struct FeatureProgram {
 }
 
 /// A window answer that a feature reads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallProgram {
     /// Index of the group.
     pub group: usize,

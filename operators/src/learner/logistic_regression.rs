@@ -21,6 +21,8 @@
 //! Cost: per number about five multiplications to score, two square roots and four divisions more
 //! to learn; one cache line per category. 16 bytes times 2^`bits` if there are categories.
 
+use std::sync::Arc;
+
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::key;
@@ -157,6 +159,7 @@ impl Number {
     }
 }
 
+#[derive(Clone)]
 struct LogisticRegression {
     rate: f64,
     l2: f64,
@@ -267,6 +270,10 @@ impl Learner for LogisticRegression {
 
     fn learnt(&self) -> u64 {
         self.learnt
+    }
+
+    fn snapshot(&self) -> Arc<dyn Learner> {
+        Arc::new(self.clone())
     }
 
     fn save(&self) -> Vec<u8> {

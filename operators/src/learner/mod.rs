@@ -1,5 +1,7 @@
 //! Learners: models that change with every label, inside the dataflow.
 
+use std::sync::Arc;
+
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 
@@ -25,7 +27,7 @@ pub struct Entry {
 
 /// An online learner of a binary label. Its standardisers, encoders and hashers are part of it and
 /// learn at the same moments. The same rows in the same order give the same bits.
-pub trait Learner: Send {
+pub trait Learner: Send + Sync {
     /// The log-odds of the label for a row. Never NaN.
     fn margin(&self, row: Row<'_>) -> f64;
 
@@ -37,6 +39,9 @@ pub trait Learner: Send {
 
     /// The whole state; equal states give equal bytes. It is the artifact of a published version.
     fn save(&self) -> Vec<u8>;
+
+    /// A copy that scores as this one does now. Cost: that of the state's memory.
+    fn snapshot(&self) -> Arc<dyn Learner>;
 
     /// Takes a saved state over.
     fn restore(&mut self, state: &[u8]) -> Result<(), String>;

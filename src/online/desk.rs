@@ -1,0 +1,327 @@
+//! Answers requests from the store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use tidemill_operators::predictor::probability;
+use tidemill_types::key::category;
+use tidemill_types::time::to_rfc3339;
+use tidemill_types::{DataType, Error, Field, Micros, Value};
+
+use super::Online;
+use super::question::{Found, Held, find};
+use super::view::{View, choose};
+use crate::engine::check::Compiled;
+use crate::mill::Status;
+use crate::mill::status::Told;
+use crate::models::registry::Registry;
+use crate::serve::scorer::{
+    Answer, Asked, FeatureRows, Features, ModelInfo, ModelState, Question, Refusal, Scorer,
+    StoreInfo,
+};
+
+/// Answers requests. The pipeline's own name stands for what it serves: the champion's score, or a
+/// fallback's.
+pub struct Desk {
+    online: Arc<Online>,
+    compiled: Arc<Compiled>,
+    status: Arc<Status>,
+    /// The folder of the registry.
+    registry: PathBuf,
+    /// Of each feature its place among numbers or categories.
+    places: Vec<Place>,
+    width: usize,
+    depth: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Number(usize),
+    Category(usize),
+}
+
+/// A score and what is said of it.
+struct Scored {
+    score: f64,
+    version: u64,
+    degraded: bool,
+}
+
+impl Desk {
+    /// A desk before this store.
+    pub fn new(
+        online: Arc<Online>,
+        compiled: Arc<Compiled>,
+        status: Arc<Status>,
+        registry: PathBuf,
+    ) -> Desk {
+        let (mut width, mut depth) = (0, 0);
+        let place = |field: &Field| {
+            let count = match field.data_type {
+                DataType::String => &mut depth,
+                _ => &mut width,
+            };
+            *count += 1;
+            match field.data_type {
+                DataType::String => Place::Category(*count - 1),
+                _ => Place::Number(*count - 1),
+            }
+        };
+        let places = compiled.program.feature_schema.fields.iter().map(place).collect();
+        Desk { online, compiled, status, registry, places, width, depth }
+    }
+
+    /// The inputs of a row as models read them.
+    fn inputs(&self, found: &Found, row: usize) -> (Vec<f64>, Vec<u64>) {
+        let (mut numbers, mut categories) = match &found.held[row] {
+            Held::Row(row) => (row.numbers.to_vec(), row.categories.to_vec()),
+            _ => (vec![f64::NAN; self.width], vec![0; self.depth]),
+        };
+        let mut put = |feature: usize, value: &Value| match self.places[feature] {
+            Place::Number(at) => numbers[at] = value.as_f64().unwrap_or(f64::NAN),
+            Place::Category(at) => categories[at] = value.as_str().map_or(0, category),
+        };
+        if let Held::Entity(row) = &found.held[row] {
+            row.features.iter().enumerate().for_each(|(feature, value)| put(feature, value));
+        }
+        found.instead.iter().for_each(|(feature, values)| put(*feature, &values[row]));
+        (numbers, categories)
+    }
+
+    fn score(
+        &self,
+        view: &View,
+        asked: &Asked,
+        (numbers, categories): &(Vec<f64>, Vec<u64>),
+    ) -> Result<Scored, Refusal> {
+        let margins = view.margins(numbers, categories);
+        let scored = match view.position(&asked.model) {
+            None => {
+                let none = || Refusal::Unavailable("nothing can score yet".to_string());
+                let score = self.compiled.plan.score.as_ref().ok_or_else(none)?;
+                let ready = margins.len() == self.compiled.plan.models.len();
+                let choice = ready.then(|| choose(score, &margins, |m| view.version(m)));
+                let choice = choice.flatten().ok_or_else(none)?;
+                let (score, version, degraded) = (choice.score, choice.version, choice.degraded);
+                Scored { score, version, degraded }
+            }
+            Some(m) if margins[m].is_nan() || view.version(m) == 0 => {
+                let why = format!("model {} has no version yet", asked.model);
+                return Err(Refusal::Unavailable(why));
+            }
+            Some(m) => {
+                let score = probability(margins[m]);
+                Scored { score, version: view.version(m), degraded: false }
+            }
+        };
+        match asked.version {
+            Some(wanted) if wanted != scored.version => Err(Refusal::Unavailable(format!(
+                "version {wanted} of {} is not in charge any more, version {} is",
+                asked.model, scored.version
+            ))),
+            _ => Ok(scored),
+        }
+    }
+
+    fn stale(&self, time: Option<Micros>) -> bool {
+        let max_age = self.compiled.plan.online.as_ref().and_then(|online| online.max_age);
+        match (max_age, time, self.online.as_of()) {
+            (Some(max_age), Some(time), Some(as_of)) => as_of.saturating_sub(time) > max_age,
+            _ => false,
+        }
+    }
+
+    fn typed(fields: &[Field]) -> Vec<(String, DataType)> {
+        fields.iter().map(|field| (field.name.clone(), field.data_type)).collect()
+    }
+}
+
+impl Scorer for Desk {
+    fn metadata(&self) -> Vec<ModelInfo> {
+        let plan = &self.compiled.plan;
+        let view = self.online.view();
+        let info = |name: &str, m: usize| {
+            let current = Some(view.version(m)).filter(|version| *version > 0);
+            let inputs = &self.compiled.inputs[m].names;
+            let features = &self.compiled.program.feature_schema;
+            let all = inputs.numbers.iter().chain(&inputs.categories);
+            ModelInfo {
+                name: name.to_string(),
+                kind: plan.models[m].section.kind.value.clone(),
+                versions: current.into_iter().collect(),
+                current,
+                features: all.filter_map(|n| Some((n.clone(), features.type_of(n)?))).collect(),
+            }
+        };
+        let served = plan.score.as_ref().map(|s| info(&plan.pipeline.name.value, s.champion));
+        let models = plan.models.iter().enumerate().map(|(m, model)| info(&model.name.value, m));
+        served.into_iter().chain(models).collect()
+    }
+
+    fn state(&self, model: &str) -> Option<ModelState> {
+        let view = self.online.view();
+        let plan = &self.compiled.plan;
+        let m = match &plan.score {
+            Some(score) if plan.pipeline.name.value == model => score.champion,
+            _ => plan.models.iter().position(|known| known.name.value == model)?,
+        };
+        let current = Some(view.version(m)).filter(|version| *version > 0);
+        Some(ModelState { versions: current.into_iter().collect(), current })
+    }
+
+    fn ready(&self) -> bool {
+        self.online.as_of().is_some()
+    }
+
+    fn infer(&self, asked: &Asked, question: &Question) -> Result<Answer, Refusal> {
+        let found = find(&self.online, &self.compiled, question)?;
+        let view = self.online.view();
+        let rows = question.given.rows;
+        let mut scores = Vec::with_capacity(rows);
+        let (mut version, mut warming) = (0, false);
+        for row in 0..rows {
+            let scored = self.score(&view, asked, &self.inputs(&found, row))?;
+            scores.push(scored.score);
+            version = scored.version;
+            warming |= scored.degraded;
+        }
+        let times = found.held.iter().filter_map(Held::time);
+        let features_at = times.min();
+        let missed = found.named && found.held.iter().any(|held| matches!(held, Held::Nothing));
+        let degraded = match (warming, missed, self.stale(features_at)) {
+            (true, _, _) => Some("warming_up"),
+            (_, true, _) => Some("unknown_entity"),
+            (_, _, true) => Some("stale_features"),
+            _ => None,
+        };
+        let as_of = self.online.as_of().unwrap_or(0);
+        let epoch = as_of.div_euclid(self.compiled.plan.pipeline.tick);
+        Ok(Answer {
+            scores,
+            version,
+            epoch: u64::try_from(epoch).unwrap_or(0),
+            as_of,
+            features_at,
+            degraded: degraded.map(str::to_string),
+        })
+    }
+
+    fn features(&self, question: &Question, wanted: &[String]) -> Result<FeatureRows, Refusal> {
+        let all = &self.compiled.program.feature_schema;
+        let index = |name: &String| {
+            let unknown = || Refusal::Invalid(format!("there is no feature `{name}`"));
+            all.index_of(name).ok_or_else(unknown)
+        };
+        let wanted: Vec<usize> = match wanted.is_empty() {
+            true => (0..all.fields.len()).collect(),
+            false => wanted.iter().map(index).collect::<Result<_, _>>()?,
+        };
+        let found = find(&self.online, &self.compiled, question)?;
+        let times: Vec<Option<Micros>> = found.held.iter().map(Held::time).collect();
+        let fields: Vec<Field> = wanted.iter().map(|f| all.fields[*f].clone()).collect();
+        Ok(FeatureRows {
+            fields: Desk::typed(&fields),
+            columns: wanted.iter().map(|f| found.column(*f)).collect(),
+            stale: times.iter().map(|time| self.stale(*time)).collect(),
+            times,
+            as_of: self.online.as_of(),
+        })
+    }
+
+    fn explain(&self, id: &str) -> Result<Json, Refusal> {
+        let question = Question {
+            ids: Some(vec![id.to_string()]),
+            given: Features { rows: 1, columns: Vec::new() },
+        };
+        let found = find(&self.online, &self.compiled, &question)?;
+        let Some(Held::Row(row)) = found.held.first() else {
+            return Err(Refusal::UnknownId(id.to_string()));
+        };
+        let view = self.online.view();
+        let served = Asked { model: self.compiled.plan.pipeline.name.value.clone(), version: None };
+        let inputs = self.inputs(&found, 0);
+        let now = self.score(&view, &served, &inputs)?;
+        let mut effects = Vec::new();
+        for (feature, field) in self.compiled.program.feature_schema.fields.iter().enumerate() {
+            let mut without = inputs.clone();
+            match self.places[feature] {
+                Place::Number(at) => without.0[at] = f64::NAN,
+                Place::Category(at) => without.1[at] = 0,
+            }
+            let value = found.column(feature).into_iter().next().unwrap_or_default();
+            let effect = now.score - self.score(&view, &served, &without)?.score;
+            effects.push((field, value, effect));
+        }
+        effects.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()));
+        let effect = |(field, value, effect): &(&Field, Value, f64)| {
+            json!({
+                "feature": field.name,
+                "value": crate::serve::json_of(value, field.data_type),
+                "effect": effect,
+            })
+        };
+        let models = view.models.iter().enumerate().map(|(m, model)| {
+            json!({
+                "model": *model.name,
+                "version": row.versions.get(m),
+                "margin": row.margins.get(m).filter(|margin| margin.is_finite()),
+                "version_now": model.version,
+            })
+        });
+        Ok(json!({
+            "id": id,
+            "event_time": to_rfc3339(row.time),
+            "score": Some(row.served).filter(|score| score.is_finite()),
+            "score_now": now.score,
+            "models": models.collect::<Vec<_>>(),
+            "features": effects.iter().map(effect).collect::<Vec<_>>(),
+            "effect_is": "the score of today's models less their score with the feature missing",
+        }))
+    }
+
+    fn drift(&self, feature: Option<&str>) -> Json {
+        let all = self.status.drift();
+        let wanted = all.iter().filter(|(_, _, of, _)| feature.is_none_or(|f| *f == **of));
+        let reading = |(drift, detector, of, told): &(String, &str, Arc<str>, Told)| {
+            json!({
+                "drift": drift,
+                "detector": detector,
+                "of": **of,
+                "at": to_rfc3339(told.at),
+                "statistic": Some(told.statistic).filter(|s| s.is_finite()),
+                "p_value": told.p_value.filter(|p| p.is_finite()),
+                "level": told.level,
+            })
+        };
+        let as_of = self.online.as_of().map(to_rfc3339);
+        json!({"as_of": as_of, "readings": wanted.map(reading).collect::<Vec<_>>()})
+    }
+
+    fn history(&self, model: &str) -> Result<Json, Error> {
+        let models = &self.compiled.plan.models;
+        let m = models.iter().position(|known| known.name.value == model).ok_or_else(|| {
+            let names: Vec<&str> = models.iter().map(|m| m.name.value.as_str()).collect();
+            Error::user(format!("there is no model `{model}`; there are: {}", names.join(", ")))
+        })?;
+        let versions = Registry::open(&self.registry)?.list(model)?;
+        let in_charge = self.online.view().version(m);
+        Ok(json!({"model": model, "in_charge": in_charge, "versions": versions}))
+    }
+
+    fn store(&self) -> StoreInfo {
+        let program = &self.compiled.program;
+        let spine = |columns: &[usize]| -> Vec<Field> {
+            columns.iter().map(|c| program.spine_schema.fields[*c].clone()).collect()
+        };
+        let kept = program.kept.clone().unwrap_or_default();
+        StoreInfo {
+            pipeline: self.compiled.plan.pipeline.name.value.clone(),
+            entity: Desk::typed(&spine(&kept.entity)),
+            on_demand: Desk::typed(&spine(&kept.columns)),
+            features: Desk::typed(&program.feature_schema.fields),
+            entities: self.online.entities(),
+            evicted: self.online.evicted(),
+        }
+    }
+}

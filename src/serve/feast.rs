@@ -1,0 +1,264 @@
+//! Features over the HTTP API of Feast's feature server: `POST /get-online-features`.
+//!
+//! The pipeline is the one feature view, under its own name, and the one feature service. A request
+//! names entities, and may give columns of the spine beside them (Feast's request data): features that
+//! read those are computed with what is given, by the expressions that the pipeline runs.
+//!
+//! The answer has a result for each name, in the order of `metadata.feature_names`. Statuses are
+//! `PRESENT`, `NULL_VALUE`, `NOT_FOUND` (nothing is held of the entity) and `OUTSIDE_MAX_AGE`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json_, json};
+use tidemill_types::time::to_rfc3339;
+use tidemill_types::{DataType, Value};
+
+use super::protocol::Failure;
+use super::rest::plain;
+use super::routes::Shared;
+use super::scorer::{FeatureRows, Features, Question, StoreInfo};
+use super::tensor::ROW_LIMIT;
+
+/// A request for features.
+#[derive(Debug, Deserialize)]
+pub struct OnlineRequest {
+    /// `view:feature`, or the name alone.
+    features: Option<Vec<String>>,
+    /// The pipeline's name stands for all features.
+    feature_service: Option<String>,
+    /// Values by column, one a row.
+    entities: Map<String, Json_>,
+    /// The same, under the name that some clients use.
+    #[serde(default)]
+    request_context: Option<Map<String, Json_>>,
+    /// Whether names carry the view: `view__feature`.
+    #[serde(default)]
+    full_feature_names: bool,
+}
+
+/// An error as Feast's server words it: a string that holds JSON.
+struct Refused(Failure);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let class = match self.0.status {
+            StatusCode::NOT_FOUND => "FeatureViewNotFoundException",
+            _ => "PydanticSchemaError",
+        };
+        let status = match self.0.status {
+            StatusCode::BAD_REQUEST => StatusCode::UNPROCESSABLE_ENTITY,
+            other => other,
+        };
+        let text = json!({"module": "feast.errors", "class": class, "message": self.0.message})
+            .to_string();
+        let mut response = self.0.into_response();
+        *response.status_mut() = status;
+        let (parts, _) = response.into_parts();
+        let mut body = Json(Json_::String(text)).into_response();
+        *body.status_mut() = parts.status;
+        if let Some(after) = parts.headers.get(axum::http::header::RETRY_AFTER) {
+            body.headers_mut().insert(axum::http::header::RETRY_AFTER, after.clone());
+        }
+        body
+    }
+}
+
+/// `POST /get-online-features`
+pub(super) async fn online_features(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match answer(&shared, &headers, body).await {
+        Ok(said) => Json(said).into_response(),
+        Err(failure) => Refused(failure).into_response(),
+    }
+}
+
+async fn answer(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json_, Failure> {
+    let body = plain(headers, body)?;
+    let store = shared.scorer.store();
+    let asked = read(&body, &store)?;
+    let scorer = std::sync::Arc::clone(&shared.scorer);
+    let Asked { question, wanted, full, keys } = asked;
+    let rows = question.given.rows;
+    let found = shared.work(rows, move || scorer.features(&question, &wanted)).await?;
+    Ok(said(&store, keys, &found, full))
+}
+
+/// A request, understood.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is looked up.
+    pub question: Question,
+    /// The features wanted.
+    wanted: Vec<String>,
+    full: bool,
+    /// The columns that came, as they came.
+    keys: Vec<(String, Vec<Json_>)>,
+}
+
+impl Asked {
+    /// What is looked up, and the features wanted.
+    pub(super) fn parts(self) -> (Question, Vec<String>) {
+        (self.question, self.wanted)
+    }
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// What is no request, names what is not there, or has columns of different lengths.
+pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
+    let request: OnlineRequest = serde_json::from_slice(body)
+        .map_err(|e| Failure::invalid(format!("the body is no request for features: {e}")))?;
+    if store.entity.is_empty() {
+        let why = format!(
+            "pipeline `{}` holds no features by entity: add [online] with `entity` to it",
+            store.pipeline
+        );
+        return Err(Failure::new(StatusCode::NOT_FOUND, why));
+    }
+    let known = |view: &str| -> Result<(), Failure> {
+        let why = || format!("there is no feature view `{view}`; there is: {}", store.pipeline);
+        let found = view == store.pipeline;
+        found.then_some(()).ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, why()))
+    };
+    let wanted = match (&request.features, &request.feature_service) {
+        (Some(features), _) => {
+            let name = |text: &String| match text.split_once(':') {
+                Some((view, feature)) => known(view).map(|()| feature.to_string()),
+                None => Ok(text.clone()),
+            };
+            features.iter().map(name).collect::<Result<_, _>>()?
+        }
+        (None, Some(service)) => known(service).map(|()| Vec::new())?,
+        (None, None) => return Err(Failure::invalid("name `features` or a `feature_service`")),
+    };
+    let mut keys = Vec::new();
+    let mut given = Features::default();
+    let mut rows = None;
+    for (name, values) in
+        request.entities.into_iter().chain(request.request_context.into_iter().flatten())
+    {
+        let Json_::Array(values) = values else {
+            return Err(Failure::invalid(format!("`{name}` is no list of values")));
+        };
+        if *rows.get_or_insert(values.len()) != values.len() || values.len() > ROW_LIMIT {
+            let n = values.len();
+            return Err(Failure::invalid(format!(
+                "`{name}` has {n} values: all columns have as many, and {ROW_LIMIT} at most"
+            )));
+        }
+        let typed = store.entity.iter().chain(&store.on_demand).chain(&store.features);
+        let data_type = typed.clone().find(|(known, _)| *known == name).map(|(_, t)| *t);
+        let of = |value: &Json_| value_of(value, data_type);
+        let column: Option<Vec<Value>> = values.iter().map(of).collect();
+        let column = column.ok_or_else(|| {
+            let wanted = data_type.map_or("a value", DataType::name);
+            Failure::invalid(format!("a value of `{name}` is not {wanted}"))
+        })?;
+        if given.columns.iter().any(|(known, _)| *known == name) {
+            return Err(Failure::invalid(format!("`{name}` is given twice")));
+        }
+        given.columns.push((name.clone(), column));
+        keys.push((name, values));
+    }
+    given.rows = rows.ok_or_else(|| Failure::invalid("`entities` is empty"))?;
+    let question = Question { ids: None, given };
+    Ok(Asked { question, wanted, full: request.full_feature_names, keys })
+}
+
+/// A value of JSON as a column has it. Clients that send every key as a text, as some do, mean the number.
+fn value_of(value: &Json_, data_type: Option<DataType>) -> Option<Value> {
+    Some(match (value, data_type) {
+        (Json_::Null, _) => Value::Null,
+        (Json_::Bool(b), _) => Value::Bool(*b),
+        (Json_::String(text), Some(DataType::Int64)) => Value::Int(text.parse().ok()?),
+        (Json_::String(text), Some(DataType::Timestamp)) => {
+            Value::Int(tidemill_types::time::from_rfc3339(text)?)
+        }
+        (Json_::String(text), _) => Value::Text(text.as_str().into()),
+        (Json_::Number(n), Some(DataType::Float64)) => Value::Float(n.as_f64()?),
+        (Json_::Number(n), _) => match n.as_i64() {
+            Some(i) => Value::Int(i),
+            None => Value::Float(n.as_f64()?),
+        },
+        (Json_::Array(_) | Json_::Object(_), _) => return None,
+    })
+}
+
+/// A value as JSON; times as RFC 3339.
+pub fn json_of(value: &Value, data_type: DataType) -> Json_ {
+    match value {
+        Value::Null => Json_::Null,
+        Value::Bool(b) => json!(b),
+        Value::Int(i) if data_type == DataType::Timestamp => json!(to_rfc3339(*i)),
+        Value::Int(i) => json!(i),
+        Value::Float(f) => json!(f),
+        Value::Text(text) => json!(text.as_ref()),
+        Value::List(items) => {
+            let item = match data_type {
+                DataType::List(item) => DataType::from(item),
+                _ => data_type,
+            };
+            items.iter().map(|value| json_of(value, item)).collect()
+        }
+        Value::Map(entries) => {
+            let item = match data_type {
+                DataType::Map(item) => DataType::from(item),
+                _ => data_type,
+            };
+            let each = entries.iter().map(|(key, value)| (key.to_string(), json_of(value, item)));
+            Json_::Object(each.collect())
+        }
+    }
+}
+
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
+fn said(
+    store: &StoreInfo,
+    keys: Vec<(String, Vec<Json_>)>,
+    found: &FeatureRows,
+    full: bool,
+) -> Json_ {
+    let mut names = Vec::new();
+    let mut results = Vec::new();
+    let rows = found.times.len();
+    for (name, values) in keys {
+        names.push(json!(name));
+        let (present, never) = (vec!["PRESENT"; rows], vec![EPOCH; rows]);
+        results.push(json!({"values": values, "statuses": present, "event_timestamps": never}));
+    }
+    let times: Vec<String> =
+        found.times.iter().map(|time| time.map_or(EPOCH.to_string(), to_rfc3339)).collect();
+    for ((name, data_type), column) in found.fields.iter().zip(&found.columns) {
+        names.push(match full {
+            true => json!(format!("{}__{name}", store.pipeline)),
+            false => json!(name),
+        });
+        let status = |row: usize| match (&column[row], found.times[row]) {
+            // What was computed from the request alone is there without an entity.
+            (Value::Null, None) => "NOT_FOUND",
+            _ if found.stale[row] => "OUTSIDE_MAX_AGE",
+            (Value::Null, Some(_)) => "NULL_VALUE",
+            _ => "PRESENT",
+        };
+        results.push(json!({
+            "values": column.iter().map(|value| json_of(value, *data_type)).collect::<Vec<_>>(),
+            "statuses": (0..rows).map(status).collect::<Vec<_>>(),
+            "event_timestamps": times,
+        }));
+    }
+    json!({"metadata": {"feature_names": names}, "results": results})
+}

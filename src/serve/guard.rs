@@ -1,0 +1,118 @@
+//! What stands before every route: who calls, whether they may, how often, how long, and the counts.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tonic::Code;
+
+use super::access::{Caller, Role};
+use super::listener::Certificate;
+use super::protocol::Failure;
+use super::routes::{Shared, role_of};
+
+/// Whether a request is a gRPC call, whose failures have a form of their own.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The status of a call for that of a request.
+pub(super) fn code_of(status: StatusCode) -> Code {
+    match status.as_u16() {
+        400 | 413 | 415 => Code::InvalidArgument,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        405 => Code::Unimplemented,
+        429 => Code::ResourceExhausted,
+        503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        _ => Code::Internal,
+    }
+}
+
+fn refuse(failure: Failure, grpc: bool) -> Response {
+    if grpc {
+        return tonic::Status::new(code_of(failure.status), failure.message).into_http();
+    }
+    failure.into_response()
+}
+
+/// Finds the caller, refuses what they may not, bounds the time of a request and counts it, under the
+/// template of its route: what is counted must not grow with what clients send.
+pub(super) async fn guard(
+    State(shared): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unknown", MatchedPath::as_str);
+    let grpc = is_grpc(request.headers());
+    let response = match admit(&shared, &request, route, grpc) {
+        Err(failure) => refuse(failure, grpc),
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            match tokio::time::timeout(shared.timeout, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => {
+                    let message = format!("there was no answer within {:?}", shared.timeout);
+                    refuse(Failure::new(StatusCode::GATEWAY_TIMEOUT, message), grpc)
+                }
+            }
+        }
+    };
+    shared.metrics.request(route, response.status().as_u16(), begun.elapsed().as_secs_f64());
+    response
+}
+
+/// The caller, where the route wants one.
+fn admit(
+    shared: &Shared,
+    request: &Request,
+    route: &str,
+    grpc: bool,
+) -> Result<Option<Caller>, Failure> {
+    let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let certificate = request.extensions().get::<Certificate>();
+    let certificate = certificate.map(|certificate| &*certificate.0);
+    let Some(role) = role_of(route) else { return Ok(None) };
+    let Some(caller) = shared.callers.caller(authorization, certificate) else {
+        let why = "who calls is not known: send `Authorization: Bearer TOKEN` with a token of the \
+                   tokens file, or a client certificate that is named there";
+        return Err(Failure::new(StatusCode::UNAUTHORIZED, why));
+    };
+    if let Some(rates) = &shared.rates
+        && let Err(wait) = rates.pass(&caller.tenant, Instant::now())
+    {
+        let wait = wait.as_secs_f64().ceil();
+        let why = format!("tenant `{}` calls too often: wait {wait} s", caller.tenant);
+        return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, why));
+    }
+    if caller.role < role {
+        let what = format!("{} {route}", if grpc { "gRPC" } else { request.method().as_str() });
+        let why = format!("the role of `{}` is {}; this needs {role}", caller.name, caller.role);
+        shared.audit.record(&caller.name, what, &why, false);
+        return Err(Failure::new(StatusCode::FORBIDDEN, why));
+    }
+    Ok(Some(caller))
+}
+
+/// Records what a caller does; what cannot be recorded is not done.
+pub(super) fn recorded(shared: &Shared, caller: &Caller, what: String) -> Result<(), Failure> {
+    match shared.audit.record(&caller.name, what, "", true) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the access journal does not keep up, and nothing is done that is not recorded",
+        )),
+    }
+}
+
+/// The role that is needed where a route is not on the list.
+pub(super) const STRICTEST: Role = Role::Admin;
