@@ -75,6 +75,8 @@ fn main() {
         );
     }
     for entry in TRAINERS {
+        // Those of the Python package are measured by its libraries.
+        let Some(train) = entry.train else { continue };
         let column = |i: usize| (0..ROWS).map(|r| numbers[r * NUMBERS + i]).collect();
         let coded = |i: usize| (0..ROWS).map(|r| categories[r * CATEGORIES + i]).collect();
         let set = TrainingSet {
@@ -85,7 +87,7 @@ fn main() {
         };
         let keys = (entry.parameters)(&Section::bare(entry.name)).expect("no keys are needed");
         let mut trained = None;
-        let time = measure(ROWS, || trained = Some((entry.train)(&set, &keys, 1, 1)));
+        let time = measure(ROWS, || trained = Some(train(&set, &keys, 1, 1)));
         say(&format!("{}: train, a row", entry.name), time);
         let bytes = trained.and_then(Result::ok).expect("a model").bytes;
         let reader = PREDICTORS.iter().find(|p| p.name == entry.name).expect("its reader");

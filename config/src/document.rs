@@ -72,9 +72,9 @@ pub fn parse(
 }
 
 /// The tables of a file, in the order of the river.
-const TABLES: [&str; 10] = [
-    "pipeline", "source", "windows", "features", "label", "model", "drift", "score", "online",
-    "sink",
+const TABLES: [&str; 11] = [
+    "pipeline", "source", "windows", "features", "label", "executor", "model", "drift", "score",
+    "online", "sink",
 ];
 
 /// Reads the parts of a file and keeps what is wrong with them.
@@ -121,6 +121,8 @@ impl Reader {
             .iter()
             .filter_map(|(k, n)| self.label(k, n, &sources))
             .collect();
+        let executors: Vec<_> =
+            sections(self, "executor").iter().filter_map(|(k, n)| self.executor(k, n)).collect();
         let model_entries = sections(self, "model");
         let drift_entries = sections(self, "drift");
         let names = parts::Names::new(&features, &labels, &model_entries, &drift_entries);
@@ -135,6 +137,7 @@ impl Reader {
             windows,
             features,
             labels,
+            executors,
             models,
             drifts,
             score,

@@ -3,6 +3,8 @@
 
 pub mod document;
 
+mod executors;
+
 mod parts;
 
 mod online;

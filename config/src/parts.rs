@@ -261,13 +261,26 @@ impl Reader {
         let on = p.optional_texts("on").unwrap_or_default();
         let cooldown = p.duration("cooldown", DAY);
         let takes = p.duration("takes", 0);
-        let executor = p.optional_text("executor").unwrap_or(At::nowhere("in_process".to_string()));
+        let budget = p.integer("budget", 24, 1..=1_000_000) as u64;
+        let executor =
+            p.optional_texts("executor").unwrap_or(vec![At::nowhere("in_process".to_string())]);
         self.finish(p);
-        let (mut every, mut drifts) = (Vec::new(), Vec::new());
+        let executor = self.choices(node, &path, executor);
+        let (mut every, mut drifts, mut labels, mut loss) = (Vec::new(), Vec::new(), None, None);
         for text in &on {
             if let Some(name) = text.value.strip_prefix("drift.") {
                 let name = At { value: name.to_string(), span: text.span.clone() };
                 drifts.extend(self.bind(&name, &strs(&names.drifts), "on", "drift"));
+                continue;
+            }
+            let number = |text: &str| text.replace('_', "").parse::<f64>().ok();
+            let after = |prefix| text.value.strip_prefix(prefix).and_then(number);
+            if let Some(n) = after("labels ").filter(|n| *n >= 1.0 && n.fract() == 0.0) {
+                labels = Some(n as u64);
+                continue;
+            }
+            if let Some(n) = after("loss above ").filter(|n| *n > 0.0 && n.is_finite()) {
+                loss = Some(n);
                 continue;
             }
             match text.value.strip_prefix("every ").map(units::duration) {
@@ -278,9 +291,9 @@ impl Reader {
                     match other {
                         Some(Err(reason)) => reason,
                         Some(Ok(_)) => "an interval is above zero".to_string(),
-                        None => "a trigger is an interval or a drift section".to_string(),
+                        None => "a trigger is an interval, a drift section, a number of labels or a loss".to_string(),
                     },
-                    "write \"every 7d\" or \"drift.NAME\"",
+                    "write \"every 7d\", \"drift.NAME\", \"labels 20000\" or \"loss above 0.45\"",
                 )),
             }
         }
@@ -320,6 +333,9 @@ impl Reader {
             drifts,
             cooldown,
             takes,
+            labels,
+            loss,
+            budget,
             executor,
             last,
             max_rows,

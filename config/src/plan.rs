@@ -39,6 +39,8 @@ pub struct Plan {
     pub features: Vec<FeaturePlan>,
     /// `[label.*]`
     pub labels: Vec<LabelPlan>,
+    /// `[executor.*]`
+    pub executors: Vec<ExecutorPlan>,
     /// `[model.*]`, sorted so that a model stands after those whose margin it reads.
     pub models: Vec<ModelPlan>,
     /// `[drift.*]`
@@ -320,12 +322,18 @@ pub struct RetrainPlan {
     pub every: Vec<Micros>,
     /// `on = ["drift.features"]`: indices into [`Plan::drifts`].
     pub drifts: Vec<usize>,
-    /// `cooldown`: a drift triggers no sooner than this after the last trigger.
+    /// `cooldown`: a drift, new labels or a loss trigger no sooner than this after the last trigger.
     pub cooldown: Micros,
     /// `takes`: how long a training is deemed to take in a bounded replay; default 0.
     pub takes: Micros,
-    /// `executor`: default `in_process`.
-    pub executor: At<String>,
+    /// `on = ["labels 20000"]`: so many new labels since the last trigger.
+    pub labels: Option<u64>,
+    /// `on = ["loss above 0.45"]`: the mean log loss of what was served, over the rows labelled last.
+    pub loss: Option<f64>,
+    /// `budget`: trainings that may be triggered in a day of event time, by hand or not; default 24.
+    pub budget: u64,
+    /// `executor`: tried in order, by the size of the task; default `in_process`.
+    pub executor: Vec<ExecutorChoice>,
     /// `training.last`: label times from T - last on; default all.
     pub last: Option<Micros>,
     /// `training.max_rows`: at most so many, the newest; default 1,000,000.
@@ -334,6 +342,27 @@ pub struct RetrainPlan {
     pub min_rows: u64,
     /// `promote`
     pub promote: PromotePlan,
+}
+
+/// `executor = "here"` or `executor = ["cluster above 500000 rows", "here"]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecutorChoice {
+    /// An `[executor.*]`, or a type whose keys all have defaults.
+    pub name: At<String>,
+    /// For trainings that read more rows than this; 0 for all.
+    pub above: u64,
+}
+
+/// `[executor.NAME]`
+#[derive(Clone, Debug)]
+pub struct ExecutorPlan {
+    /// The name; `retrain.executor` says it.
+    pub name: At<String>,
+    /// `type` and the component's own keys.
+    pub section: Section,
+    /// `fallback`: where a training goes that cannot be run here; the name of an executor. Without one the
+    /// training fails and the model stays as it is.
+    pub fallback: Option<At<String>>,
 }
 
 /// `promote = { when = "not_worse", by = "log_loss", margin = 0.002, last = "7d", min_rows = 2000 }`

@@ -18,6 +18,8 @@ pub type Component = (&'static str, &'static str, &'static [Key]);
 pub struct Components {
     /// Of `[source.*]`.
     pub sources: Vec<Component>,
+    /// Of `[executor.*]`.
+    pub executors: Vec<Component>,
     /// Of `[model.*]`: what learns row by row.
     pub learners: Vec<Component>,
     /// Of `[model.*]` with `retrain`.
@@ -112,11 +114,23 @@ const MODEL: &[Key] = &[
 ];
 
 const RETRAIN: &[Key] = &[
-    ("on", "list of texts", "triggers: \"every 7d\", \"drift.NAME\""),
-    ("cooldown", "duration, 1d", "a drift triggers no sooner than this after the last trigger"),
+    (
+        "on",
+        "list of texts",
+        "triggers: \"every 7d\", \"drift.NAME\", \"labels 20000\" (new ones), \"loss above 0.45\"",
+    ),
+    ("cooldown", "duration, 1d", "but for \"every\", none sooner than this after the last trigger"),
     ("takes", "duration, 0s", "event time that a training is deemed to take in a replay"),
-    ("executor", "text, in_process", "where it is trained"),
+    ("budget", "1 to 1000000, 24", "trainings that may be triggered in a day of event time"),
+    (
+        "executor",
+        "list of texts, in_process",
+        "where it is trained: [\"NAME above 500000 rows\", \"in_process\"]",
+    ),
 ];
+
+const EXECUTOR: &[Key] =
+    &[("fallback", "text, none", "the executor of trainings that cannot be run here")];
 
 const TRAINING: &[Key] = &[
     ("last", "duration, none", "labels of this much event time; all if not given"),
@@ -204,6 +218,7 @@ pub fn schema(components: &Components) -> Json {
                 "description": "an expression over the spine's row and aggregates `over` windows",
             })),
             "label": named(object(&[LABEL])),
+            "executor": each(&components.executors, EXECUTOR),
             "model": named(any_of(learners.chain(trainers))),
             "drift": named(drift),
             "score": object(&[SCORE]),
@@ -365,12 +380,14 @@ wait = "1d"
 
     #[test]
     fn the_schema_has_the_keys_that_components_share() {
-        let text =
-            format!("{HEAD}[model.m]\ntype = \"x\"\nlabel = \"l\"\n[sink.scores]\ntype = \"x\"\n");
+        let text = format!(
+            "{HEAD}[model.m]\ntype = \"x\"\nlabel = \"l\"\n[sink.scores]\ntype = \"x\"\n[executor.e]\ntype = \"x\"\n"
+        );
         let plan = parse(&text).unwrap_or_else(|report| panic!("{report}"));
         let retrained = ["retrain", "training", "promote"];
         let shared = [
             (&plan.sources[0].section, SOURCE, &[][..]),
+            (&plan.executors[0].section, EXECUTOR, &[][..]),
             (&plan.models[0].section, MODEL, &retrained[..]),
             (&plan.sinks[0].section, SINK, &[][..]),
         ];

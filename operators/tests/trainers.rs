@@ -69,8 +69,17 @@ fn defaults(entry: &Entry) -> Json {
     (entry.parameters)(&Section::bare(entry.name)).expect("a section without keys is complete")
 }
 
+/// Trainers of the Python package are tried in `tests/package.rs` of the program.
+fn in_rust() -> impl Iterator<Item = &'static Entry> {
+    TRAINERS.iter().filter(|entry| entry.train.is_some())
+}
+
+fn run(entry: &Entry) -> tidemill_operators::trainer::Train {
+    entry.train.expect("a trainer in Rust")
+}
+
 fn train(entry: &Entry, set: &TrainingSet, parameters: &Json, threads: usize) -> Trained {
-    (entry.train)(set, parameters, 7, threads).expect("the set is sound")
+    run(entry)(set, parameters, 7, threads).expect("the set is sound")
 }
 
 fn load(name: &str, bytes: &[u8], inputs: &Inputs) -> Result<Box<dyn Predictor>, String> {
@@ -87,7 +96,7 @@ fn metric(trained: &Trained, name: &str) -> f64 {
 #[test]
 fn the_same_set_gives_the_same_bytes_for_any_number_of_threads() {
     let set = interactions(6_000, 1);
-    for entry in TRAINERS {
+    for entry in in_rust() {
         let parameters = defaults(entry);
         let once = train(entry, &set, &parameters, 1);
         for threads in [1, 2, 5] {
@@ -101,7 +110,7 @@ fn the_same_set_gives_the_same_bytes_for_any_number_of_threads() {
 #[test]
 fn many_rows_score_as_each_alone() {
     let (set, fresh) = (interactions(4_000, 1), interactions(1_003, 2));
-    for entry in TRAINERS {
+    for entry in in_rust() {
         let trained = train(entry, &set, &defaults(entry), 1);
         let predictor = load(entry.name, &trained.bytes, &set.inputs).expect("its own artifact");
         let (numbers, categories) = rows_of(&fresh);
@@ -119,7 +128,7 @@ fn what_was_learnt_holds_for_new_rows() {
     let (set, fresh) = (interactions(8_000, 1), interactions(8_000, 2));
     let positive = fresh.labels.iter().sum::<f64>() / 8_000.0;
     let prior = vec![(positive / (1.0 - positive)).ln(); 8_000];
-    for entry in TRAINERS {
+    for entry in in_rust() {
         let trained = train(entry, &set, &defaults(entry), 2);
         let predictor = load(entry.name, &trained.bytes, &set.inputs).expect("its own artifact");
         let loss = log_loss(&margins(&*predictor, &fresh), &fresh.labels);
@@ -130,7 +139,7 @@ fn what_was_learnt_holds_for_new_rows() {
 #[test]
 fn an_artifact_is_read_only_whole_and_for_its_own_inputs() {
     let set = interactions(1_000, 1);
-    for entry in TRAINERS {
+    for entry in in_rust() {
         let bytes = train(entry, &set, &defaults(entry), 1).bytes;
         let refused = |bytes: &[u8], inputs: &Inputs| load(entry.name, bytes, inputs).is_err();
         assert!(!refused(&bytes, &set.inputs), "{}", entry.name);
@@ -154,7 +163,7 @@ fn an_artifact_is_read_only_whole_and_for_its_own_inputs() {
 
 #[test]
 fn a_key_nobody_asked_for_is_refused_with_all_others() {
-    for entry in TRAINERS {
+    for entry in in_rust() {
         let mut section = Section::bare(entry.name);
         for key in ["no_such_key", "nor_this"] {
             let value = Node { value: Item::Int(1), span: 10..12 };
@@ -169,8 +178,8 @@ fn a_key_nobody_asked_for_is_refused_with_all_others() {
 #[test]
 fn sets_that_cannot_be_learnt_are_refused() {
     let sound = interactions(50, 1);
-    for entry in TRAINERS {
-        let refused = |set: &TrainingSet| (entry.train)(set, &defaults(entry), 1, 1).is_err();
+    for entry in in_rust() {
+        let refused = |set: &TrainingSet| run(entry)(set, &defaults(entry), 1, 1).is_err();
         assert!(refused(&interactions(0, 1)), "{}: no rows", entry.name);
         let mut set = sound.clone();
         set.labels[3] = 0.5;
@@ -188,7 +197,7 @@ fn sets_that_cannot_be_learnt_are_refused() {
 fn a_set_without_inputs_gives_the_share_of_its_labels() {
     let mut set = TrainingSet { labels: vec![0.0; 3_000], ..TrainingSet::default() };
     set.labels[..750].fill(1.0);
-    for entry in TRAINERS {
+    for entry in in_rust() {
         let trained = train(entry, &set, &defaults(entry), 1);
         let predictor = load(entry.name, &trained.bytes, &set.inputs).expect("its artifact");
         let mut out = Vec::new();
@@ -200,7 +209,7 @@ fn a_set_without_inputs_gives_the_share_of_its_labels() {
 
 #[test]
 fn labels_of_one_kind_and_tiny_sets_give_a_sober_model() {
-    for entry in TRAINERS {
+    for entry in in_rust() {
         for (rows, label) in [(1, None), (2, None), (9, None), (500, Some(0.0)), (500, Some(1.0))] {
             let mut set = interactions(rows, 3);
             if let Some(label) = label {
@@ -223,7 +232,7 @@ proptest! {
         numbers in proptest::collection::vec(proptest::num::f64::ANY, 4),
         place in any::<u64>(),
     ) {
-        for entry in TRAINERS {
+        for entry in in_rust() {
             let set = interactions(500, 1);
             let trained = train(entry, &set, &defaults(entry), 1);
             let predictor = load(entry.name, &trained.bytes, &set.inputs).expect("its artifact");
@@ -354,7 +363,7 @@ fn chance_comes_from_the_seed_alone() {
     let set = interactions(3_000, 1);
     let parameters = json!({"trees": 20, "feature_fraction": 0.6, "bagging_fraction": 0.5});
     let bytes = |seed: u64, threads: usize| {
-        (boosting().train)(&set, &parameters, seed, threads).expect("the set is sound").bytes
+        run(boosting())(&set, &parameters, seed, threads).expect("the set is sound").bytes
     };
     assert_eq!(bytes(1, 1), bytes(1, 2));
     assert_ne!(bytes(1, 1), bytes(2, 1));
@@ -381,7 +390,7 @@ fn keys_are_read_checked_and_completed() {
     let keys: Vec<&str> = boosting().keys.iter().map(|(key, ..)| *key).collect();
     let stored: Vec<String> = json.as_object().expect("an object").keys().cloned().collect();
     assert_eq!(keys, stored);
-    let run = |parameters: Json| (boosting().train)(&interactions(50, 1), &parameters, 1, 1);
+    let run = |parameters: Json| run(boosting())(&interactions(50, 1), &parameters, 1, 1);
     assert!(run(json!({"leaves": 1})).is_err() && run(json!({"leafs": 5})).is_err());
 }
 

@@ -25,6 +25,7 @@ mod run;
 mod schema;
 mod serving;
 mod token;
+mod train;
 
 /// A streaming dataflow engine with incremental model updates.
 #[derive(Parser, Debug)]
@@ -130,6 +131,13 @@ TIDEMILL_TOKEN holds the caller's token, if one is needed.")]
     /// Reads a model registry.
     #[command(subcommand)]
     Models(models::Command),
+    /// Runs one attempt at a training task, as executors start it.
+    #[command(after_help = "Example:
+  tidemill train out/shop/tasks/0123456789abcdef0123456789abcdef/task.json
+
+Exit codes: 0 done, 10 failed (failure.json beside the attempt says why), 11 the deadline passed, 12 another
+attempt has the lease, 14 cancelled.")]
+    Train(train::Options),
     /// Lists the components of a kind, with their keys.
     Reference {
         /// The kind; all of them if it is not given.
@@ -218,6 +226,17 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Token(options) => token::run(&options),
         Command::Models(command) => models::run(command),
+        Command::Train(options) => match train::run(&options) {
+            Ok((said, 0)) => Ok(said),
+            Ok((said, code)) => {
+                say(&match arguments.output {
+                    Output::Text => said.text,
+                    Output::Json => format!("{}\n", said.json),
+                });
+                return ExitCode::from(code);
+            }
+            Err(failure) => Err(failure),
+        },
         Command::Reference { kind } => Ok(reference::run(kind)),
         Command::Schema => Ok(schema::run()),
         Command::Completions { shell } => {

@@ -74,7 +74,7 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
                 ("learners", LEARNERS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
             }
             Kind::Executors => {
-                ("executors", EXECUTORS.iter().map(|e| (e.name, e.summary, &[][..])).collect())
+                ("executors", EXECUTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
             }
             Kind::Sinks => ("sinks", SINKS.iter().map(|e| (e.name, e.summary, e.keys)).collect()),
             Kind::Trainers => {

@@ -1,6 +1,7 @@
 //! `tidemill schema`: the JSON Schema of pipeline files, for editors.
 
 use tidemill_config::schema::{Components, schema};
+use tidemill_connectors::executor::EXECUTORS;
 use tidemill_connectors::sink::SINKS;
 use tidemill_connectors::source::SOURCES;
 use tidemill_operators::drift::DETECTORS;
@@ -13,6 +14,7 @@ use super::Said;
 pub(super) fn run() -> Said {
     let json = schema(&Components {
         sources: SOURCES.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
+        executors: EXECUTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
         learners: LEARNERS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
         trainers: TRAINERS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),
         detectors: DETECTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect(),

@@ -9,13 +9,14 @@ use tidemill_config::document::Loaded;
 use tidemill_config::plan::{
     At, DriftOf, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until,
 };
-use tidemill_connectors::{executor, format, sink, source};
+use tidemill_connectors::{format, sink, source};
 use tidemill_operators::dataflow::{LabelProgram, Program};
 use tidemill_operators::expression::{self, ExpressionError, Scalar};
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::{drift, learner, trainer};
 use tidemill_types::{DataType, Schema};
 
+mod executors;
 mod online;
 pub mod sinks;
 mod windows;
@@ -151,6 +152,7 @@ fn fingerprint(plan: &Plan) -> String {
         if let Some(r) = &model.retrain {
             add(format!("{:?} {:?} {} {}", r.every, r.drifts, r.cooldown, r.takes));
             add(format!("{:?} {} {} {:?}", r.last, r.max_rows, r.min_rows, r.promote));
+            add(format!("{:?} {:?} {}", r.labels, r.loss, r.budget));
         }
     }
     for drift in &plan.drifts {
@@ -354,16 +356,7 @@ fn components(plan: &Plan, errors: &mut Vec<Diagnostic>) {
             }
         }
     }
-    for model in &plan.models {
-        if let Some(retrain) = &model.retrain {
-            let section = tidemill_config::section::Section::bare(&retrain.executor.value);
-            if let Some(entry) =
-                find(executor::EXECUTORS, |e| e.name, &retrain.executor, "executor", errors)
-            {
-                collect((entry.check)(&section), errors);
-            }
-        }
-    }
+    executors::check(plan, errors);
 }
 
 fn check_sink(sink: &SinkPlan, errors: &mut Vec<Diagnostic>) {

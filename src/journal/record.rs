@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tidemill_types::Micros;
 use tidemill_types::model::ModelVersion;
-use tidemill_types::task::TrainingTask;
+use tidemill_types::task::{Setback, TrainingTask};
 
 /// The version of the journal's form; a reader refuses a greater one.
 pub const FORMAT: u32 = 1;
@@ -38,6 +38,9 @@ pub enum Record {
         epoch: u64,
         /// The model, or why there is none.
         outcome: Outcome,
+        /// Attempts that came to nothing, and executors that were passed over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        setbacks: Vec<Setback>,
     },
     /// A version entered the registry.
     Version {

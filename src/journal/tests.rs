@@ -20,6 +20,7 @@ fn sample() -> Vec<Record> {
         labels: (0, 10),
         max_rows: 5,
         features: vec!["f\u{fc}nf\n".into()],
+        categories: 0,
         schema: "s".into(),
         seed: 7,
         triggered: (9, "drift.features".into()),
@@ -36,6 +37,7 @@ fn sample() -> Vec<Record> {
         }),
         Record::Task { task, evidence: vec![("psi".into(), 0.1 + 0.2)] },
         Record::Outcome {
+            setbacks: Vec::new(),
             task: "t1".into(),
             epoch: 7,
             outcome: Outcome::Failed { error: "no rows".into() },
@@ -228,6 +230,7 @@ proptest! {
     fn any_text_and_number_survives(who in ".*", what in ".*", values in prop::collection::vec(prop::num::f64::NORMAL, 0..5)) {
         let command = Record::Command { who, what: what.clone(), why: String::new(), allowed: true };
         let outcome = Record::Outcome {
+            setbacks: Vec::new(),
             task: what,
             epoch: 7,
             outcome: Outcome::Trained {

@@ -167,6 +167,31 @@ impl Emitter {
         self.send(Stream::Alerts, columns, vec![now])
     }
 
+    /// A training failed, or came to something only after setbacks.
+    ///
+    /// # Errors
+    /// Only a defect.
+    pub fn training(
+        &mut self,
+        model: &str,
+        code: &str,
+        level: &str,
+        failures: usize,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let text = |t: &str| -> ArrayRef { Arc::new(StringArray::from(vec![t])) };
+        let columns: Vec<ArrayRef> = vec![
+            time_column(&[now]),
+            text("training"),
+            text(code),
+            text(model),
+            text(level),
+            Arc::new(Float64Array::from(vec![failures as f64])),
+            Arc::new(Float64Array::from(vec![None])),
+        ];
+        self.send(Stream::Alerts, columns, vec![now])
+    }
+
     fn send(
         &self,
         stream: Stream,

@@ -77,6 +77,11 @@ impl Judge {
         (!losses.is_empty()).then(|| sum / losses.len() as f64)
     }
 
+    /// The same once so many rows were labelled that it means something.
+    pub fn settled_log_loss(&self) -> Option<f64> {
+        self.recent_log_loss().filter(|_| self.recent.0.len() == RECENT)
+    }
+
     /// The spans of the summary: those of the pipeline, then months.
     pub fn spans(&self) -> Vec<Span> {
         let named = self.spans.iter().map(|(name, from, to)| (name.clone(), *from, *to));

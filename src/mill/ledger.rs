@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill_types::Error;
 use tidemill_types::model::ModelVersion;
-use tidemill_types::task::Artifact;
+use tidemill_types::task::{Artifact, Setback};
 
 use crate::journal::Journal;
 use crate::journal::record::{Header, Outcome, Record};
@@ -28,6 +28,7 @@ pub struct Ledger {
     /// What earlier runs wrote and this one has not come to yet.
     ahead: VecDeque<Record>,
     outcomes: BTreeMap<String, (u64, Outcome)>,
+    setbacks: BTreeMap<String, Vec<Setback>>,
     /// To the thread that writes; none once the ledger is closed.
     to: Option<Sender<Entry>>,
     writer: Option<JoinHandle<()>>,
@@ -110,7 +111,7 @@ impl Ledger {
         let path = folder.join("journal");
         let (mut journal, records) = Journal::open(&path)?;
         let mut ahead = VecDeque::new();
-        let mut outcomes = BTreeMap::new();
+        let (mut outcomes, mut setbacks) = (BTreeMap::new(), BTreeMap::new());
         for record in records {
             match record {
                 Record::Header(header) if header.plan != plan => {
@@ -123,8 +124,9 @@ impl Ledger {
                     .help("give this run a folder of its own with --folder, or move the old one away"));
                 }
                 Record::Header(_) => continue,
-                Record::Outcome { ref task, epoch, ref outcome } => {
+                Record::Outcome { ref task, epoch, ref outcome, setbacks: ref failed } => {
                     outcomes.insert(task.clone(), (epoch, outcome.clone()));
+                    setbacks.insert(task.clone(), failed.clone());
                     ahead.push_back(record);
                 }
                 record => ahead.push_back(record),
@@ -141,7 +143,7 @@ impl Ledger {
             .spawn(move || write(&entries, &mut journal, &models, &done))
             .map_err(|e| Error::external(format!("no thread for the journal: {e}")))?;
         let (to, writer) = (Some(to), Some(writer));
-        Ok(Ledger { registry, ahead, outcomes, to, writer, settled })
+        Ok(Ledger { registry, ahead, outcomes, setbacks, to, writer, settled })
     }
 
     /// What tells how much of it is durable.
@@ -177,6 +179,11 @@ impl Ledger {
     /// How a training ended in an earlier run, and the epoch at which that took effect.
     pub fn outcome(&self, task: &str) -> Option<&(u64, Outcome)> {
         self.outcomes.get(task)
+    }
+
+    /// What came to nothing before a training of an earlier run ended.
+    pub fn setbacks(&self, task: &str) -> Vec<Setback> {
+        self.setbacks.get(task).cloned().unwrap_or_default()
     }
 
     /// The artifact of a training that an earlier run made.

@@ -10,6 +10,7 @@
 
 mod drifts;
 mod emit;
+pub mod executors;
 mod judge;
 mod learn;
 mod ledger;
@@ -18,7 +19,8 @@ mod models;
 mod retrain;
 mod sample;
 mod score;
-mod training;
+pub mod training;
+mod trigger;
 mod watch;
 
 pub mod join;
@@ -30,7 +32,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use tidemill_config::plan::Mode;
-use tidemill_connectors::executor::{EXECUTORS, Executor};
+use tidemill_connectors::executor::Router;
 use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{Error, Id, Micros};
 
@@ -97,7 +99,7 @@ pub struct Mill {
     /// The run was asked to stop, and nothing more is walked.
     stopped: bool,
     models: Vec<Model>,
-    executors: BTreeMap<usize, Box<dyn Executor>>,
+    executors: BTreeMap<usize, Router>,
     /// By label.
     joins: Vec<LabelJoin>,
     /// By label: what trainings read, where a model is trained on it.
@@ -142,17 +144,14 @@ impl Mill {
         let model_names: Vec<String> = plan.models.iter().map(names).collect();
         let models = plan.models.iter().zip(&compiled.inputs);
         let models = models.map(|(m, i)| Model::new(m, i)).collect::<Result<Vec<_>, _>>()?;
-        let inputs = model_names.iter().cloned().zip(compiled.inputs.iter().map(|i| &i.names));
-        let train = training::train(inputs.map(|(n, i)| (n, i.clone())).collect(), folder.clone());
-        let mut executors = BTreeMap::new();
-        for (m, retrain) in
-            plan.models.iter().enumerate().filter_map(|(m, p)| Some((m, p.retrain.as_ref()?)))
-        {
-            let entry = EXECUTORS.iter().find(|e| e.name == retrain.executor.value);
-            let entry = entry.ok_or_else(|| Error::internal("an executor is not there"))?;
-            let section = tidemill_config::section::Section::bare(&retrain.executor.value);
-            executors.insert(m, (entry.open)(&section, Arc::clone(&train), threads)?);
-        }
+        let at = tidemill_connectors::executor::Setup {
+            name: String::new(),
+            train: training::train(folder.clone()),
+            threads,
+            folder: folder.clone(),
+            python: executors::python_trainers(),
+        };
+        let executors = executors::open(plan, &at)?;
         let trained = |l: usize| plan.models.iter().any(|m| m.label == l && m.retrain.is_some());
         let training = plan.labels.iter().enumerate().map(|(l, label)| {
             let path = PathBuf::from("training").join(&label.name.value);

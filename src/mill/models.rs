@@ -16,6 +16,7 @@ use super::join::Scored;
 use super::matrix::Matrix;
 use super::sample::Making;
 use super::training::Written;
+use super::trigger::Budget;
 use super::watch::Reference;
 use crate::engine::check::{ModelInputs, NumberFrom};
 
@@ -40,6 +41,8 @@ pub struct Version {
 pub struct Running {
     /// The task.
     pub task: TrainingTask,
+    /// Rows that it reads.
+    pub rows: u64,
     /// The same, among the run's trainings.
     pub training: usize,
     /// When it is deemed to be done; not known of a live run until it is done.
@@ -64,6 +67,12 @@ pub struct Batch {
     pub running: Option<Running>,
     /// When a training was triggered last.
     pub triggered: Option<Micros>,
+    /// What was triggered while a training was under way: the newest, and its evidence.
+    pub waiting: Option<(String, Vec<(String, f64)>)>,
+    /// Labels taken when a training was triggered last.
+    pub labels: u64,
+    /// What may still be triggered today.
+    pub budget: Budget,
     /// Versions made so far.
     pub versions: u64,
     /// The trainer's parameters with all defaults.
@@ -126,6 +135,9 @@ impl Model {
                 frozen: None,
                 running: None,
                 triggered: None,
+                waiting: None,
+                labels: 0,
+                budget: Budget::default(),
                 versions: 0,
                 parameters: (entry.parameters)(&plan.section).map_err(checked)?,
                 cache: Cache::default(),

@@ -10,7 +10,7 @@ use tidemill_config::plan::Promotion;
 use tidemill_operators::evaluate::gate;
 use tidemill_types::model::{Lineage, ModelVersion};
 use tidemill_types::schema::hex;
-use tidemill_types::task::{Artifact, TaskOutcome, TrainingTask};
+use tidemill_types::task::{Artifact, Failure, Setback, TaskOutcome, TrainingTask};
 use tidemill_types::time::to_rfc3339;
 use tidemill_types::{Error, Micros};
 
@@ -25,20 +25,8 @@ use crate::report::{Moment, Step};
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Mill {
-    /// Triggers the trainings whose time has come.
-    pub(super) fn keep_schedules(&mut self, before: Micros, now: Micros) -> Result<(), Error> {
-        for m in 0..self.models.len() {
-            let Some(retrain) = &self.models[m].plan.retrain else { continue };
-            let due = retrain.every.iter().find(|period| passed(**period, before, now)).copied();
-            if let Some(period) = due {
-                let why = format!("every {}", tidemill_config::units::show_duration(period));
-                self.trigger(m, why, Vec::new(), now)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands a training over, unless one is under way or there are too few rows.
+    /// Hands a training over, unless there are too few rows or the day's budget is spent. While one is
+    /// under way the trigger waits, and a newer one takes its place.
     pub(super) fn trigger(
         &mut self,
         m: usize,
@@ -52,9 +40,16 @@ impl Mill {
             return Ok(());
         };
         let Some(training) = &mut self.training[model.plan.label] else { return Ok(()) };
-        if batch.running.is_some() || training.rows() < retrain.min_rows {
+        if training.rows() < retrain.min_rows || !batch.budget.allows(now, retrain.budget) {
             return Ok(());
         }
+        if batch.running.is_some() {
+            if let State::Batch(batch) = &mut self.models[m].state {
+                batch.waiting = Some((why, evidence));
+            }
+            return Ok(());
+        }
+        let (taken, rows) = (training.taken(), training.rows().min(retrain.max_rows));
         let oldest = retrain.last.map_or(Micros::MIN, |last| now.saturating_sub(last));
         training.forget(oldest, retrain.max_rows);
         let names = &model.inputs.names;
@@ -68,6 +63,7 @@ impl Mill {
             labels: (oldest, now),
             max_rows: retrain.max_rows,
             features: names.numbers.iter().chain(&names.categories).cloned().collect(),
+            categories: names.categories.len(),
             schema: self.compiled.program.feature_schema.fingerprint(),
             seed: self.compiled.plan.pipeline.seed,
             triggered: (now, why.clone()),
@@ -92,7 +88,10 @@ impl Mill {
         let training = self.results.trainings.len() - 1;
         if let State::Batch(batch) = &mut self.models[m].state {
             batch.triggered = Some(now);
-            batch.running = Some(Running { task, written, training, due, offsets, reference });
+            batch.labels = taken;
+            batch.budget.spend(now);
+            batch.running =
+                Some(Running { task, rows, written, training, due, offsets, reference });
         }
         self.submit(m, now)
     }
@@ -112,12 +111,15 @@ impl Mill {
                 Some((since, _)) if since > epoch => None,
                 Some((_, outcome)) => {
                     let result = self.ledger.artifact(&self.models[m].name, &outcome)?;
-                    Some(TaskOutcome { task, result, seconds: 0.0 })
+                    let result = result.map_err(Failure::from);
+                    let setbacks = self.ledger.setbacks(&task);
+                    Some(TaskOutcome { task, result, setbacks, seconds: 0.0 })
                 }
                 None => self.outcome(m, wait),
             };
             if let Some(outcome) = outcome {
                 self.take_up(m, outcome, epoch, now)?;
+                self.trigger_waiting(m, now)?;
             }
         }
         Ok(())
@@ -136,7 +138,7 @@ impl Mill {
         }
         self.results.waited += began.elapsed();
         match self.executors.get_mut(&m) {
-            Some(executor) => executor.submit(running.task.clone()),
+            Some(executor) => executor.submit(running.task.clone(), running.rows),
             None => Ok(()),
         }
     }
@@ -169,13 +171,18 @@ impl Mill {
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         let Some(running) = batch.running.take() else { return Ok(()) };
         self.results.trainings[running.training].seconds = outcome.seconds;
+        let setbacks = outcome.setbacks;
+        if let Some(last) = setbacks.last() {
+            let model = self.models[m].name.to_string();
+            self.emit.training(&model, &last.failure.code, "warning", setbacks.len(), now)?;
+        }
         let loaded = outcome.result.and_then(|artifact| {
             let predictor = self.models[m].load(&artifact.kind, &artifact.bytes)?;
             Ok((artifact, predictor))
         });
         let (artifact, predictor) = match loaded {
             Ok(loaded) => loaded,
-            Err(error) => return self.failed(m, running, error, epoch, now),
+            Err(failure) => return self.failed(m, running, failure, setbacks, epoch, now),
         };
         let Artifact { kind, rows, metrics, bytes } = artifact;
         let hash = self.ledger.store(&self.models[m].name, bytes)?;
@@ -188,6 +195,7 @@ impl Mill {
                 rows,
                 metrics: metrics.clone(),
             },
+            setbacks,
         })?;
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         batch.versions += 1;
@@ -351,15 +359,19 @@ impl Mill {
         &mut self,
         m: usize,
         running: Running,
-        error: String,
+        failure: Failure,
+        setbacks: Vec<Setback>,
         epoch: u64,
         now: Micros,
     ) -> Result<(), Error> {
-        tracing::error!(model = %self.models[m].name, error, "a training failed");
+        let model = self.models[m].name.to_string();
+        let error = failure.to_string();
+        tracing::error!(model, error, "a training failed");
+        self.emit.training(&model, &failure.code, "failed", setbacks.len() + 1, now)?;
         self.moment(now, m, None, Step::Failed, &error);
         self.results.trainings[running.training].fate = Fate::Failed;
         let outcome = Outcome::Failed { error };
-        self.ledger.note(Record::Outcome { task: running.task.id, epoch, outcome })
+        self.ledger.note(Record::Outcome { task: running.task.id, epoch, outcome, setbacks })
     }
 
     /// Makes versions of what the online models have learnt.

@@ -47,6 +47,8 @@ pub struct TrainingParts {
     rows: Vec<(Arc<Scored>, Micros, f64)>,
     parts: VecDeque<Part>,
     written: u64,
+    /// Rows taken since the beginning.
+    taken: u64,
     writer: Sender<Job>,
 }
 
@@ -122,7 +124,17 @@ impl TrainingParts {
             .name("training set".to_string())
             .spawn(move || write_parts(&jobs))
             .map_err(|e| Error::external(format!("no thread for the training set: {e}")))?;
-        Ok(TrainingParts { folder, fingerprint, models, offsets, rows, parts, written: 0, writer })
+        Ok(TrainingParts {
+            folder,
+            fingerprint,
+            models,
+            offsets,
+            rows,
+            parts,
+            written: 0,
+            taken: 0,
+            writer,
+        })
     }
 
     /// Takes a labelled row. Rows come by label time.
@@ -131,6 +143,7 @@ impl TrainingParts {
     /// Only a defect; a part that cannot be written fails in [`TrainingParts::files`].
     pub fn add(&mut self, row: Arc<Scored>, time: Micros, label: f64) -> Result<(), Error> {
         self.rows.push((row, time, label));
+        self.taken += 1;
         if self.rows.len() == PART { self.flush() } else { Ok(()) }
     }
 
@@ -145,6 +158,11 @@ impl TrainingParts {
         // A writer that is gone is found out by whoever waits for it.
         let _ = self.writer.send(Job::Tell(to));
         Ok((self.parts.iter().map(|p| p.path.clone()).collect(), Written(told)))
+    }
+
+    /// Rows taken since the beginning.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Rows that are held.
@@ -259,20 +277,42 @@ fn write(
     Ok(())
 }
 
-/// How tasks of a run in this folder are carried out in this process; `inputs` by model name.
-pub fn train(inputs: BTreeMap<String, Inputs>, run: PathBuf) -> Train {
+/// The inputs of the model that a task trains.
+pub fn inputs(task: &TrainingTask) -> Inputs {
+    let numbers = task.features.len().saturating_sub(task.categories);
+    let (numbers, categories) = task.features.split_at(numbers);
+    Inputs { numbers: numbers.to_vec(), categories: categories.to_vec() }
+}
+
+/// How tasks of a run in this folder are carried out in this process.
+pub fn train(run_folder: PathBuf) -> Train {
     Arc::new(move |task: &TrainingTask, threads: usize| {
-        let inputs = inputs.get(&task.model);
-        let inputs = inputs.ok_or_else(|| Error::internal(format!("no model {}", task.model)))?;
-        let entry = TRAINERS.iter().find(|t| t.name == task.trainer);
-        let entry = entry.ok_or_else(|| Error::internal(format!("no trainer {}", task.trainer)))?;
-        let set = load(task, inputs, &run)?;
-        let rows = set.labels.len() as u64;
-        let trained = (entry.train)(&set, &task.parameters, task.seed, threads);
-        let trained = trained.map_err(Error::external)?;
-        let (bytes, metrics) = (trained.bytes, trained.metrics);
-        Ok(Artifact { kind: task.trainer.clone(), bytes, rows, metrics })
+        run(task, &inputs(task), &run_folder, threads)
     })
+}
+
+/// Carries a task out.
+///
+/// # Errors
+/// Rows that cannot be read or learnt.
+pub fn run(
+    task: &TrainingTask,
+    inputs: &Inputs,
+    run: &Path,
+    threads: usize,
+) -> Result<Artifact, Error> {
+    let entry = TRAINERS.iter().find(|t| t.name == task.trainer);
+    let entry = entry.ok_or_else(|| Error::internal(format!("no trainer {}", task.trainer)))?;
+    let train = entry.train.ok_or_else(|| {
+        Error::user(format!("trainer `{}` is of the Python package", task.trainer))
+            .help("run the task with `python3 -m tidemill_trainer`")
+    })?;
+    let set = load(task, inputs, run)?;
+    let rows = set.labels.len() as u64;
+    let trained = train(&set, &task.parameters, task.seed, threads);
+    let trained = trained.map_err(Error::external)?;
+    let (bytes, metrics) = (trained.bytes, trained.metrics);
+    Ok(Artifact { kind: task.trainer.clone(), bytes, rows, metrics })
 }
 
 /// Reads a task's rows: label times in its range, the newest `max_rows` of them.

@@ -25,8 +25,10 @@ pub struct TrainingTask {
     pub labels: (Micros, Micros),
     /// At most so many rows, the newest by (label time, id).
     pub max_rows: u64,
-    /// The feature columns, in the order that the model expects.
+    /// The feature columns, in the order that the model expects: numbers, then categories.
     pub features: Vec<String>,
+    /// How many of them are categories.
+    pub categories: usize,
     /// Fingerprint of the feature schema.
     pub schema: String,
     /// The seed of all chance.
@@ -41,9 +43,71 @@ pub struct TaskOutcome {
     /// The task's id.
     pub task: String,
     /// The artifact, or why there is none.
-    pub result: Result<Artifact, String>,
+    pub result: Result<Artifact, Failure>,
+    /// Attempts that came to nothing before, in order, and executors that were passed over.
+    pub setbacks: Vec<Setback>,
     /// Wall time of the training in seconds; for people, never for decisions.
     pub seconds: f64,
+}
+
+/// What kind of failure it is: it decides whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FailureClass {
+    /// The rows: another schema, none at all, labels of one kind only. The same rows fail again.
+    Data,
+    /// The trainer: an exception, an unknown parameter, another version of a library.
+    Code,
+    /// The world: a host, a network, a scheduler, a disk. Trying again may help.
+    Infra,
+    /// More memory than the task was allowed.
+    Oom,
+    /// It took longer than the task was allowed.
+    Timeout,
+    /// A person, or the end of the run, gave it up.
+    Cancelled,
+}
+
+/// Why a task, or one attempt at it, came to nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind it is.
+    pub class: FailureClass,
+    /// A word for programs, `SCHEMA_MISMATCH` for example.
+    pub code: String,
+    /// What happened, for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this class.
+    pub fn new(class: FailureClass, code: &str, message: impl Into<String>) -> Failure {
+        Failure { class, code: code.to_string(), message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure::new(FailureClass::Code, "TRAINING_FAILED", message)
+    }
+}
+
+/// An attempt that came to nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setback {
+    /// The executor, as the pipeline names it.
+    pub executor: String,
+    /// Which attempt; 0 if it was passed over without one.
+    pub attempt: u32,
+    /// Why.
+    #[serde(flatten)]
+    pub failure: Failure,
 }
 
 /// A trained model.
@@ -62,3 +126,139 @@ pub struct Artifact {
 /// How a task is carried out in this process: the engine hands it to the `in_process` executor, so
 /// that connectors need not know the learners. The second argument is the number of threads.
 pub type Train = Arc<dyn Fn(&TrainingTask, usize) -> Result<Artifact, Error> + Send + Sync>;
+
+/// The version of the forms below; a runner refuses another.
+pub const PROTOCOL: u32 = 1;
+
+/// `task.json`: everything that a runner on another machine needs to know. Written once.
+///
+/// The id is a hash of what decides the outcome: the trainer with its parameters and seed, the code that
+/// runs it, which rows and columns are read, and the bytes that hold them. What merely says how it is to
+/// be run (deadline, memory, heartbeat) is not in it, so that a change there does not train again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskFile {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Hex, 32 digits; also the name of the task's folder.
+    pub task_id: String,
+    /// `train`; there is no other kind yet.
+    pub kind: String,
+    /// What is asked for.
+    pub task: TrainingTask,
+    /// Identity of the code that is to run it: a runner of other code refuses.
+    pub code: Option<String>,
+    /// The files to read, in order.
+    pub inputs: Vec<Input>,
+    /// How it is to be run.
+    pub limits: Limits,
+    /// Where it comes from.
+    pub lineage: TaskLineage,
+}
+
+/// One file of rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Relative to the run's folder, which is two folders above that of `task.json`.
+    pub path: PathBuf,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Fingerprint of the feature schema, as the file's metadata has it.
+    pub schema_fingerprint: String,
+    /// Label times in the file: first and last, RFC 3339.
+    pub labels: (String, String),
+    /// Offsets up to which each source and partition was read, `source/partition` to offset.
+    pub offsets: serde_json::Value,
+}
+
+/// How a task is to be run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// An attempt that takes longer is given up.
+    pub deadline_s: f64,
+    /// How often a runner shows that it lives.
+    pub heartbeat_s: f64,
+    /// Cores: also the number of threads that a trainer uses. No result depends on it.
+    pub cpus: u32,
+    /// GPUs to ask a cluster for.
+    pub gpus: u32,
+    /// A runner that takes more resident memory ends itself.
+    pub memory_mb: u64,
+}
+
+/// Where a task comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskLineage {
+    /// The id under which the journal has it.
+    pub request: String,
+    /// What triggered it, and when in event time (RFC 3339).
+    pub trigger: (String, String),
+    /// The version of Tidemill that asked for it.
+    pub tidemill: String,
+}
+
+/// `attempt-N/heartbeat.json`, replaced so often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Counts from 1.
+    pub beat: u64,
+    /// Seconds since the attempt began.
+    pub seconds: f64,
+    /// The largest resident memory so far.
+    pub peak_mb: f64,
+    /// `reading`, `training` or `writing`.
+    pub phase: String,
+}
+
+/// `attempt-N/result.json`, and `result.json` once the attempt was accepted. Written once each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Of which task.
+    pub task_id: String,
+    /// By which attempt.
+    pub attempt: u32,
+    /// The component that reads the artifact.
+    pub kind: String,
+    /// SHA-256 of the artifact, hex: its name among the blobs.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Rows learnt.
+    pub rows: u64,
+    /// Measures taken by the trainer, by name.
+    pub metrics: Vec<(String, f64)>,
+    /// What it took.
+    pub usage: Usage,
+    /// What made it: interpreter, libraries and their versions.
+    pub environment: serde_json::Value,
+}
+
+/// What an attempt took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Wall time.
+    pub wall_s: f64,
+    /// Processor time, of all threads.
+    pub cpu_s: f64,
+    /// The largest resident memory.
+    pub peak_mb: f64,
+}
+
+/// Exit codes of a runner.
+pub mod exit {
+    /// It wrote its result.
+    pub const DONE: i32 = 0;
+    /// It failed, and `failure.json` says why.
+    pub const FAILED: i32 = 10;
+    /// The deadline passed.
+    pub const TIMEOUT: i32 = 11;
+    /// Another attempt has the lease.
+    pub const FENCED: i32 = 12;
+    /// It was given up.
+    pub const CANCELLED: i32 = 14;
+}

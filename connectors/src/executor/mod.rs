@@ -1,25 +1,59 @@
 //! Executors: where a retraining task runs.
 
+mod dask;
 mod in_process;
+mod jobs;
+mod queue;
+mod ray;
+mod router;
+mod subprocess;
+mod supervisor;
+
+use std::path::PathBuf;
 
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::Error;
 use tidemill_types::task::{TaskOutcome, Train, TrainingTask};
 
+pub use router::{Choice, Router};
+
 /// Every executor, in the order of the reference.
-pub const EXECUTORS: &[Entry] = &[in_process::ENTRY];
+pub const EXECUTORS: &[Entry] = &[in_process::ENTRY, subprocess::ENTRY, ray::ENTRY, dask::ENTRY];
+
+/// `(key, type and default, meaning)`.
+type Keys = &'static [(&'static str, &'static str, &'static str)];
 
 /// What the list says about an executor.
 pub struct Entry {
-    /// The value of `executor`.
+    /// The value of `type`; a model may name it without a section where all its keys have defaults.
     pub name: &'static str,
     /// One line for the reference.
     pub summary: &'static str,
+    /// The component's own keys, `(key, type and default, meaning)`.
+    pub keys: Keys,
+    /// Whether tasks run in processes of their own, by the contract of [`crate::task`]: then they may be
+    /// of any language.
+    pub apart: bool,
     /// Reads the keys without touching a peer.
     pub check: fn(&Section) -> Result<(), Vec<Diagnostic>>,
-    /// Makes it ready; `threads` is what it may use of this machine.
-    pub open: fn(&Section, train: Train, threads: usize) -> Result<Box<dyn Executor>, Error>,
+    /// Makes it ready.
+    pub open: fn(&Section, &Setup) -> Result<Box<dyn Executor>, Error>,
+}
+
+/// What an executor is made of.
+#[derive(Clone)]
+pub struct Setup {
+    /// Its name in the pipeline.
+    pub name: String,
+    /// How a task is carried out in this process.
+    pub train: Train,
+    /// What a training may use of this machine.
+    pub threads: usize,
+    /// The run's folder: paths of training data start there, and tasks are kept in it.
+    pub folder: PathBuf,
+    /// Trainers that are of the Python package.
+    pub python: Vec<&'static str>,
 }
 
 /// Runs tasks one after another, apart from the dataflow.

@@ -1,11 +1,16 @@
 //! Predictors: models that were trained elsewhere and only score, read from an artifact.
 
+mod ensemble;
 pub mod gradient_boosting;
+mod lightgbm;
+mod linear;
+mod xgboost;
 
 use serde::{Deserialize, Serialize};
 
 /// Every predictor, in the order of the reference.
-pub const PREDICTORS: &[Entry] = &[gradient_boosting::ENTRY];
+pub const PREDICTORS: &[Entry] =
+    &[gradient_boosting::ENTRY, lightgbm::ENTRY, xgboost::ENTRY, linear::ENTRY];
 
 /// What the list says about a predictor.
 pub struct Entry {

@@ -1,6 +1,11 @@
 //! Trainers: batch training of a binary classifier on columns of labelled rows.
 
 pub mod gradient_boosting;
+mod lightgbm;
+mod package;
+mod python;
+mod scikit_learn;
+mod xgboost;
 
 use serde_json::Value as Json;
 use tidemill_config::diagnostic::Diagnostic;
@@ -9,7 +14,13 @@ use tidemill_config::section::Section;
 use crate::predictor::Inputs;
 
 /// Every trainer, in the order of the reference.
-pub const TRAINERS: &[Entry] = &[gradient_boosting::ENTRY];
+pub const TRAINERS: &[Entry] = &[
+    gradient_boosting::ENTRY,
+    lightgbm::ENTRY,
+    xgboost::ENTRY,
+    scikit_learn::ENTRY,
+    python::ENTRY,
+];
 
 /// What the list says about a trainer.
 pub struct Entry {
@@ -22,9 +33,13 @@ pub struct Entry {
     /// Reads the keys; the answer, with all defaults, goes into the task.
     pub parameters: fn(&Section) -> Result<Json, Vec<Diagnostic>>,
     /// Trains; the bytes are an artifact of the predictor of the same name. The same set, parameters
-    /// and seed give the same bytes for any number of threads.
-    pub train: fn(&TrainingSet, &Json, seed: u64, threads: usize) -> Result<Trained, String>,
+    /// and seed give the same bytes for any number of threads. None of a trainer of the Python package
+    /// `trainer/`: it needs an executor whose tasks run apart.
+    pub train: Option<Train>,
 }
+
+/// How a trainer in Rust trains: rows, parameters, seed, threads.
+pub type Train = fn(&TrainingSet, &Json, u64, usize) -> Result<Trained, String>;
 
 /// Labelled rows by column, oldest label first.
 #[derive(Clone, Debug, Default)]

@@ -36,7 +36,7 @@ pub const ENTRY: Entry = Entry {
     summary: "Boosted decision trees on histograms, grown best leaf first",
     keys: parameters::KEYS,
     parameters: parameters::read,
-    train,
+    train: Some(train),
 };
 
 /// Rows are indexed by 32 bits and counted by 27.
