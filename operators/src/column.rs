@@ -8,7 +8,9 @@ use arrow::array::{
     BooleanBuilder, ListArray, MapArray, PrimitiveArray, StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{ArrowNativeType, DataType as ArrowType, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{
+    ArrowNativeType, DataType as ArrowType, Float64Type, Int64Type, TimestampMicrosecondType,
+};
 use tidemill_types::{DataType, Key, Value, key};
 
 /// A value of a column that windows may keep, where it stands. No column of a source is a list or a map.

@@ -175,10 +175,7 @@ impl Distinct {
 
 /// Takes out one of many.
 #[inline]
-fn take_one<T: Eq + Hash>(
-    counts: &mut HashMap<T, u64, BuildHasherDefault<Mix>>,
-    one: T,
-) -> bool {
+fn take_one<T: Eq + Hash>(counts: &mut HashMap<T, u64, BuildHasherDefault<Mix>>, one: T) -> bool {
     match counts.entry(one) {
         Entry::Occupied(mut found) if *found.get() > 1 => {
             *found.get_mut() -= 1;

@@ -118,8 +118,7 @@ impl ExactSum {
         let up = e.wrapping_sub(self.base) as u32;
         if up <= REACH {
             let term = i128::from(m) << up;
-            let sum =
-                if IN { self.value.checked_add(term) } else { self.value.checked_sub(term) };
+            let sum = if IN { self.value.checked_add(term) } else { self.value.checked_sub(term) };
             if let Some(sum) = sum {
                 self.value = sum;
                 return;

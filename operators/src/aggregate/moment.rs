@@ -68,11 +68,7 @@ impl Moment {
 
     /// With the ends of all values in order.
     pub(crate) fn with_ends(self, all: &Ordered) -> Moment {
-        Moment {
-            least: all.min().and_then(End::of),
-            greatest: all.max().and_then(End::of),
-            ..self
-        }
+        Moment { least: all.min().and_then(End::of), greatest: all.max().and_then(End::of), ..self }
     }
 
     /// NaN or an infinity, if there is one among the values or they make one.

@@ -171,7 +171,8 @@ impl Numbers {
     #[inline]
     fn step_within<const IN: bool>(&mut self, m: i64, up: u32) -> bool {
         let term = i128::from(m) << up;
-        let sum = if IN { self.core.sum.checked_add(term) } else { self.core.sum.checked_sub(term) };
+        let sum =
+            if IN { self.core.sum.checked_add(term) } else { self.core.sum.checked_sub(term) };
         let Some(sum) = sum else { return false };
         if self.asks.squares {
             let magnitude = u128::from(m.unsigned_abs());

@@ -129,13 +129,7 @@ impl<'a> Asked<'a> {
 
     /// Answers a row, if that is what is asked.
     #[inline]
-    fn read(
-        &self,
-        store: &mut Store,
-        (batch, row): At,
-        place: Option<u32>,
-        answers: &mut [Given],
-    ) {
+    fn read(&self, store: &mut Store, (batch, row): At, place: Option<u32>, answers: &mut [Given]) {
         let (batch, row) = (&self.batches[batch as usize], row as usize);
         if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
             // A key may have got its first row since its place was looked for.

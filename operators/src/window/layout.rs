@@ -11,9 +11,9 @@ use super::history::{Scratch, States};
 use super::log::{Log, Spot, Width};
 use super::session::Sessions;
 use super::{Group, Output};
-use crate::aggregate::state::State;
 use crate::aggregate::moment::{Moment, Noted};
 use crate::aggregate::numbers::{Asks, Numbers};
+use crate::aggregate::state::State;
 use crate::aggregate::{Aggregate, Columns, Primitive, Running};
 
 pub(super) struct Layout {

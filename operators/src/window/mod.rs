@@ -210,13 +210,7 @@ impl Store {
     /// Answers every output as of (time, id) at the place of a key; without one, what a key without
     /// rows answers. All answers must be to reads of one store.
     #[inline]
-    pub fn read_at(
-        &mut self,
-        place: Option<u32>,
-        time: Micros,
-        id: &Id,
-        answers: &mut Answers,
-    ) {
+    pub fn read_at(&mut self, place: Option<u32>, time: Micros, id: &Id, answers: &mut Answers) {
         let Store { layout, keys, heap, scratch, empty, expected, .. } = self;
         answers.begin(layout, *expected);
         match place {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tidemill_types::{DataType, Micros, Value};
 
-use super::super::{AGGREGATES, Aggregate, Call, Columns, Primitive, Row, Rows, View};
 use super::super::bytes::{Reader, Writer};
 use super::super::extreme::{End, Extreme};
 use super::super::moment::Moment;
 use super::super::numbers::{Asks, Numbers};
+use super::super::{AGGREGATES, Aggregate, Call, Columns, Primitive, Row, Rows, View};
 use super::State;
 
 const TYPES: [DataType; 4] = [DataType::Int64, DataType::Float64, DataType::String, DataType::Bool];
