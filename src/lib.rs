@@ -1,7 +1,7 @@
 //! Tidemill: a streaming dataflow engine with incremental model updates.
 //!
 //! The program, in reading order: what a person types ([`command`]); what a plan becomes ([`engine`]);
-//! where labels meet scores ([`mill`]);
+//! where labels meet scores ([`mill`]); what of it outlives a crash ([`checkpoint`]);
 //! what a run leaves behind
 //! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
 //! [`report`]); and what others ask of it: what is held for them ([`online`]) and how they ask ([`serve`]).
@@ -11,6 +11,8 @@ pub mod command;
 pub mod engine;
 
 pub mod mill;
+
+pub mod checkpoint;
 
 pub mod journal;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cure;
 use crate::diagnostic::{Diagnostic, Report, SourceText};
 use crate::parts;
-use crate::plan::{At, Mode, Pipeline, Plan};
+use crate::plan::{At, CheckpointPlan, Mode, Pipeline, Plan};
 use crate::section::Params;
 use crate::table::{self, Item, Node};
 
@@ -72,9 +72,19 @@ pub fn parse(
 }
 
 /// The tables of a file, in the order of the river.
-const TABLES: [&str; 11] = [
-    "pipeline", "source", "windows", "features", "label", "executor", "model", "drift", "score",
-    "online", "sink",
+const TABLES: [&str; 12] = [
+    "pipeline",
+    "source",
+    "windows",
+    "features",
+    "label",
+    "executor",
+    "model",
+    "drift",
+    "score",
+    "online",
+    "sink",
+    "checkpoint",
 ];
 
 /// Reads the parts of a file and keeps what is wrong with them.
@@ -131,6 +141,7 @@ impl Reader {
         let score = named("score").and_then(|(k, n)| self.score(k, n, &names, &models));
         let online = named("online").and_then(|(k, n)| self.online(k, n));
         let sinks = sections(self, "sink").iter().filter_map(|(k, n)| self.sink(k, n)).collect();
+        let checkpoint = self.checkpoint(named("checkpoint"), pipeline.mode);
         let mut plan = Plan {
             pipeline,
             sources,
@@ -143,6 +154,7 @@ impl Reader {
             score,
             online,
             sinks,
+            checkpoint,
         };
         if let Err(error) = parts::sort_models(&mut plan) {
             self.errors.push(error);
@@ -204,6 +216,7 @@ impl Reader {
         let bundle = p.node("bundle").map(|_| p.integer("bundle", 1, 1..=1_000_000) as u64);
         let max_ahead = p.duration("max_ahead", tidemill_types::time::DAY);
         let seed = p.integer("seed", 0, 0..=i64::MAX) as u64;
+        let ahead = p.integer("ahead", 65_536, 1..=1_000_000_000) as u64;
         if tick < tidemill_types::time::MILLISECOND {
             p.error(Diagnostic::new(
                 &key.span,
@@ -226,7 +239,51 @@ impl Reader {
             bundle,
             max_ahead,
             seed,
+            ahead,
         })
+    }
+
+    fn checkpoint(
+        &mut self,
+        given: Option<&(At<String>, Node)>,
+        mode: Mode,
+    ) -> Option<CheckpointPlan> {
+        let entries = match given {
+            Some((key, node)) => self.table_of(key, node)?,
+            None => &[],
+        };
+        let span = given.map_or(0..0, |(key, _)| key.span.clone());
+        let mut p = Params::new("[checkpoint]", &span, entries, Path::new(""));
+        let enabled = p.boolean("enabled", mode == Mode::Final);
+        let interval = p.duration("interval", 5 * tidemill_types::time::SECOND);
+        let keep = p.integer("keep", 2, 1..=1_000) as u64;
+        let store = p.optional_text("store").unwrap_or(At::nowhere("checkpoints".to_string()));
+        if interval < 10 * tidemill_types::time::MILLISECOND {
+            p.error(Diagnostic::new(
+                &span,
+                "`interval` of [checkpoint] is too short",
+                "it is at least 10 ms; a run that is cut off repeats what came since the last one",
+                "write interval = \"5s\"",
+            ));
+        }
+        if store.value.is_empty() || store.value.contains("://") {
+            p.error(Diagnostic::new(
+                &store.span,
+                format!("`store` of [checkpoint] cannot be `{}`", store.value),
+                "it is a folder, relative to the run's",
+                "write store = \"checkpoints\", or leave it out",
+            ));
+        }
+        if enabled && mode == Mode::AtOnce {
+            p.error(Diagnostic::new(
+                &span,
+                "there are no checkpoints in mode `at_once`",
+                "what a row was scored with depends on when it came, which is not written down",
+                "set mode = \"final\", or take [checkpoint] away",
+            ));
+        }
+        self.finish(p);
+        enabled.then_some(CheckpointPlan { interval, keep, store: store.value })
     }
 
     /// The index of a name, or an error that suggests one.

@@ -11,7 +11,7 @@ mod online;
 
 mod windows;
 
-mod table;
+pub mod table;
 
 pub mod plan;
 

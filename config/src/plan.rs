@@ -51,6 +51,19 @@ pub struct Plan {
     pub online: Option<OnlinePlan>,
     /// `[sink.*]`
     pub sinks: Vec<SinkPlan>,
+    /// `[checkpoint]`; none in `at_once`, and none with `enabled = false`.
+    pub checkpoint: Option<CheckpointPlan>,
+}
+
+/// `[checkpoint]`: it never changes a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointPlan {
+    /// `interval`: from one line to the next; default 5 s.
+    pub interval: Micros,
+    /// `keep`: whole lines that are retained; default 2.
+    pub keep: u64,
+    /// `store`: a folder, relative to the run's; default `checkpoints`.
+    pub store: String,
 }
 
 /// `[pipeline]`
@@ -70,6 +83,9 @@ pub struct Pipeline {
     pub max_ahead: Micros,
     /// `seed` of all chance; default 0.
     pub seed: u64,
+    /// `ahead`: rows of a source that may be under way while it is ahead of others in event time; default
+    /// 65,536. It never changes a result.
+    pub ahead: u64,
 }
 
 /// What cuts an epoch.

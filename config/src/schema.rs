@@ -50,6 +50,18 @@ const PIPELINE: &[Key] = &[
         "a time further than this beyond the wall clock is a dead letter",
     ),
     ("seed", "integer, 0", "of everything random"),
+    (
+        "ahead",
+        "1 to 1000000000, 65536",
+        "rows of a source under way while it is ahead of others; results do not depend on it",
+    ),
+];
+
+const CHECKPOINT: &[Key] = &[
+    ("enabled", "true or false, true", "whether a run that was cut off goes on; `final` only"),
+    ("interval", "duration, 5s", "how often the state is kept"),
+    ("keep", "1 to 1000, 2", "so many states are retained"),
+    ("store", "text, checkpoints", "the folder that holds them, relative to the run's"),
 ];
 
 const SOURCE: &[Key] = &[
@@ -211,6 +223,7 @@ pub fn schema(components: &Components) -> Json {
         "additionalProperties": false,
         "properties": {
             "pipeline": object(&[PIPELINE]),
+            "checkpoint": object(&[CHECKPOINT]),
             "source": each(&components.sources, SOURCE),
             "windows": named(object(&[WINDOW])),
             "features": named(json!({
@@ -353,7 +366,7 @@ wait = "1d"
     fn the_schema_has_the_keys_that_the_reader_asks_for() {
         let head = HEAD;
         let retrain = "[model.m]\ntype = \"x\"\nlabel = \"l\"\nretrain = { on = [\"every 7d\"] }\n";
-        let plain: [(&str, String, &[Key]); 9] = [
+        let plain: [(&str, String, &[Key]); 10] = [
             ("pipeline", head.replacen("name", "nonsense = 1\nname", 1), PIPELINE),
             ("windows", format!("{head}[windows.w]\nnonsense = 1\n"), WINDOW),
             ("label", format!("{head}nonsense = 1\n"), LABEL),
@@ -367,6 +380,7 @@ wait = "1d"
             ("drift", format!("{head}[drift.d]\nnonsense = 1\n"), DRIFT),
             ("score", format!("{head}[score]\nnonsense = 1\n"), SCORE),
             ("online", format!("{head}[online]\nnonsense = 1\n"), ONLINE),
+            ("checkpoint", format!("{head}[checkpoint]\nnonsense = 1\n"), CHECKPOINT),
         ];
         for (table, text, keys) in plain {
             let mut wanted: Vec<&str> = keys.iter().map(|key| key.0).collect();

@@ -9,7 +9,7 @@ use tidemill_config::plan::{Edge, Exclude, Frame, Mode};
 use tidemill_operators::aggregate::{Call, build};
 use tidemill_operators::column::values;
 use tidemill_operators::dataflow::{
-    CallProgram, Decide, FeatureProgram, GroupProgram, Kind, Program, Requests, Rows, gather,
+    CallProgram, Decide, FeatureProgram, GroupProgram, Keep, Kind, Program, Requests, Rows, gather,
     scatter, windows,
 };
 use tidemill_operators::expression::{Scalar, parse_feature};
@@ -242,7 +242,7 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
         worker.dataflow::<u64, _, _>(|scope| {
             let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
             let requests = scatter(rows.clone(), Arc::clone(&program), index, peers);
-            let answers = windows(requests, Arc::clone(&program), index, peers);
+            let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
             gather(rows, answers, Arc::clone(&program)).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
                 let columns: Vec<Vec<Value>> =
@@ -294,7 +294,7 @@ fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
             let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
             let marks = scope.input_from(&mut marks).container::<Vec<Requests>>();
             let requests = scatter(rows.clone(), Arc::clone(&program), index, peers).concat(marks);
-            let answers = windows(requests, Arc::clone(&program), index, peers);
+            let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
             gather(rows, answers, Arc::clone(&program)).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
                 let columns: Vec<Vec<Value>> =

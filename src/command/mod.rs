@@ -14,6 +14,7 @@ use tidemill_config::diagnostic::Report;
 use tidemill_types::Error;
 
 mod check;
+mod crash_test;
 mod graph;
 mod journal;
 mod load;
@@ -112,6 +113,20 @@ Exit code 78 if anything is wrong; every error names file, line, reason and cure
         /// The language of the drawing.
         #[arg(long, value_enum, default_value_t = graph::Format::Dot)]
         format: graph::Format,
+    },
+    /// Kills runs of a pipeline again and again and compares what they write with a run never killed.
+    #[command(after_help = "Examples:
+  tidemill crash-test config/pipelines/flight_delays.toml --kills 20
+  tidemill crash-test pipeline.toml --kills 1000 --seed 7 --workers 2
+
+Runs are killed (SIGKILL) at any moment and at each step of the protocol of checkpoints, and started again,
+with other numbers of workers. All sources must end, and sinks write files. Exit code 70 if anything
+differs: the folder with both runs is kept.")]
+    CrashTest {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        #[command(flatten)]
+        options: crash_test::Options,
     },
     /// Reads a journal.
     #[command(subcommand)]
@@ -216,6 +231,9 @@ fn word(text: &str) -> String {
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
+        Command::CrashTest { pipeline, options } => {
+            crash_test::run(&pipeline.file, &pipeline.set, &options)
+        }
         Command::New(options) => new::run(&options),
         Command::Produce { pipeline, options } => {
             produce::run(&pipeline.file, &pipeline.set, &options)

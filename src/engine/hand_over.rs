@@ -1,6 +1,7 @@
 //! The mill on a thread of its own: while it walks a bundle, the worker makes the features of the
 //! next one. Order is kept, so nothing of this shows in a result.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -12,12 +13,15 @@ use tidemill_types::Error;
 
 use super::bell::Bell;
 use super::ingest::Shared;
+use crate::checkpoint::line::SharedLines;
 use crate::mill::SharedMill;
 
 /// What the worker hands over. How much may wait is bounded by how far sources may run ahead.
 enum Parcel {
     /// Everything of these rounds, in their order; no round before the last one can come again.
     Rounds(Vec<(Round, Vec<Decide>)>, Round),
+    /// A line: everything before it was handed over.
+    Line,
     /// The last rounds: there is nothing more.
     End(Vec<(Round, Vec<Decide>)>),
 }
@@ -28,6 +32,9 @@ pub struct HandOver {
     done: Arc<AtomicU64>,
     /// Rung when the mill has done something.
     pub bell: Bell,
+    lines: Option<SharedLines>,
+    /// The last line that was handed over.
+    line: Cell<Round>,
 }
 
 impl HandOver {
@@ -39,26 +46,36 @@ impl HandOver {
         mill: SharedMill,
         program: Arc<Program>,
         shared: Arc<Shared>,
+        lines: Option<SharedLines>,
     ) -> Result<(HandOver, JoinHandle<()>), Error> {
         let (to, from) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
         let bell = Bell::default();
         let told = Told { done: Arc::clone(&done), bell: bell.clone() };
+        let asked = lines.clone();
         let thread = std::thread::Builder::new()
             .name("mill".to_string())
             .spawn(move || {
                 // However it ends, the worker waits for it no longer.
                 let _over = Over(told.clone(), Arc::clone(&shared));
-                if let Err(error) = walk(&from, &mill, &program, &shared, &told) {
+                if let Err(error) = walk(&from, &mill, &program, &shared, &told, asked) {
                     shared.fail(error);
                 }
             })
             .map_err(|e| Error::external(format!("no thread for the mill: {e}")))?;
-        Ok((HandOver { to, done, bell }, thread))
+        Ok((HandOver { to, done, bell, lines, line: Cell::new(0) }, thread))
     }
 
     /// Hands over the rounds that are finished; `open` is the first that is not.
-    pub fn rounds(&self, rounds: Vec<(Round, Vec<Decide>)>, open: Round) {
+    pub fn rounds(&self, mut rounds: Vec<(Round, Vec<Decide>)>, open: Round) {
+        let line = self.lines.as_ref().and_then(|lines| lines.pending());
+        if let Some(line) = line.filter(|line| *line <= open && *line != self.line.get()) {
+            self.line.set(line);
+            let after = rounds.split_off(rounds.partition_point(|(round, _)| *round < line));
+            let _ = self.to.send(Parcel::Rounds(rounds, line));
+            let _ = self.to.send(Parcel::Line);
+            rounds = after;
+        }
         let _ = self.to.send(Parcel::Rounds(rounds, open));
     }
 
@@ -104,6 +121,7 @@ fn walk(
     program: &Program,
     shared: &Shared,
     told: &Told,
+    lines: Option<SharedLines>,
 ) -> Result<(), Error> {
     for parcel in from {
         let Ok(mut held) = mill.lock() else {
@@ -117,6 +135,10 @@ fn walk(
         let (rounds, open) = match parcel {
             Parcel::Rounds(rounds, open) => (rounds, Some(open)),
             Parcel::End(rounds) => (rounds, None),
+            Parcel::Line => {
+                lines.iter().try_for_each(|lines| mill.give_to(lines))?;
+                continue;
+            }
         };
         for (round, messages) in rounds {
             match program.mode {

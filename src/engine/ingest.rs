@@ -16,13 +16,11 @@ use tidemill_operators::dataflow::{Program, Round, Rows};
 use tidemill_types::{Error, Micros};
 
 use super::bell::Bell;
+use super::lines::LineSeat;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::{OrderedRows, PartitionState, Piece};
-
-/// Rows of one source that may be in flight while it is ahead of others.
-const AHEAD: usize = 65_536;
 
 /// Rows handed over in one go, so that the rest of the dataflow gets its turn.
 const TURN: usize = 16_384;
@@ -77,6 +75,8 @@ pub struct Shared {
     pub offsets: Arc<Offsets>,
     /// The ingest of each worker.
     pub bells: Vec<Bell>,
+    /// Rows of one source that may be in flight while it is ahead of others.
+    pub ahead: usize,
 }
 
 impl Shared {
@@ -129,6 +129,18 @@ pub struct Ingest {
     worker: usize,
     /// `final`: rows whose round is open, where rounds are gathered: of which feed, and in order.
     held: Option<Vec<(usize, OrderedRows)>>,
+    /// Where lines are made, if they are.
+    line: Option<LineSeat>,
+}
+
+/// What an ingest is among the workers.
+pub struct Place {
+    /// Which worker's.
+    pub worker: usize,
+    /// Whether rounds that the watermark passes together travel as one.
+    pub gathers: bool,
+    /// Where lines are made, if they are.
+    pub line: Option<LineSeat>,
 }
 
 impl Ingest {
@@ -141,9 +153,9 @@ impl Ingest {
         shared: Arc<Shared>,
         outputs: Outputs,
         feeds: Vec<Feed>,
-        worker: usize,
-        gathers: bool,
+        place: Place,
     ) -> Ingest {
+        let Place { worker, gathers, line } = place;
         let gathers = gathers && program.mode == Mode::Final;
         let now = Instant::now();
         let feeds = feeds
@@ -182,7 +194,13 @@ impl Ingest {
             marked: Micros::MIN,
             worker,
             held: gathers.then(Vec::new),
+            line,
         }
+    }
+
+    /// Begins at a round: what is before it is in the line that the run goes on from.
+    pub fn begin_at(&mut self, round: Round) {
+        self.at = round;
     }
 
     /// The round that the capability may be moved to; none when nothing more will come.
@@ -201,9 +219,12 @@ impl Ingest {
             return Again::WhenRung;
         }
         self.landed(frontier);
+        if let Some(line) = &self.line {
+            line.choose(self.at);
+        }
         let mut turn = 0;
         let mut moved = false;
-        while turn < TURN {
+        while turn < TURN.min(self.shared.ahead) {
             let Some(feed) = self.choose(frontier) else { break };
             let Some(piece) = self.feeds[feed].next.take() else { break };
             turn += piece.rows.times.len().max(1);
@@ -211,6 +232,12 @@ impl Ingest {
             self.take(feed, piece, send);
         }
         self.advance(send);
+        if let Some(line) = &mut self.line {
+            match self.ended {
+                true => line.ended(),
+                false => line.came_to(self.at),
+            }
+        }
         match (self.ended, moved) {
             (true, _) => Again::WhenRung,
             (_, true) => Again::AtOnce,
@@ -285,7 +312,7 @@ impl Ingest {
     /// Whether a feed has to wait for the others.
     fn held_back(&self, i: usize, frontier: Option<Round>) -> bool {
         let feed = &self.feeds[i];
-        if feed.rows_in_flight < AHEAD {
+        if feed.rows_in_flight < self.shared.ahead {
             return false;
         }
         match (self.program.mode, frontier) {
@@ -310,8 +337,9 @@ impl Ingest {
             }
             place.state = piece.state;
         }
-        if let Some(latest) = piece.rows.times.iter().max() {
-            self.latest = self.latest.max(*latest);
+        self.latest = self.latest.max(piece.latest.unwrap_or(Micros::MIN));
+        if let (Some(line), Some(read)) = (&mut self.line, piece.read) {
+            line.take(&self.feeds[feed].feed.name, piece.partition, read);
         }
         let rows = match self.program.mode {
             Mode::Final => piece.rows.sorted(),
@@ -354,7 +382,7 @@ impl Ingest {
         }
         let all = 0..rows.times.len() as u32;
         let (gone, kept): (Vec<u32>, Vec<u32>) = all.partition(|i| late(&rows.times[*i as usize]));
-        self.outputs.late(&self.feeds[feed].feed.name, &rows.take(&gone));
+        self.outputs.late(&self.feeds[feed].feed.name, &rows.take(&gone), None);
         rows.take(&kept)
     }
 

@@ -1,16 +1,19 @@
 //! From a plan to what runs, in the order of the river: the check gives the compiled program;
 //! readers parse on threads of their own; the ingest cuts rounds; the dataflow is rendered and handed
 //! over to the mill; results leave by the outputs; a run opens, watches and ends all of it. Whoever has
-//! something for an operator rings its bell.
+//! something for an operator rings its bell. Where an earlier one was cut off, `recovery` says where it begins,
+//! and `lines` is how the dataflow gives its parts.
 
 pub mod bell;
 pub mod check;
 pub mod hand_over;
 pub mod ingest;
+pub mod lines;
 pub mod offsets;
 pub mod outputs;
 pub mod pace;
 pub mod reader;
+pub mod recovery;
 pub mod render;
 pub mod run;
 pub mod watch;

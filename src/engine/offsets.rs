@@ -17,6 +17,9 @@ pub struct Offsets {
     partitions: Mutex<BTreeMap<String, Reached>>,
 }
 
+/// Offsets as of a line: by partition, what was passed, and what of the ticks before the line was not.
+pub type SavedOffsets = Vec<(String, Option<u64>, Vec<(i64, u64)>)>;
+
 #[derive(Default)]
 struct Reached {
     passed: Option<u64>,
@@ -67,6 +70,27 @@ impl Offsets {
         let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = |(name, reached): (&String, &Reached)| Some((name.clone(), reached.passed?));
         partitions.iter().filter_map(passed).collect()
+    }
+
+    /// What is known of rows before this time, which begins a tick.
+    pub fn save(&self, before: Micros) -> SavedOffsets {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = before.div_euclid(self.tick);
+        let of = |(name, reached): (&String, &Reached)| {
+            let ahead = reached.ahead.range(..end).map(|(tick, offset)| (*tick, *offset));
+            (name.clone(), reached.passed, ahead.collect())
+        };
+        partitions.iter().map(of).collect()
+    }
+
+    /// Takes back what was saved; rows read again may have been noted already.
+    pub fn resume(&self, saved: SavedOffsets) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, passed, ahead) in saved {
+            let reached = partitions.entry(name).or_default();
+            reached.passed = reached.passed.max(passed);
+            ahead.into_iter().for_each(|(tick, offset)| reached.reach(tick, offset));
+        }
     }
 
     /// Forgets at which tick each row up to this time's tick came.

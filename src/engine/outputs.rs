@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema,
 use super::check::{self, Compiled};
 use super::reader::OrderedRows;
 use super::watch::Turns;
+use crate::checkpoint::line::{Gift, SharedLines};
+use crate::checkpoint::{points, section};
 use crate::mill::Settled;
 
 /// Batches that wait for the sinks at most.
@@ -30,16 +32,35 @@ const QUEUE: usize = 32;
 /// How often committed rows become visible.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
-/// Rows of one stream.
-struct Emission {
-    stream: Stream,
-    rows: RecordBatch,
-    times: Vec<Micros>,
+/// What goes to the sinks' thread.
+enum Emission {
+    /// Rows of one stream.
+    Rows(Stream, RecordBatch, Vec<Micros>),
+    /// What a source gave that is no use: counted by name, its rows if anybody takes them, and up to
+    /// where it was read for that.
+    Aside(Stream, Vec<((String, String), u64)>, Option<(RecordBatch, Vec<Micros>)>, Option<Until>),
+    /// A line: where the sinks stand belongs to it.
+    Mark,
+}
+
+/// A partition, and the first offset behind what was read of it.
+pub type Until = (String, u64);
+
+/// Where the sinks stand at a line.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+pub struct SinksState {
+    /// By name.
+    sinks: BTreeMap<String, Option<Vec<u8>>>,
+    /// How far dead letters and late rows were sent, by stream and partition.
+    pub until: BTreeMap<(String, String), u64>,
+    dead_letters: BTreeMap<(String, String), u64>,
+    late: BTreeMap<String, u64>,
 }
 
 /// A sink and what it takes.
 struct Opened {
     stream: Stream,
+    name: String,
     /// Places of the columns that it wants; all of them if it does not say.
     columns: Option<Vec<usize>>,
     sink: Box<dyn Sink>,
@@ -147,9 +168,12 @@ impl Outputs {
         folder: &Path,
         settled: Settled,
         stop: &Arc<AtomicBool>,
-        turns: Arc<Turns>,
+        (turns, lines): (Arc<Turns>, Option<SharedLines>),
+        state: Option<SinksState>,
     ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
         let mut open: Vec<Opened> = Vec::new();
+        let counts = Arc::new(Counts::default());
+        let state = state.unwrap_or_default();
         let (ids, features) = (compiled.id_type(), compiled.sent_features());
         for plan in &compiled.plan.sinks {
             let entry = sink::SINKS
@@ -169,16 +193,23 @@ impl Outputs {
                 let fits = |e| Error::internal(format!("columns of a sink: {e}"));
                 schema = Arc::new(schema.project(picks).map_err(fits)?);
             }
-            let sink = (entry.open)(plan, schema, folder)?;
-            open.push(Opened { stream: plan.stream, columns, sink });
+            let sink = match (state.sinks.get(name), entry.reopen) {
+                (Some(Some(state)), Some(reopen)) => reopen(plan, schema, folder, state)?,
+                _ => (entry.open)(plan, schema, folder)?,
+            };
+            open.push(Opened { stream: plan.stream, name: name.clone(), columns, sink });
         }
         let wanted: Vec<Stream> = open.iter().map(|opened| opened.stream).collect();
+        let SinksState { until, dead_letters, late, .. } = state;
+        *counts.dead_letters.lock().unwrap_or_else(PoisonError::into_inner) = dead_letters;
+        *counts.late.lock().unwrap_or_else(PoisonError::into_inner) = late;
+        let told = Arc::clone(&counts);
+        let mut driver = Driver { sinks: open, settled, counts: told, lines, until, turns };
         let (to, from) = bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("sinks".to_string())
-            .spawn(move || drive(open, &from, &settled, &turns))
+            .spawn(move || driver.drive(&from).and_then(|()| driver.close()))
             .map_err(|e| Error::external(format!("no thread for the sinks: {e}")))?;
-        let counts = Arc::new(Counts::default());
         let stop = Arc::clone(stop);
         Ok((Outputs { to, wanted: Arc::new(wanted), counts, stop }, thread))
     }
@@ -212,53 +243,67 @@ impl Outputs {
             _ => {}
         }
         if self.wants(stream) {
-            // The sinks' thread is gone only after an error, which the run reports when it has ended.
-            if self.to.send(Emission { stream, rows, times }).is_err() {
-                self.stop.store(true, Ordering::SeqCst);
+            self.emit(Emission::Rows(stream, rows, times));
+        }
+    }
+
+    fn emit(&self, emission: Emission) {
+        // The sinks' thread is gone only after an error, which the run reports when it has ended.
+        if self.to.send(emission).is_err() {
+            self.stop.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Has the sinks give to the line under way where they stand, behind all that was sent.
+    pub fn mark(&self) {
+        self.emit(Emission::Mark);
+    }
+
+    /// Sends records that could not be used; `until` is told where they are all of a partition's up to there.
+    pub fn dead_letters(&self, letters: Vec<DeadLetter>, until: Option<Until>) {
+        let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for letter in &letters {
+            *counts.entry((letter.source.clone(), letter.reason.clone())).or_default() += 1;
+            if !self.wants(Stream::DeadLetters) {
+                tracing::warn!(
+                    source = letter.source,
+                    offset = letter.provenance.offset,
+                    reason = letter.reason,
+                    detail = letter.detail,
+                    "record refused, and no sink takes dead_letters"
+                );
             }
         }
-    }
-
-    /// Sends a record that could not be used.
-    pub fn dead_letter(&self, letter: DeadLetter) {
-        if let Ok(mut counts) = self.counts.dead_letters.lock() {
-            *counts.entry((letter.source.clone(), letter.reason.clone())).or_default() += 1;
-        }
-        if !self.wants(Stream::DeadLetters) {
-            tracing::warn!(
-                source = letter.source,
-                offset = letter.provenance.offset,
-                reason = letter.reason,
-                detail = letter.detail,
-                "record refused, and no sink takes dead_letters"
-            );
-            return;
-        }
-        let text = |s: &str| -> ArrayRef { Arc::new(StringArray::from(vec![s])) };
+        let text = |of: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(letters.iter().map(of)))
+        };
+        let number = |of: &dyn Fn(&DeadLetter) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(letters.iter().map(of)))
+        };
         let columns: Vec<ArrayRef> = vec![
-            text(&letter.source),
-            text(&letter.provenance.origin),
-            Arc::new(Int64Array::from(vec![i64::from(letter.provenance.partition)])),
-            Arc::new(Int64Array::from(vec![letter.provenance.offset as i64])),
-            text(&letter.reason),
-            text(&letter.detail),
-            Arc::new(BinaryArray::from_vec(vec![&letter.raw])),
+            text(&|l| l.source.clone()),
+            text(&|l| l.provenance.origin.clone()),
+            number(&|l| i64::from(l.provenance.partition)),
+            number(&|l| l.provenance.offset as i64),
+            text(&|l| l.reason.clone()),
+            text(&|l| l.detail.clone()),
+            Arc::new(BinaryArray::from_iter_values(letters.iter().map(|l| &l.raw))),
         ];
         let schema = schema_of(Stream::DeadLetters, DataType::Int64, &TypedSchema::default());
-        if let Ok(rows) = RecordBatch::try_new(schema, columns) {
-            // A dead letter may have no time: it files under the latest roll.
-            self.send(Stream::DeadLetters, rows, vec![Micros::MIN]);
-        }
+        // A dead letter may have no time: it files under the latest roll.
+        let rows = RecordBatch::try_new(schema, columns).ok();
+        let rows = rows.map(|rows| (rows, vec![Micros::MIN; letters.len()]));
+        let rows = rows.filter(|_| self.wants(Stream::DeadLetters));
+        let counts = counts.into_iter().collect();
+        self.emit(Emission::Aside(Stream::DeadLetters, counts, rows, until));
     }
 
-    /// Sends rows that came too late.
-    pub fn late(&self, source: &str, rows: &OrderedRows) {
+    /// Sends rows that came too late; `until` as for dead letters.
+    pub fn late(&self, source: &str, rows: &OrderedRows, until: Option<Until>) {
         let n = rows.times.len();
-        if let Ok(mut counts) = self.counts.late.lock() {
-            *counts.entry(source.to_string()).or_default() += n as u64;
-        }
+        let counts = vec![((source.to_string(), String::new()), n as u64)];
         if !self.wants(Stream::Late) {
-            return;
+            return self.emit(Emission::Aside(Stream::Late, counts, None, until));
         }
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec![source; n])),
@@ -267,46 +312,116 @@ impl Outputs {
             Arc::new(StringArray::from_iter_values((0..n).map(|i| row_as_json(&rows.batch, i)))),
         ];
         let schema = schema_of(Stream::Late, DataType::Int64, &TypedSchema::default());
-        if let Ok(batch) = RecordBatch::try_new(schema, columns) {
-            self.send(Stream::Late, batch, rows.times.clone());
-        }
+        let batch = RecordBatch::try_new(schema, columns).ok();
+        let batch = batch.map(|batch| (batch, rows.times.clone()));
+        self.emit(Emission::Aside(Stream::Late, counts, batch, until));
     }
 }
 
-/// Writes what comes, makes it visible now and then, and closes the sinks when nobody sends.
-fn drive(
-    mut sinks: Vec<Opened>,
-    from: &Receiver<Emission>,
-    settled: &Settled,
-    turns: &Turns,
-) -> Result<(), Error> {
-    let mut committed = Instant::now();
-    let mut dirty = false;
-    loop {
-        turns.sinks.fetch_add(1, Ordering::Relaxed);
-        // Only what was written and is not visible yet is a reason to wake without new rows.
-        let emission = match dirty {
-            true => from.recv_deadline(committed + COMMIT_EVERY),
-            false => from.recv().map_err(RecvTimeoutError::from),
-        };
-        match emission {
-            Ok(emission) => {
-                settled.wait()?;
-                let taking = |opened: &&mut Opened| opened.stream == emission.stream;
-                for opened in sinks.iter_mut().filter(taking) {
-                    opened.write(&emission.rows, &emission.times)?;
+/// What drives the sinks.
+struct Driver {
+    sinks: Vec<Opened>,
+    settled: Settled,
+    counts: Arc<Counts>,
+    lines: Option<SharedLines>,
+    /// How far dead letters and late rows were sent, by stream and partition.
+    until: BTreeMap<(String, String), u64>,
+    turns: Arc<Turns>,
+}
+
+impl Driver {
+    /// Writes what comes, and makes it visible now and then, until nobody sends.
+    fn drive(&mut self, from: &Receiver<Emission>) -> Result<(), Error> {
+        let mut committed = Instant::now();
+        let mut dirty = false;
+        loop {
+            self.turns.sinks.fetch_add(1, Ordering::Relaxed);
+            // Only what was written and is not visible yet is a reason to wake without new rows.
+            let emission = match dirty {
+                true => from.recv_deadline(committed + COMMIT_EVERY),
+                false => from.recv().map_err(RecvTimeoutError::from),
+            };
+            match emission {
+                Ok(Emission::Rows(stream, rows, times)) => {
+                    self.write(stream, &rows, &times)?;
+                    dirty = true;
                 }
-                dirty = true;
+                Ok(Emission::Aside(stream, counts, rows, until)) => {
+                    self.count(stream, counts, until);
+                    if let Some((rows, times)) = rows {
+                        self.write(stream, &rows, &times)?;
+                        dirty = true;
+                    }
+                }
+                Ok(Emission::Mark) => self.mark()?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-        if dirty && committed.elapsed() >= COMMIT_EVERY {
-            sinks.iter_mut().try_for_each(|opened| opened.sink.commit())?;
-            (committed, dirty) = (Instant::now(), false);
+            if dirty && committed.elapsed() >= COMMIT_EVERY {
+                self.sinks.iter_mut().try_for_each(|opened| opened.sink.commit())?;
+                (committed, dirty) = (Instant::now(), false);
+            }
         }
     }
-    sinks.into_iter().try_for_each(|opened| opened.sink.close())
+
+    fn write(&mut self, stream: Stream, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
+        self.settled.wait()?;
+        let mut sinks = self.sinks.iter_mut().filter(|opened| opened.stream == stream);
+        sinks.try_for_each(|opened| opened.write(rows, times))
+    }
+
+    /// Counts here, so that a line tells of neither more nor less than its sinks have.
+    fn count(
+        &mut self,
+        stream: Stream,
+        counts: Vec<((String, String), u64)>,
+        until: Option<Until>,
+    ) {
+        for ((source, reason), n) in counts {
+            if stream == Stream::Late {
+                let mut late = self.counts.late.lock().unwrap_or_else(PoisonError::into_inner);
+                *late.entry(source).or_default() += n;
+            } else {
+                let dead = self.counts.dead_letters.lock();
+                let mut dead = dead.unwrap_or_else(PoisonError::into_inner);
+                *dead.entry((source, reason)).or_default() += n;
+            }
+        }
+        if let Some((partition, offset)) = until {
+            self.until.insert((stream.name().to_string(), partition), offset);
+        }
+    }
+
+    fn mark(&mut self) -> Result<(), Error> {
+        let Some(lines) = &self.lines else { return Ok(()) };
+        let (mut sinks, mut files) = (BTreeMap::new(), Vec::new());
+        for Opened { name, sink, .. } in &mut self.sinks {
+            let mark = sink.mark()?.map(|mark| {
+                files.extend(mark.files);
+                mark.state
+            });
+            sinks.insert(name.clone(), mark);
+        }
+        let state = SinksState {
+            sinks,
+            until: self.until.clone(),
+            dead_letters: self
+                .counts
+                .dead_letters
+                .lock()
+                .map(|dead| dead.clone())
+                .unwrap_or_default(),
+            late: self.counts.late.lock().map(|late| late.clone()).unwrap_or_default(),
+        };
+        let state = section::encode(&state).map_err(Error::internal)?;
+        points::pass("line.sinks");
+        lines.give(Gift::Sinks(state, files));
+        Ok(())
+    }
+
+    fn close(self) -> Result<(), Error> {
+        self.sinks.into_iter().try_for_each(|opened| opened.sink.close())
+    }
 }
 
 /// One row as a JSON object, for people: dead letters and late rows.

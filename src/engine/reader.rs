@@ -19,9 +19,11 @@ use tidemill_types::{DataType, DeadLetter, Error, Id, Micros, Provenance, Value}
 
 use super::bell::Bell;
 use super::check::Derive;
+use super::lines::Resume;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::watch::Turns;
+use crate::checkpoint::line::Read;
 
 /// Rows of one partition on their way into the dataflow.
 pub struct Piece {
@@ -33,6 +35,10 @@ pub struct Piece {
     pub watermark: Micros,
     /// Where the partition stands.
     pub state: PartitionState,
+    /// The largest event time that was not late so far.
+    pub latest: Option<Micros>,
+    /// What was read for it: its rows may be others, where some wait.
+    pub read: Option<Read>,
 }
 
 /// Where a partition stands.
@@ -139,6 +145,8 @@ pub struct Reader {
     pub bell: Bell,
     /// Where the turns of its loop are counted.
     pub turns: Arc<Turns>,
+    /// From where partitions are read on, after a restart.
+    pub resume: BTreeMap<u32, Resume>,
 }
 
 /// How long a reader waits for its source before it looks whether the run is to stop. What comes in
@@ -154,6 +162,9 @@ const WAITING: usize = 8_192;
 struct PartitionMemory {
     latest: Option<Micros>,
     waiting: Vec<OrderedRows>,
+    /// The first offset that was not read, and records before it.
+    next: Option<u64>,
+    rows: u64,
 }
 
 impl Reader {
@@ -169,6 +180,15 @@ impl Reader {
     fn read(&self, source: &mut dyn Source) -> Result<(), Error> {
         let mut open = source.partitions();
         let mut memory: BTreeMap<u32, PartitionMemory> = BTreeMap::new();
+        for (partition, resume) in &self.resume {
+            let at = memory.entry(*partition).or_default();
+            let position = &resume.position;
+            (at.latest, at.next, at.rows) = (position.latest, position.offset, position.rows);
+            self.read.fetch_add(position.rows, Ordering::Relaxed);
+            if let Some(offset) = position.offset {
+                source.seek(*partition, offset)?;
+            }
+        }
         while !open.is_empty() && !self.stop.load(Ordering::Relaxed) {
             self.turns.readers.fetch_add(1, Ordering::Relaxed);
             match source.poll(LOOK)? {
@@ -191,8 +211,8 @@ impl Reader {
                         (PartitionState::Finished, _) | (_, None) => self.release(at, Micros::MAX),
                         _ => OrderedRows::empty(&self.derive),
                     };
-                    let watermark = self.watermark(at);
-                    self.send(Piece { partition, rows, watermark, state });
+                    let (watermark, latest) = (self.watermark(at), at.latest);
+                    self.send(Piece { partition, rows, watermark, state, latest, read: None });
                 }
                 Polled::Nothing => {}
             }
@@ -220,12 +240,22 @@ impl Reader {
     /// A chunk becomes a piece: columns computed, filter applied, times checked, rows ordered.
     fn piece(&self, chunk: Chunk, at: &mut PartitionMemory) -> Result<Piece, Error> {
         let partition = chunk.partition;
-        let refused = chunk.rejects.len();
-        self.read.fetch_add((chunk.rows.num_rows() + refused) as u64, Ordering::Relaxed);
-        for reject in chunk.rejects {
-            self.outputs.dead_letter(reject);
-        }
-        let rows = self.on_time(self.derived(partition, &chunk.rows, &chunk.offsets), at);
+        let records = (chunk.rows.num_rows() + chunk.rejects.len()) as u64;
+        self.read.fetch_add(records, Ordering::Relaxed);
+        let behind = chunk.offsets.last().max(chunk.rejected.last()).map_or(0, |last| last + 1);
+        let (first, before, rows_before) = (at.next, at.latest, at.rows);
+        (at.next, at.rows) = (Some(behind), at.rows + records);
+        let mut refused: Vec<_> = chunk.rejected.iter().copied().zip(chunk.rejects).collect();
+        let rows = self.derived(partition, &chunk.rows, &chunk.offsets, &mut refused);
+        self.refuse_all(partition, refused, behind);
+        let rows = self.not_taken(partition, self.on_time(partition, rows, at, behind));
+        let read = Read {
+            first,
+            next: behind,
+            latest: (before, at.latest),
+            rows: (rows_before, at.rows),
+            highest: rows.times.iter().copied().max().unwrap_or(Micros::MIN),
+        };
         let rows = match self.plan.sort {
             None if !self.waits => rows,
             None => {
@@ -246,7 +276,9 @@ impl Reader {
                 self.release(at, release)
             }
         };
-        Ok(Piece { partition, rows, watermark: self.watermark(at), state: PartitionState::Reading })
+        let (watermark, latest) = (self.watermark(at), at.latest);
+        let state = PartitionState::Reading;
+        Ok(Piece { partition, rows, watermark, state, latest, read: Some(read) })
     }
 
     /// Takes the rows below a time out of the reorder buffer, in order.
@@ -271,7 +303,13 @@ impl Reader {
     }
 
     /// Drops the rows that are late for their partition, to the late stream.
-    fn on_time(&self, rows: OrderedRows, at: &mut PartitionMemory) -> OrderedRows {
+    fn on_time(
+        &self,
+        partition: u32,
+        rows: OrderedRows,
+        at: &mut PartitionMemory,
+        behind: u64,
+    ) -> OrderedRows {
         let allowed = self.plan.lateness.saturating_add(self.plan.sort.unwrap_or(0));
         let mut late: Vec<u32> = Vec::new();
         let mut latest = at.latest;
@@ -291,12 +329,21 @@ impl Reader {
         let mut gone = late.iter().copied().peekable();
         let all = 0..rows.times.len() as u32;
         let keep: Vec<u32> = all.filter(|i| gone.next_if_eq(i).is_none()).collect();
-        self.outputs.late(&self.plan.name.value, &rows.take(&late));
+        let told = self.resume.get(&partition).map_or(0, |resume| resume.told_late);
+        late.retain(|i| rows.offsets[*i as usize] >= told);
+        let until = (self.partition_name(partition), behind);
+        self.outputs.late(&self.plan.name.value, &rows.take(&late), Some(until));
         rows.take(&keep)
     }
 
     /// Computes columns, filters, and finds time and id of each row.
-    fn derived(&self, partition: u32, declared: &RecordBatch, offsets: &[u64]) -> OrderedRows {
+    fn derived(
+        &self,
+        partition: u32,
+        declared: &RecordBatch,
+        offsets: &[u64],
+        letters: &mut Vec<(u64, DeadLetter)>,
+    ) -> OrderedRows {
         let mut refused: BTreeMap<usize, (&'static str, String)> = BTreeMap::new();
         let schema = self.derive.schema.to_arrow();
         let mut columns: Vec<ArrayRef> = declared.columns().to_vec();
@@ -354,7 +401,7 @@ impl Reader {
         }
         for (row, (reason, detail)) in &refused {
             if keep[*row] || *reason == "expression" {
-                self.refuse(partition, &batch, *row, offsets, reason, detail.clone());
+                letters.push(self.refuse(partition, &batch, *row, offsets, reason, detail.clone()));
             }
             keep[*row] = false;
         }
@@ -376,18 +423,45 @@ impl Reader {
         offsets: &[u64],
         reason: &str,
         detail: String,
-    ) {
-        self.outputs.dead_letter(DeadLetter {
+    ) -> (u64, DeadLetter) {
+        let offset = offsets.get(row).copied().unwrap_or(0);
+        let origin = self.plan.name.value.clone();
+        let letter = DeadLetter {
             source: self.plan.name.value.clone(),
-            provenance: Provenance {
-                origin: self.plan.name.value.clone(),
-                partition,
-                offset: offsets.get(row).copied().unwrap_or(0),
-            },
+            provenance: Provenance { origin, partition, offset },
             reason: reason.to_string(),
             detail,
             raw: super::outputs::row_as_json(batch, row).into_bytes(),
-        });
+        };
+        (offset, letter)
+    }
+
+    /// Sends what of a chunk was refused, in the order of the log, without what an earlier run sent.
+    fn refuse_all(&self, partition: u32, mut letters: Vec<(u64, DeadLetter)>, behind: u64) {
+        let told = self.resume.get(&partition).map_or(0, |resume| resume.told_refused);
+        letters.retain(|(offset, _)| *offset >= told);
+        letters.sort_by_key(|(offset, _)| *offset);
+        let letters: Vec<DeadLetter> = letters.into_iter().map(|(_, letter)| letter).collect();
+        if !letters.is_empty() {
+            self.outputs.dead_letters(letters, Some((self.partition_name(partition), behind)));
+        }
+    }
+
+    fn partition_name(&self, partition: u32) -> String {
+        format!("{}/{partition}", self.plan.name.value)
+    }
+
+    /// Passes over the rows that the line has from which this run goes on.
+    fn not_taken(&self, partition: u32, rows: OrderedRows) -> OrderedRows {
+        let Some(Resume { position, before, .. }) = self.resume.get(&partition) else {
+            return rows;
+        };
+        let old = |i: usize| rows.offsets[i] < position.taken && rows.times[i] < *before;
+        if !(0..rows.times.len()).any(old) {
+            return rows;
+        }
+        let keep: Vec<u32> = (0..rows.times.len() as u32).filter(|i| !old(*i as usize)).collect();
+        rows.take(&keep)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidemill_operators::dataflow::{
-    Decide, Kind, Program, Requests, Round, Rows, gather, labels, scatter, windows,
+    Decide, Keep, Kind, Program, Requests, Round, Rows, gather, labels, scatter, windows,
 };
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -41,6 +41,7 @@ pub fn render(
     bell: &Bell,
     program: &Arc<Program>,
     mill: Option<HandOver>,
+    keep: Keep,
 ) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
@@ -59,7 +60,7 @@ pub fn render(
             _ => None,
         });
         let requests = scatter(rows.clone(), Arc::clone(program), index, peers).concat(marks);
-        let answers = windows(requests, Arc::clone(program), index, peers);
+        let answers = windows(requests, Arc::clone(program), index, peers, keep);
         let found = labels(rows.clone(), Arc::clone(program));
         let features = gather(rows, answers, Arc::clone(program));
         let decide = features.concat(found).concat(ends);

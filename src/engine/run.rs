@@ -1,5 +1,6 @@
 //! A run: sources, workers and sinks are opened, started, watched and ended here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,14 +16,18 @@ use timely::communication::Config as Workers;
 use super::bell::Bell;
 use super::check::{self, Compiled};
 use super::hand_over::HandOver;
-use super::ingest::{Feed, Ingest, Shared};
+use super::ingest::{Feed, Ingest, Place, Shared};
+use super::lines::{Begin, Resume};
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::Reader;
+use super::recovery::{Kept, Partitions, Recovery};
 use super::render::render;
 use super::watch::{Turns, Watcher};
+use crate::checkpoint::points;
 use crate::mill::{Ledger, Mill, Results, Setup, SharedMill, Status};
+use crate::observe::metrics::Metrics;
 use crate::observe::summary::DeadLetters;
 use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
 use crate::online::{Desk, Keeper, Online};
@@ -51,10 +56,14 @@ pub struct Options {
 /// One worker's sources, opened before anything runs.
 type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
 
+/// A line as the mill takes it: the event time before which everything is in, and its parts.
+type Line = (Micros, BTreeMap<String, Vec<u8>>);
+
 /// What workers take with them when they start.
 struct Seat {
     ingest: Ingest,
-    setup: Option<(Setup, SharedMill)>,
+    keep: Kept,
+    setup: Option<(Setup, SharedMill, Option<Line>)>,
 }
 
 /// Runs a pipeline to its end, or until `stop` is set.
@@ -74,8 +83,17 @@ pub fn run(
     let shares = open_sources(&plan.sources, options.workers)?;
     let ledger = Ledger::open(&options.folder, &plan.pipeline.name.value, &compiled.fingerprint)?;
     let turns = Arc::new(Turns::default());
+    let settled = ledger.settled();
+    let metrics = Arc::new(Metrics::new(&plan.pipeline.name.value)?);
+    let told = Arc::clone(&metrics);
+    let tell = Box::new(move |line| told.checkpoint(line));
+    let (recovery, state) =
+        Recovery::open(&compiled, &options.folder, options.workers, settled.clone(), tell)?;
+    let lines = recovery.lines.clone();
+    let to_sinks = (Arc::clone(&turns), lines.clone());
     let (outputs, sinks) =
-        Outputs::open(&compiled, &options.folder, ledger.settled(), &stop, Arc::clone(&turns))?;
+        Outputs::open(&compiled, &options.folder, settled, &stop, to_sinks, state)?;
+    points::pass("restore.sinks");
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
     let status = Arc::new(Status::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
@@ -92,8 +110,9 @@ pub fn run(
         status: Arc::clone(&status),
         offsets: Arc::clone(&shared.offsets),
         stop,
+        lines,
     };
-    let mut watcher = Watcher::new(&compiled, &status, &outputs, &rows, &turns, live)?;
+    let mut watcher = Watcher::new(&compiled, &status, &outputs, (&rows, &turns), live, metrics);
     let mill = SharedMill::default();
     let server = match options.serve.clone().zip(online) {
         Some((at, online)) => {
@@ -103,19 +122,31 @@ pub fn run(
         }
         None => None,
     };
-    let mut setup = Some((setup, mill));
+    let at = recovery.from.as_ref().map(|from| (from.before, from.mill.clone()));
+    let mut setup = Some((setup, mill, at));
     let mut readers = Vec::new();
     let mut seats = Vec::new();
     for (worker, share) in shares.into_iter().enumerate() {
-        let to = Way { outputs: &outputs, shared: &shared, turns: &turns, worker };
+        let mut partitions = Partitions::new();
+        let begin = &recovery.begin;
+        let to = Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin };
         let feeds = share
             .into_iter()
-            .map(|(s, source)| start(&compiled, s, source, &to, &rows[s], &mut readers))
+            .map(|(s, source)| {
+                let name = &plan.sources[s].name.value;
+                partitions.extend(source.partitions().into_iter().map(|p| (name.clone(), p)));
+                start(&compiled, s, source, &to, &rows[s], &mut readers)
+            })
             .collect::<Result<Vec<Feed>, Error>>()?;
         let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
-        let gathers = live && options.workers == 1;
-        let ingest = Ingest::new(program, shared, outputs.clone(), feeds, worker, gathers);
-        seats.push(Mutex::new(Some(Seat { ingest, setup: setup.take() })));
+        let line = recovery.seat(&compiled, worker, &partitions);
+        // A line cuts between rounds, and gathered ones would be cut elsewhere in another run.
+        let gathers = live && options.workers == 1 && line.is_none();
+        let place = Place { worker, gathers, line };
+        let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
+        recovery.begin.round.into_iter().for_each(|round| ingest.begin_at(round));
+        let keep = recovery.keep(&compiled, worker, options.workers)?;
+        seats.push(Mutex::new(Some(Seat { ingest, keep, setup: setup.take() })));
     }
     let alive = Arc::new(AtomicUsize::new(options.workers));
     let guards = work(seats, &compiled, &shared, &turns, &alive)?;
@@ -129,11 +160,12 @@ pub fn run(
     bar.finish(&watcher.look());
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
     readers.into_iter().for_each(|reader: JoinHandle<()>| drop(reader.join()));
-    let counted = counted(&outputs);
     let events = watcher.rows();
+    let counts = outputs.closed();
     drop((outputs, watcher));
     let written =
         sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
+    let counted = counted(&counts);
     if let Some(error) = shared.failed.lock().ok().and_then(|mut failed| failed.take()) {
         return Err(error);
     }
@@ -141,6 +173,7 @@ pub fn run(
         return Err(Error::internal(format!("a worker panicked: {panic}")));
     }
     written?;
+    recovery.close(!shared.stop.load(Ordering::SeqCst))?;
     let results = status.results().ok_or_else(|| Error::internal("the run left no results"))?;
     Ok((report(&compiled, results, events, counted, began.elapsed()), server))
 }
@@ -186,15 +219,18 @@ fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shar
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
     let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick));
     let bells = (0..options.workers).map(|_| Bell::default()).collect();
-    Shared { epoch: AtomicU64::new(0), stop, failed: Mutex::new(None), pace, offsets, bells }
+    let ahead = usize::try_from(compiled.plan.pipeline.ahead).unwrap_or(usize::MAX);
+    let failed = Mutex::new(None);
+    Shared { epoch: AtomicU64::new(0), stop, failed, pace, offsets, bells, ahead }
 }
 
-/// Where a reader's rows go.
+/// Where a reader's rows go, and from where it reads.
 struct Way<'a> {
     outputs: &'a Outputs,
     shared: &'a Arc<Shared>,
     turns: &'a Arc<Turns>,
     worker: usize,
+    begin: &'a Begin,
 }
 
 /// Starts the thread that reads a source for a worker.
@@ -229,12 +265,22 @@ fn start(
         to,
         bell: way.shared.bells[way.worker].clone(),
         turns: Arc::clone(way.turns),
+        resume: resumed(way.begin, &feed),
         plan,
     };
     let name = format!("read {}", feed.name);
     let thread = std::thread::Builder::new().name(name).spawn(move || reader.run(source));
     readers.push(thread.map_err(|e| Error::external(format!("no thread for a source: {e}")))?);
     Ok(feed)
+}
+
+/// From where this reader's partitions are read on.
+fn resumed(begin: &Begin, feed: &Feed) -> BTreeMap<u32, Resume> {
+    let of = |partition: &u32| {
+        let resume = begin.partitions.get(&(feed.name.clone(), *partition))?;
+        Some((*partition, resume.clone()))
+    };
+    feed.partitions.iter().filter_map(of).collect()
 }
 
 fn wall_clock() -> Micros {
@@ -279,16 +325,18 @@ fn work(
         let (alive, waiting) = (Arc::clone(&alive), waiting.clone());
         let _leaving = Leaving { alive, waiting, shared: Arc::clone(&shared) };
         let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
-        let Some(Seat { ingest, setup }) = seat else { return };
+        let Some(Seat { ingest, keep, setup }) = seat else { return };
         let program = &compiled.program;
-        let started = setup.map(|(setup, at)| {
-            HandOver::start(seated(setup, at)?, Arc::clone(program), Arc::clone(&shared))
+        let started = setup.map(|(setup, at, line)| {
+            let lines = setup.lines.clone();
+            let mill = seated(setup, at, line)?;
+            HandOver::start(mill, Arc::clone(program), Arc::clone(&shared), lines)
         });
         let (mill, thread) = match started.transpose() {
             Ok(started) => started.unzip(),
             Err(error) => return shared.fail(error),
         };
-        render(worker, ingest, &shared.bells[worker.index()], program, mill);
+        render(worker, ingest, &shared.bells[worker.index()], program, mill, keep.into());
         while worker.has_dataflows() {
             let failed = shared.failed.lock().is_ok_and(|failed| failed.is_some());
             if failed {
@@ -304,8 +352,11 @@ fn work(
 }
 
 /// Makes the mill where others can ask it.
-fn seated(setup: Setup, at: SharedMill) -> Result<SharedMill, Error> {
-    let mill = Mill::new(setup)?;
+fn seated(setup: Setup, at: SharedMill, line: Option<Line>) -> Result<SharedMill, Error> {
+    let mut mill = Mill::new(setup)?;
+    if let Some((before, parts)) = line {
+        mill.restore(before, &parts)?;
+    }
     if let Ok(mut seat) = at.lock() {
         *seat = Some(mill);
     }

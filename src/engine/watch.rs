@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tidemill_types::{Error, Micros};
+use tidemill_types::Micros;
 
 use super::check::Compiled;
 use super::outputs::Outputs;
@@ -51,20 +51,17 @@ struct Told {
 }
 
 impl Watcher {
-    /// Over a run that begins now; `rows` and `turns` are the counters of its threads.
-    ///
-    /// # Errors
-    /// Only a defect.
+    /// Over a run that begins now; the counters are those of its readers' rows and of its threads' turns.
     pub fn new(
         compiled: &Arc<Compiled>,
         status: &Arc<Status>,
         outputs: &Outputs,
-        rows: &[Arc<AtomicU64>],
-        turns: &Arc<Turns>,
+        (rows, turns): (&[Arc<AtomicU64>], &Arc<Turns>),
         live: bool,
-    ) -> Result<Watcher, Error> {
-        Ok(Watcher {
-            metrics: Arc::new(Metrics::new(&compiled.plan.pipeline.name.value)?),
+        metrics: Arc<Metrics>,
+    ) -> Watcher {
+        Watcher {
+            metrics,
             compiled: Arc::clone(compiled),
             status: Arc::clone(status),
             outputs: outputs.clone(),
@@ -73,7 +70,7 @@ impl Watcher {
             turns: Arc::clone(turns),
             began: Instant::now(),
             live,
-        })
+        }
     }
 
     /// Looks at the run: brings the metrics up to date and says how far it is.

@@ -42,7 +42,7 @@ pub enum Joined {
 }
 
 /// What is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JoinCounts {
     /// Rows that got a label.
     pub labelled: u64,
@@ -99,6 +99,27 @@ impl LabelJoin {
         self.deadlines.push_back((row.time.saturating_add(self.wait), row.id.clone()));
         self.rows.insert(row.id.clone(), Place::Waiting(row));
         self.waiting += 1;
+    }
+
+    /// What is held, for a line: each deadline with its id, whether the id is still known and, if it has no
+    /// label yet, its row.
+    pub fn deadlines(&self) -> impl Iterator<Item = (Micros, &Id, Option<Option<&Arc<Scored>>>)> {
+        self.deadlines.iter().map(|(deadline, id)| {
+            let row = self.rows.get(id).map(|place| match place {
+                Place::Waiting(row) => Some(row),
+                Place::Labelled => None,
+            });
+            (*deadline, id, row)
+        })
+    }
+
+    /// Takes back what [`LabelJoin::deadlines`] gave, in that order.
+    pub fn resume(&mut self, deadline: Micros, id: Id, row: Option<Option<Arc<Scored>>>) {
+        if let Some(row) = row {
+            self.waiting += u64::from(row.is_some());
+            self.rows.insert(id.clone(), row.map_or(Place::Labelled, Place::Waiting));
+        }
+        self.deadlines.push_back((deadline, id));
     }
 
     /// A label came.

@@ -28,11 +28,11 @@ const EXACT: usize = 4_000_000;
 pub struct Judge {
     contenders: Vec<String>,
     spans: Vec<(String, Micros, Micros)>,
-    by_week: Evaluation,
-    by_month: Evaluation,
-    by_span: Vec<Evaluation>,
+    pub(super) by_week: Evaluation,
+    pub(super) by_month: Evaluation,
+    pub(super) by_span: Vec<Evaluation>,
     /// Losses of what was served, and their sum.
-    recent: (VecDeque<f64>, f64),
+    pub(super) recent: (VecDeque<f64>, f64),
 }
 
 impl Judge {

@@ -29,6 +29,8 @@ pub struct Ledger {
     ahead: VecDeque<Record>,
     outcomes: BTreeMap<String, (u64, Outcome)>,
     setbacks: BTreeMap<String, Vec<Setback>>,
+    /// Records that this run and those that it goes on from came to.
+    position: u64,
     /// To the thread that writes; none once the ledger is closed.
     to: Option<Sender<Entry>>,
     writer: Option<JoinHandle<()>>,
@@ -112,6 +114,8 @@ impl Ledger {
         let (mut journal, records) = Journal::open(&path)?;
         let mut ahead = VecDeque::new();
         let (mut outcomes, mut setbacks) = (BTreeMap::new(), BTreeMap::new());
+        let header = Header::new(pipeline, plan);
+        let mut last = None;
         for record in records {
             match record {
                 Record::Header(header) if header.plan != plan => {
@@ -123,7 +127,7 @@ impl Ledger {
                     ))
                     .help("give this run a folder of its own with --folder, or move the old one away"));
                 }
-                Record::Header(_) => continue,
+                Record::Header(header) => last = Some(header),
                 Record::Outcome { ref task, epoch, ref outcome, setbacks: ref failed } => {
                     outcomes.insert(task.clone(), (epoch, outcome.clone()));
                     setbacks.insert(task.clone(), failed.clone());
@@ -132,8 +136,11 @@ impl Ledger {
                 record => ahead.push_back(record),
             }
         }
-        journal.append(&Record::Header(Header::new(pipeline, plan)))?;
-        journal.sync()?;
+        // Who writes stands there once for all runs of one build: a journal does not tell crashes.
+        if last.as_ref() != Some(&header) {
+            journal.append(&Record::Header(header))?;
+            journal.sync()?;
+        }
         let registry = Registry::open(folder.join("models"))?;
         let settled = Settled::default();
         let (to, entries) = bounded(WAITING);
@@ -143,7 +150,7 @@ impl Ledger {
             .spawn(move || write(&entries, &mut journal, &models, &done))
             .map_err(|e| Error::external(format!("no thread for the journal: {e}")))?;
         let (to, writer) = (Some(to), Some(writer));
-        Ok(Ledger { registry, ahead, outcomes, setbacks, to, writer, settled })
+        Ok(Ledger { registry, ahead, outcomes, setbacks, position: 0, to, writer, settled })
     }
 
     /// What tells how much of it is durable.
@@ -165,6 +172,7 @@ impl Ledger {
     /// # Errors
     /// The journal could not be written, now or before; an earlier run decided otherwise: the log or the program has changed since.
     pub fn note(&mut self, record: Record) -> Result<(), Error> {
+        self.position += 1;
         let Some(before) = self.ahead.pop_front() else {
             return self.enter(Entry::Record(record));
         };
@@ -174,6 +182,37 @@ impl Ledger {
         tracing::error!(?before, now = ?record, "the journal says otherwise");
         Err(Error::user("this run does not repeat what its journal says of the earlier one")
             .help("the input has changed since: give this run a folder of its own with --folder"))
+    }
+
+    /// How many records this run came to, headers not counted.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on behind so many records, to which an earlier run had come.
+    ///
+    /// # Errors
+    /// The journal has fewer.
+    pub fn go_on_from(&mut self, position: u64) -> Result<(), Error> {
+        let records = self.ahead.len();
+        let behind = usize::try_from(position).ok().filter(|position| *position <= records);
+        let behind = behind.ok_or_else(|| {
+            Error::external(format!(
+                "the journal has {records} records, and a checkpoint was made behind {position}"
+            ))
+            .help("restore the journal, or begin again: give the run a folder of its own")
+        })?;
+        self.ahead.drain(..behind);
+        self.position = position;
+        Ok(())
+    }
+
+    /// An artifact by its hash.
+    ///
+    /// # Errors
+    /// It is gone or damaged.
+    pub fn bytes(&self, model: &str, artifact: &str) -> Result<Vec<u8>, Error> {
+        self.registry.artifact(model, artifact)
     }
 
     /// How a training ended in an earlier run, and the epoch at which that took effect.

@@ -18,6 +18,7 @@ mod matrix;
 mod models;
 mod retrain;
 mod sample;
+mod save;
 mod score;
 pub mod training;
 mod trigger;
@@ -47,6 +48,7 @@ use self::models::{Model, State};
 use self::sample::Sample;
 use self::training::TrainingParts;
 use self::watch::Watch;
+use crate::checkpoint::line::SharedLines;
 use crate::engine::check::Compiled;
 use crate::engine::offsets::Offsets;
 use crate::engine::outputs::Outputs;
@@ -74,6 +76,8 @@ pub struct Setup {
     pub stop: Arc<AtomicBool>,
     /// Where rows and models are held for requests, if anybody may ask.
     pub online: Option<Keeper>,
+    /// Where lines are made, if they are.
+    pub lines: Option<SharedLines>,
 }
 
 /// A mill where its thread finds it.
@@ -137,7 +141,7 @@ impl Mill {
     /// A folder that cannot be written, or an executor that cannot be opened.
     pub fn new(setup: Setup) -> Result<Mill, Error> {
         let Setup { compiled, outputs, ledger, folder, threads, live, .. } = setup;
-        let Setup { status, offsets, stop, online, .. } = setup;
+        let Setup { status, offsets, stop, online, lines, .. } = setup;
         let plan = &compiled.plan;
         let features = &compiled.program.feature_schema;
         let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
@@ -162,6 +166,7 @@ impl Mill {
                     features,
                     model_names.clone(),
                     Arc::clone(&offsets),
+                    lines.clone(),
                 )
             };
             trained(l).then(make).transpose()

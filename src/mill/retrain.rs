@@ -228,7 +228,7 @@ impl Mill {
             predictor,
             cut: task.labels.1,
             training: running.training,
-            reference: Arc::new(running.reference.map(|r| r.ready()).unwrap_or_default()),
+            reference: running.reference.map(|r| r.ready()).unwrap_or_default(),
             manifest: Arc::new(manifest),
         };
         self.moment(now, m, Some(number), Step::Trained, &task.triggered.1);

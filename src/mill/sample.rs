@@ -7,7 +7,7 @@
 //! sharp fall of the rate it may have fewer rows, never others.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, bounded};
 use tidemill_types::{Id, Micros};
@@ -35,14 +35,33 @@ struct Candidate {
 }
 
 /// A reference that is being made ready on another core.
-pub struct Making(Receiver<Reference>);
+pub struct Making {
+    from: Receiver<Reference>,
+    made: OnceLock<Arc<Reference>>,
+}
 
 impl Making {
-    /// The reference; waits until it is ready.
-    pub fn ready(&self) -> Reference {
-        // Nothing is sent only if the sorting panicked, which ends the process.
-        self.0.recv().unwrap_or_default()
+    /// One that is there.
+    pub fn made(reference: Reference) -> Making {
+        let (_, from) = bounded(0);
+        Making { from, made: OnceLock::from(Arc::new(reference)) }
     }
+
+    /// The reference; waits until it is ready.
+    pub fn ready(&self) -> Arc<Reference> {
+        // Nothing is sent only if the sorting panicked, which ends the process.
+        let made = || Arc::new(self.from.recv().unwrap_or_default());
+        Arc::clone(self.made.get_or_init(made))
+    }
+}
+
+/// A sample as of a line.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct SavedSample {
+    below: u64,
+    seen: u64,
+    /// Time, number, hash, numbers, categories, score.
+    rows: Vec<(Micros, u64, u64, Vec<f64>, Vec<u64>, f64)>,
 }
 
 impl Sample {
@@ -88,7 +107,31 @@ impl Sample {
         let rows: Vec<Row> = order.into_iter().map(row).collect();
         let (to, made) = bounded(1);
         rayon::spawn(move || drop(to.send(sort(&rows))));
-        Making(made)
+        Making { from: made, made: OnceLock::new() }
+    }
+
+    /// What is held, for a line.
+    pub fn save(&self) -> SavedSample {
+        let row = |c: &Candidate| {
+            (c.time, c.number, c.hash, c.numbers.to_vec(), c.categories.to_vec(), c.score)
+        };
+        SavedSample {
+            below: self.below,
+            seen: self.seen,
+            rows: self.rows.iter().map(row).collect(),
+        }
+    }
+
+    /// Goes on from what was saved.
+    pub fn resume(&mut self, saved: SavedSample) {
+        (self.below, self.seen) = (saved.below, saved.seen);
+        let rows = saved.rows.into_iter();
+        self.rows = rows
+            .map(|(time, number, hash, numbers, categories, score)| {
+                let (numbers, categories) = (numbers.into(), categories.into());
+                Candidate { time, number, hash, numbers, categories, score }
+            })
+            .collect();
     }
 }
 

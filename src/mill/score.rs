@@ -147,7 +147,7 @@ impl Mill {
     fn refuse_duplicate(&self, row: usize, id: &Id) {
         let spine = &self.compiled.plan.sources[self.compiled.program.spine];
         let source = spine.name.value.clone();
-        self.emit.outputs().dead_letter(DeadLetter {
+        let letter = DeadLetter {
             provenance: Provenance { origin: source.clone(), partition: 0, offset: 0 },
             source,
             reason: "duplicate_id".to_string(),
@@ -155,7 +155,8 @@ impl Mill {
                 "a row with the id {id} was scored already; its features are kept here"
             ),
             raw: row_as_json(&self.bundle.columns, row).into_bytes(),
-        });
+        };
+        self.emit.outputs().dead_letters(vec![letter], None);
     }
 
     /// `at_once`: scores rows as they come.

@@ -27,6 +27,7 @@ use tidemill_types::{DataType, Error, Micros, Schema};
 
 use super::join::Scored;
 use super::matrix;
+use crate::checkpoint::line::SharedLines;
 use crate::engine::offsets::Offsets;
 
 /// Rows to a part.
@@ -50,6 +51,21 @@ pub struct TrainingParts {
     /// Rows taken since the beginning.
     taken: u64,
     writer: Sender<Job>,
+    lines: Option<SharedLines>,
+    /// Parts that no training will read, with the last line that may name them.
+    condemned: VecDeque<(u64, PathBuf)>,
+}
+
+/// What a line keeps of a training set.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct SavedParts {
+    /// Place of the row, label time, label.
+    rows: Vec<(u32, Micros, f64)>,
+    /// Path, rows and last label time.
+    parts: Vec<(PathBuf, u64, Micros)>,
+    written: u64,
+    taken: u64,
+    condemned: Vec<(u64, PathBuf)>,
 }
 
 /// What the thread that writes parts is asked to do.
@@ -63,6 +79,13 @@ enum Job {
 pub struct Written(Receiver<Result<(), Error>>);
 
 impl Written {
+    /// Files that are whole.
+    pub fn already() -> Written {
+        let (to, told) = bounded(1);
+        let _ = to.send(Ok(()));
+        Written(told)
+    }
+
     /// Whether they are; waits for it if asked to.
     ///
     /// # Errors
@@ -112,6 +135,7 @@ impl TrainingParts {
         features: &Schema,
         models: Vec<String>,
         offsets: Arc<Offsets>,
+        lines: Option<SharedLines>,
     ) -> Result<Self, Error> {
         let full = run.join(&path);
         std::fs::create_dir_all(&full)
@@ -124,6 +148,7 @@ impl TrainingParts {
             .name("training set".to_string())
             .spawn(move || write_parts(&jobs))
             .map_err(|e| Error::external(format!("no thread for the training set: {e}")))?;
+        let condemned = VecDeque::new();
         Ok(TrainingParts {
             folder,
             fingerprint,
@@ -134,6 +159,8 @@ impl TrainingParts {
             written: 0,
             taken: 0,
             writer,
+            lines,
+            condemned,
         })
     }
 
@@ -179,11 +206,68 @@ impl TrainingParts {
             if first.last >= oldest && newer < max_rows {
                 break;
             }
-            if let Err(error) = std::fs::remove_file(self.folder.0.join(&first.path)) {
-                tracing::warn!(file = %first.path.display(), %error, "an old part stays");
+            match &self.lines {
+                // A line may name it, and a restart from there reads it.
+                Some(lines) => self.condemned.push_back((lines.number(), first.path.clone())),
+                None => self.remove(&first.path),
             }
             self.parts.pop_front();
         }
+    }
+
+    fn remove(&self, path: &Path) {
+        match std::fs::remove_file(self.folder.0.join(path)) {
+            // A run before this one may have come further.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(file = %path.display(), %error, "an old part stays");
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes the parts that no retained line names.
+    pub fn sweep(&mut self) {
+        let oldest = self.lines.as_ref().map_or(0, |lines| lines.oldest());
+        while let Some((_, path)) = self.condemned.pop_front_if(|(line, _)| *line < oldest) {
+            self.remove(&path);
+        }
+    }
+
+    /// What tells when the parts that were cut so far are on the disk.
+    pub fn written(&self) -> Written {
+        let (to, told) = bounded(1);
+        let _ = self.writer.send(Job::Tell(to));
+        Written(told)
+    }
+
+    /// What is held, for a line; `place` names a row.
+    pub fn save(&self, mut place: impl FnMut(&Arc<Scored>) -> u32) -> SavedParts {
+        SavedParts {
+            rows: self.rows.iter().map(|(row, time, label)| (place(row), *time, *label)).collect(),
+            parts: self.parts.iter().map(|p| (p.path.clone(), p.rows, p.last)).collect(),
+            written: self.written,
+            taken: self.taken,
+            condemned: self.condemned.iter().cloned().collect(),
+        }
+    }
+
+    /// Goes on from what was saved.
+    ///
+    /// # Errors
+    /// A row that is not there.
+    pub fn resume(
+        &mut self,
+        saved: SavedParts,
+        row: impl Fn(u32) -> Result<Arc<Scored>, String>,
+    ) -> Result<(), String> {
+        for (place, time, label) in saved.rows {
+            self.rows.push((row(place)?, time, label));
+        }
+        let part = |(path, rows, last)| Part { path, rows, last };
+        self.parts = saved.parts.into_iter().map(part).collect();
+        (self.written, self.taken) = (saved.written, saved.taken);
+        self.condemned = saved.condemned.into();
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
@@ -272,7 +356,7 @@ fn write(
     let part = path.with_extension("part");
     let mut writer = ArrowWriter::try_new(File::create(&part)?, batch.schema(), Some(properties))?;
     writer.write(batch)?;
-    writer.close()?;
+    writer.into_inner()?.sync_all()?;
     std::fs::rename(part, path)?;
     Ok(())
 }

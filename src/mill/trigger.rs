@@ -7,7 +7,7 @@ use super::models::State;
 use super::{Mill, passed};
 
 /// Trainings triggered in the day of event time that is under way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Budget {
     day: i64,
     spent: u64,

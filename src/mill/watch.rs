@@ -64,13 +64,16 @@ enum Counter {
 }
 
 /// What is counted, row by row.
-enum Values {
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub enum Values {
+    /// NaN stands for NULL.
     Numbers(VecDeque<f64>),
+    /// Hashed; 0 stands for NULL.
     Categories(VecDeque<u64>),
 }
 
 /// A statistic of one feature. Rows are named by their place among those that are held.
-struct Detector {
+pub(super) struct Detector {
     name: &'static str,
     counter: Counter,
     /// Where each row was located, of as many as were.
@@ -79,16 +82,16 @@ struct Detector {
     counted: Range<usize>,
     /// What was read ahead.
     ahead: VecDeque<Option<Reading>>,
-    before: Level,
+    pub(super) before: Level,
     /// The largest reading since it was last asked for.
-    largest: Option<f64>,
+    pub(super) largest: Option<f64>,
 }
 
-struct Watched {
+pub(super) struct Watched {
     of: Arc<str>,
     column: Column,
-    values: Values,
-    detectors: Vec<Detector>,
+    pub(super) values: Values,
+    pub(super) detectors: Vec<Detector>,
 }
 
 /// Readings ahead at most: they are held until their time comes.
@@ -105,12 +108,12 @@ pub struct Watch {
     /// As planned.
     pub plan: DriftPlan,
     factories: Vec<(&'static str, Box<dyn StatisticFactory>)>,
-    monitors: Vec<(&'static str, Box<dyn Monitor>, Level)>,
-    watched: Vec<Watched>,
+    pub(super) monitors: Vec<(&'static str, Box<dyn Monitor>, Level)>,
+    pub(super) watched: Vec<Watched>,
     /// Event times of the rows that are held: the window, and what waits for its scores.
-    times: VecDeque<Micros>,
+    pub(super) times: VecDeque<Micros>,
     /// How many of them have their scores.
-    scored: usize,
+    pub(super) scored: usize,
     /// What was read ahead: for when.
     ahead: VecDeque<Micros>,
     /// A row of this bundle was refused; others of it may be.

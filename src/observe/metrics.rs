@@ -5,6 +5,8 @@
 //! value might come from data, a family takes at most [`SERIES_LIMIT`] series and counts the rest as
 //! `other`. Model versions are values, not labels: they grow for ever.
 
+mod lines;
+
 use std::collections::HashSet;
 use std::sync::Mutex;
 
@@ -48,6 +50,7 @@ pub struct Metrics {
     resident_memory: Gauge,
     requests: Limited<IntCounterVec>,
     request_seconds: Limited<HistogramVec>,
+    lines: lines::LineMetrics,
 }
 
 /// How the wait for a label ended.
@@ -152,6 +155,7 @@ impl Metrics {
                 &["route"],
                 REQUEST_SECONDS,
             )?,
+            lines: lines::LineMetrics::new(&of)?,
             registry: of.registry,
         })
     }

@@ -21,7 +21,7 @@ use tidemill_types::Error;
 use super::cells::write_failed;
 use super::columnar::{ColumnReader, GroupWriter, Grouped, check, guarded, whole};
 use super::compression::Input;
-use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
+use super::{Each, Entry, FileReader, FileWriter, Held, Layout, Output, Packing};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -30,6 +30,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["arrow", "arrows", "feather", "ipc"],
     reader,
     writer,
+    reread: Some(reread),
     packs: false,
     messages: None,
 };
@@ -43,7 +44,7 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
     let mut file = input.file()?;
     let form = form(&mut file)?;
     let mut batches = Messages {
-        bytes: file,
+        bytes: Box::new(file),
         form,
         piece: Buffer::from(Vec::<u8>::new()),
         decoder: StreamDecoder::new(),
@@ -52,6 +53,25 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
     check(&input.name, &schema, layout)?;
     let batches = Box::new(first.into_iter().map(Ok).chain(batches));
     Ok(Box::new(ColumnReader::new(&input.name, layout, batches)))
+}
+
+/// The rows of the whole batches among the first bytes of a file.
+fn reread(mut file: File, bytes: u64, _: &Held, each: Each<'_>) -> Result<(), Error> {
+    form(&mut file)?;
+    let first = file.stream_position()?;
+    let batches = Messages {
+        bytes: Box::new(file.take(bytes.saturating_sub(first))),
+        form: Form::Stream,
+        piece: Buffer::from(Vec::<u8>::new()),
+        decoder: StreamDecoder::new(),
+    };
+    for batch in batches {
+        // A schema without a batch behind it reads as a torn stream. What was read is compared with what
+        // was written by whoever asked.
+        let Ok(batch) = batch else { break };
+        each(&batch)?;
+    }
+    Ok(())
 }
 
 /// The two forms. A file is a stream between a magic word and a footer, which repeats where the
@@ -91,7 +111,7 @@ fn form(file: &mut File) -> Result<Form, Error> {
 /// The batches of a sequence of messages. Memory is taken as bytes arrive and not as a message
 /// announces them, for a damaged length could ask for all there is.
 struct Messages {
-    bytes: File,
+    bytes: Box<dyn Read + Send>,
     form: Form,
     piece: Buffer,
     decoder: StreamDecoder,
@@ -169,6 +189,11 @@ struct ArrowFile {
 }
 
 impl GroupWriter for ArrowFile {
+    fn index(&mut self) -> Result<Vec<u8>, Error> {
+        self.writer.flush().map_err(write_failed)?;
+        Ok(Vec::new())
+    }
+
     fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
         self.writer.write(&whole(&self.schema, parts)?).map_err(write_failed)
     }

@@ -16,11 +16,13 @@ use arrow::datatypes::{
     TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::array_value_to_string;
 use tidemill_types::{DataType, Error, Field};
 
 use super::text::wrong;
-use super::{FileReader, FileWriter, Layout, Part, Reject};
+use super::{Each, FileReader, FileWriter, Held, Layout, Part, Reject};
 
 /// Rows of a row group, and of an Arrow IPC batch.
 pub(super) const GROUP: usize = 65_536;
@@ -236,8 +238,32 @@ pub(super) trait GroupWriter: Send {
     /// Writes one group, which comes in parts: [`GROUP`] rows, or fewer at the end.
     fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error>;
 
+    /// Hands on all bytes of the groups written, and tells what a reader needs to find them.
+    fn index(&mut self) -> Result<Vec<u8>, Error>;
+
     /// Ends the file.
     fn end(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// Rows as an Arrow IPC stream; nothing for none.
+fn streamed<'a>(rows: impl IntoIterator<Item = &'a RecordBatch>) -> Result<Vec<u8>, ArrowError> {
+    let mut rows = rows.into_iter().peekable();
+    let Some(first) = rows.peek() else { return Ok(Vec::new()) };
+    let mut writer = StreamWriter::try_new(Vec::new(), &first.schema())?;
+    rows.try_for_each(|batch| writer.write(batch))?;
+    writer.into_inner()
+}
+
+/// The rows that [`FileWriter::mark`] told as held.
+pub(crate) fn held_rows(stream: &[u8], each: Each<'_>) -> Result<(), Error> {
+    if stream.is_empty() {
+        return Ok(());
+    }
+    let failed = |e: ArrowError| Error::external(format!("held rows do not read back: {e}"));
+    for batch in StreamReader::try_new(stream, None).map_err(failed)? {
+        each(&batch.map_err(failed)?)?;
+    }
+    Ok(())
 }
 
 /// Cuts what is written into groups of one size and one form, so that the file depends on the rows
@@ -280,6 +306,11 @@ impl FileWriter for Grouped {
             self.group(GROUP)?;
         }
         Ok(())
+    }
+
+    fn mark(&mut self) -> Result<Held, Error> {
+        let rows = streamed(&self.held).map_err(super::cells::write_failed)?;
+        Ok(Held { rows, index: self.writer.index()? })
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), Error> {

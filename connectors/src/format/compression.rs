@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use tidemill_types::Error;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::Output;
 
@@ -26,6 +27,9 @@ pub enum Compression {
 /// A compressor is fed in pieces of exactly this size, so that what it writes depends on the bytes
 /// and not on how they came.
 const PIECE: usize = 256 << 10;
+
+/// A frame holds so many bytes of text: a whole number of pieces.
+const FRAME: usize = 16 * PIECE;
 
 impl Compression {
     /// What a file name says, and the name without that.
@@ -58,20 +62,47 @@ impl Compression {
     /// Compresses what is written to `file`. The end of the archive is written when `finish` is
     /// called on the result.
     pub(crate) fn writer(self, file: File) -> Result<Pieces, Error> {
-        let early = Early { file: file.try_clone()?, running: None };
-        let encoder = match self {
-            Compression::None => Archive::Plain(file),
-            Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(file, 3)?;
-                // Without it, damage inside a block can decode to other text.
-                encoder.include_checksum(true)?;
-                Archive::Zstd(encoder)
-            }
-            Compression::Gzip => {
-                Archive::Gzip(GzEncoder::new(file, flate2::Compression::default()))
-            }
+        self.go_on(Below { file, bytes: 0, hash: Xxh3::new() }, &[])
+    }
+
+    /// Goes on with a file that ends where a frame ended; `tail` is what was written behind that.
+    pub(crate) fn go_on(self, below: Below, tail: &[u8]) -> Result<Pieces, Error> {
+        let early = Early { file: below.file.try_clone()?, running: None };
+        let start = (below.bytes, below.hash.digest());
+        let held = Vec::with_capacity(PIECE);
+        let (archive, frame) = (Archive::Between(below), Vec::new());
+        let mut pieces = Pieces {
+            compression: self,
+            archive,
+            frame,
+            start,
+            held,
+            early,
+            unsynced: 0,
+            muted: false,
         };
-        Ok(Pieces { encoder, held: Vec::with_capacity(PIECE), early, unsynced: 0 })
+        pieces.write_all(tail)?;
+        Ok(pieces)
+    }
+}
+
+/// A file, how much of it there is and the hash of that.
+pub(crate) struct Below {
+    pub(crate) file: File,
+    pub(crate) bytes: u64,
+    pub(crate) hash: Xxh3,
+}
+
+impl Write for Below {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -111,27 +142,56 @@ impl Early {
 }
 
 enum Archive {
-    Plain(File),
-    Zstd(zstd::Encoder<'static, File>),
-    Gzip(GzEncoder<File>),
+    /// Between two frames; of a plain file, always.
+    Between(Below),
+    Zstd(zstd::Encoder<'static, Below>),
+    Gzip(GzEncoder<Below>),
+    /// An error came between.
+    Broken,
 }
 
-/// Hands bytes to a compressor in pieces of one size.
+/// Hands bytes to a compressor in pieces of one size, and ends a frame after every so many: what is in
+/// whole frames can be gone on from.
 pub(crate) struct Pieces {
-    encoder: Archive,
+    compression: Compression,
+    archive: Archive,
+    /// What the frame under way holds, and the size and hash of the file where it began.
+    frame: Vec<u8>,
+    start: (u64, u64),
     held: Vec<u8>,
     early: Early,
     unsynced: usize,
+    /// What is written now is in the file already.
+    pub(crate) muted: bool,
+}
+
+/// How far a file has come: its size and hash up to a place from which it can be gone on from, and what
+/// was written behind that.
+pub(crate) struct Reached {
+    pub(crate) bytes: u64,
+    pub(crate) hash: u64,
+    pub(crate) tail: Vec<u8>,
+    pub(crate) file: File,
 }
 
 impl Pieces {
     fn piece(&mut self) -> io::Result<()> {
-        match &mut self.encoder {
-            Archive::Plain(file) => file.write_all(&self.held)?,
-            Archive::Zstd(encoder) => encoder.write_all(&self.held)?,
-            Archive::Gzip(encoder) => encoder.write_all(&self.held)?,
-        }
         self.unsynced += self.held.len();
+        if let (Compression::None, Archive::Between(below)) = (self.compression, &mut self.archive)
+        {
+            below.write_all(&self.held)?;
+        } else {
+            self.begin()?;
+            match &mut self.archive {
+                Archive::Zstd(encoder) => encoder.write_all(&self.held)?,
+                Archive::Gzip(encoder) => encoder.write_all(&self.held)?,
+                Archive::Between(_) | Archive::Broken => {}
+            }
+            self.frame.extend_from_slice(&self.held);
+            if self.frame.len() >= FRAME {
+                self.end()?;
+            }
+        }
         self.held.clear();
         if self.unsynced >= SYNC_EVERY {
             self.unsynced = 0;
@@ -140,21 +200,78 @@ impl Pieces {
         Ok(())
     }
 
-    /// Writes what is held and the archive's end, and waits until the disk has it.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.piece()?;
-        let file = match self.encoder {
-            Archive::Plain(file) => file,
+    /// Begins a frame if none is under way.
+    fn begin(&mut self) -> io::Result<()> {
+        let below = match std::mem::replace(&mut self.archive, Archive::Broken) {
+            Archive::Between(below) => below,
+            other => {
+                self.archive = other;
+                return Ok(());
+            }
+        };
+        self.archive = match self.compression {
+            Compression::None => Archive::Between(below),
+            Compression::Zstd => {
+                let mut encoder = zstd::Encoder::new(below, 3)?;
+                // Without it, damage inside a block can decode to other text.
+                encoder.include_checksum(true)?;
+                Archive::Zstd(encoder)
+            }
+            Compression::Gzip => {
+                Archive::Gzip(GzEncoder::new(below, flate2::Compression::default()))
+            }
+        };
+        Ok(())
+    }
+
+    /// Ends the frame under way.
+    fn end(&mut self) -> io::Result<()> {
+        let below = match std::mem::replace(&mut self.archive, Archive::Broken) {
+            Archive::Between(below) => below,
             Archive::Zstd(encoder) => encoder.finish()?,
             Archive::Gzip(encoder) => encoder.finish()?,
+            Archive::Broken => return Err(io::Error::other("the file was given up")),
         };
+        self.start = (below.bytes, below.hash.digest());
+        self.archive = Archive::Between(below);
+        self.frame.clear();
+        Ok(())
+    }
+
+    /// How far the file has come.
+    fn reached(&mut self) -> io::Result<Reached> {
+        if self.compression == Compression::None {
+            self.piece()?;
+            self.end()?;
+        }
+        let file = self.early.file.try_clone()?;
+        let tail = [&self.frame[..], &self.held[..]].concat();
+        Ok(Reached { bytes: self.start.0, hash: self.start.1, tail, file })
+    }
+
+    /// Writes what is held and the archive's end, and waits until the disk has it.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if !self.held.is_empty() {
+            self.piece()?;
+        }
+        if self.start.0 == 0 {
+            // An archive of nothing is one all the same.
+            self.begin()?;
+        }
+        self.end()?;
         self.early.end()?;
-        file.sync_all()
+        match self.archive {
+            Archive::Between(below) => below.file.sync_all(),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.muted {
+            return Ok(bytes.len());
+        }
         let taken = bytes.len().min(PIECE - self.held.len());
         self.held.extend_from_slice(&bytes[..taken]);
         if self.held.len() == PIECE {
@@ -180,6 +297,21 @@ pub(crate) fn shared(pieces: Pieces) -> (Output, Shared) {
 pub(crate) struct Shared(std::sync::Arc<std::sync::Mutex<Option<Pieces>>>);
 
 impl Shared {
+    /// Whether what is written now is in the file already, and is passed over.
+    pub(crate) fn mute(&self, muted: bool) {
+        let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(pieces) = held.as_mut() {
+            pieces.muted = muted;
+        }
+    }
+
+    /// How far the file below has come.
+    pub(crate) fn reached(&self) -> io::Result<Reached> {
+        let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let finished = || io::Error::other("the file is finished");
+        held.as_mut().ok_or_else(finished)?.reached()
+    }
+
     /// Finishes the file below.
     pub(crate) fn finish(self) -> io::Result<()> {
         let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

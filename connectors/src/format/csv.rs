@@ -33,6 +33,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["csv"],
     reader,
     writer,
+    reread: None,
     packs: false,
     messages: Some(Messages { decoder, encoder }),
 };

@@ -39,6 +39,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["jsonl", "json", "ndjson"],
     reader,
     writer,
+    reread: None,
     packs: false,
     messages: Some(Messages { decoder, encoder }),
 };

@@ -38,6 +38,7 @@ mod csv;
 mod json;
 mod parquet;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -50,6 +51,7 @@ use tidemill_types::{Error, Schema};
 use compression::{Compression, Input};
 use rows::Rows;
 
+pub(crate) use columnar::held_rows;
 #[cfg(feature = "kafka")]
 pub(crate) use {cells::write_key, text::PART_BYTES};
 
@@ -74,6 +76,10 @@ pub struct Entry {
     pub reader: fn(&Input, &Layout) -> Result<Box<dyn FileReader>, Error>,
     /// Writes a file of a schema.
     pub writer: fn(Output, &SchemaRef, Packing) -> Result<Box<dyn FileWriter>, Error>,
+    /// Hands the rows to `each` that stand in the first bytes of a file that is not ended, given the
+    /// index that [`FileWriter::mark`] told there. A format without it is text, whose files are gone on
+    /// with by appending.
+    pub reread: Option<fn(File, u64, &Held, Each<'_>) -> Result<(), Error>>,
     /// Whether it compresses its columns itself, so that [`Packing`] is the user's choice.
     pub packs: bool,
     /// Single records, where the format has them. Such a format is text, and its files may be
@@ -194,9 +200,30 @@ pub trait FileWriter: Send {
     /// Takes rows of the schema that it was opened with.
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error>;
 
+    /// Hands every byte on that depends on no later row, and tells what is held back. Text holds
+    /// nothing back. It shows in no byte of the file.
+    ///
+    /// # Errors
+    /// Where bytes cannot be handed on.
+    fn mark(&mut self) -> Result<Held, Error> {
+        Ok(Held::default())
+    }
+
     /// Writes what is still held, and whatever ends the file.
     fn finish(self: Box<Self>) -> Result<(), Error>;
 }
+
+/// What of a file is not among its bytes yet.
+#[derive(Debug, Default, PartialEq)]
+pub struct Held {
+    /// Rows that make no group yet, as an Arrow IPC stream; empty without any.
+    pub rows: Vec<u8>,
+    /// What tells where the groups are, for [`Entry::reread`].
+    pub index: Vec<u8>,
+}
+
+/// Takes rows.
+pub type Each<'a> = &'a mut dyn FnMut(&RecordBatch) -> Result<(), Error>;
 
 /// The format of that name.
 ///

@@ -7,17 +7,25 @@
 //!   same rows give the same bytes: no time of day and no machine is in the footer.
 //! * **Cost** a row group in memory while writing, a batch of 4,096 rows while reading.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
+};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use tidemill_types::Error;
 
@@ -26,7 +34,7 @@ use super::columnar::{
 };
 use super::compression::Input;
 use super::plain::PlainChunk;
-use super::{Entry, FileReader, FileWriter, Layout, Output, Packing};
+use super::{Each, Entry, FileReader, FileWriter, Held, Layout, Output, Packing};
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -35,6 +43,7 @@ pub const ENTRY: Entry = Entry {
     extensions: &["parquet"],
     reader,
     writer,
+    reread: Some(reread),
     packs: true,
     messages: None,
 };
@@ -61,14 +70,17 @@ fn writer(
 ) -> Result<Box<dyn FileWriter>, Error> {
     // Metadata of the schema is a hash map, which has no order of its own: it stays out.
     let bare: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
-    let properties = Some(properties(schema, packing)?);
-    let writer = ArrowWriter::try_new(output, bare.clone(), properties).map_err(failed)?;
+    let properties: WriterPropertiesPtr = Arc::new(properties(schema, packing)?);
+    let chosen = Some(properties.as_ref().clone());
+    let writer = ArrowWriter::try_new(output, bare.clone(), chosen).map_err(failed)?;
     Ok(Box::new(Grouped::new(match packing {
         Packing::Plain => {
             let (writer, general) = writer.into_serialized_writer().map_err(failed)?;
             Box::new(PlainFile { schema: bare, writer, general, groups: 0 })
         }
-        Packing::Zstd | Packing::Snappy => Box::new(ParquetFile { schema: bare, writer }),
+        Packing::Zstd | Packing::Snappy => {
+            Box::new(ParquetFile { schema: bare, properties, writer })
+        }
     })))
 }
 
@@ -101,10 +113,47 @@ fn properties(schema: &SchemaRef, packing: Packing) -> Result<WriterProperties, 
 
 struct ParquetFile {
     schema: SchemaRef,
+    properties: WriterPropertiesPtr,
     writer: ArrowWriter<Output>,
 }
 
+/// A footer over these groups, for a reader of a file that has none yet.
+fn footer(
+    schema: &SchemaRef,
+    properties: WriterPropertiesPtr,
+    groups: &[RowGroupMetaData],
+) -> Result<Vec<u8>, ParquetError> {
+    let properties = Some(properties.as_ref().clone());
+    let empty = ArrowWriter::try_new(io::sink(), schema.clone(), properties)?.close()?;
+    let metadata = ParquetMetaData::new(empty.file_metadata().clone(), groups.to_vec());
+    let mut out = Vec::new();
+    ParquetMetaDataWriter::new(&mut out, &metadata).finish()?;
+    Ok(out)
+}
+
+/// The rows of the groups that the index names, in pieces.
+fn reread(file: File, _: u64, held: &Held, each: Each<'_>) -> Result<(), Error> {
+    let index = Bytes::from(held.index.clone());
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&index).map_err(failed)?;
+    if metadata.num_row_groups() == 0 {
+        return Ok(());
+    }
+    let options = ArrowReaderOptions::new();
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(failed)?;
+    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+    for batch in batches.with_batch_size(GROUP).build().map_err(failed)? {
+        each(&batch.map_err(super::cells::write_failed)?)?;
+    }
+    Ok(())
+}
+
 impl GroupWriter for ParquetFile {
+    fn index(&mut self) -> Result<Vec<u8>, Error> {
+        self.writer.sync()?;
+        let groups = self.writer.flushed_row_groups();
+        footer(&self.schema, self.properties.clone(), groups).map_err(failed)
+    }
+
     fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
         self.writer.write(&whole(&self.schema, parts)?).map_err(failed)?;
         self.writer.flush().map_err(failed)
@@ -147,6 +196,12 @@ impl PlainFile {
 }
 
 impl GroupWriter for PlainFile {
+    fn index(&mut self) -> Result<Vec<u8>, Error> {
+        self.writer.flush()?;
+        let (properties, groups) = (self.writer.properties(), self.writer.flushed_row_groups());
+        footer(&self.schema, properties.clone(), groups).map_err(failed)
+    }
+
     fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error> {
         self.write(parts).map_err(failed)
     }

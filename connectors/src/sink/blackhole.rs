@@ -15,6 +15,7 @@ pub const ENTRY: Entry = Entry {
     delivery: Delivery::ExactlyOnce,
     check: |plan| plan.section.params().finish(),
     open: |plan, _, _| Ok(Box::new(Blackhole { name: plan.name.value.clone(), rows: 0 })),
+    reopen: None,
 };
 
 struct Blackhole {

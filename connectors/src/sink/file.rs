@@ -8,21 +8,26 @@
 //!   a stretch that is closed already goes into the file that is open.
 //! * **Name** a path without any ending gets that of its `format` (`scores` becomes `scores.parquet`).
 //! * **Commit** makes finished files visible; the one that is open follows when it rolls or closes.
-//! * **Delivery** exactly once: a crash leaves no part of a file under its name.
+//! * **Delivery** exactly once: a crash leaves no part of a file under its name, and a restart goes on with
+//!   the file under way from its last mark. Text is appended to; a columnar file is read back and written
+//!   again, for its rows give the same bytes: one pass over the file that is open.
 
 use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{At, SinkPlan};
 use tidemill_types::time::{DAY, SECOND, to_rfc3339};
 use tidemill_types::{Error, Micros};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::{Delivery, Entry, Sink};
-use crate::format::compression::{Compression, Shared, shared};
-use crate::format::{self, FileWriter, Packing};
+use super::{Delivery, Entry, Mark, Sink};
+use crate::format::compression::{Below, Compression, Reached, Shared, shared};
+use crate::format::{self, FileWriter, Held, Packing, held_rows};
 use crate::keys;
 
 /// What the list says.
@@ -46,12 +51,7 @@ pub const ENTRY: Entry = Entry {
     check: |plan| read(plan).map(drop),
     open: |plan, schema, folder| {
         let keys = read(plan).map_err(keys::error)?;
-        let mut path = folder.join(&keys.path);
-        if path.extension().is_none()
-            && let Some(extension) = keys.format.extensions.first()
-        {
-            path.set_extension(extension);
-        }
+        let path = path_of(&keys, folder);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|e| cannot_write(folder, &e))?;
         }
@@ -65,7 +65,49 @@ pub const ENTRY: Entry = Entry {
         }
         Ok(Box::new(sink))
     },
+    reopen: Some(|plan, schema, folder, state| {
+        let keys = read(plan).map_err(keys::error)?;
+        let path = path_of(&keys, folder);
+        let standing: Option<Standing> = bincode::deserialize(state)
+            .map_err(|e| Error::internal(format!("the mark of {}: {e}", path.display())))?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|e| cannot_write(folder, &e))?;
+        }
+        let mut sink = FileSink { keys, path, schema, open: None };
+        if let Some(standing) = standing {
+            let part =
+                Part::go_on(&sink.keys, sink.path_at(standing.stretch), &sink.schema, &standing)?;
+            sink.open = Some((standing.stretch, part));
+        }
+        Ok(Box::new(sink))
+    }),
 };
+
+/// Where the file under way stands.
+#[derive(Serialize, Deserialize)]
+struct Standing {
+    /// The number of its stretch.
+    stretch: i64,
+    /// Size and hash (XXH3) of the file as far as it can be gone on from.
+    bytes: u64,
+    hash: u64,
+    /// Text that was written behind that.
+    tail: Vec<u8>,
+    /// See [`Held`].
+    rows: Vec<u8>,
+    index: Vec<u8>,
+}
+
+/// The path, with the ending of its format if it has none.
+fn path_of(keys: &Keys, folder: &Path) -> PathBuf {
+    let mut path = folder.join(&keys.path);
+    if path.extension().is_none()
+        && let Some(extension) = keys.format.extensions.first()
+    {
+        path.set_extension(extension);
+    }
+    path
+}
 
 struct Keys {
     path: String,
@@ -148,6 +190,13 @@ impl FileSink {
         self.path.with_file_name(format!("{stem}-{start}{endings}"))
     }
 
+    fn path_at(&self, stretch: i64) -> PathBuf {
+        match self.keys.roll {
+            Some(roll) => self.name(stretch.saturating_mul(roll), roll),
+            None => self.path.clone(),
+        }
+    }
+
     fn write_to(&mut self, stretch: i64, rows: &RecordBatch) -> Result<(), Error> {
         let stands = match &self.open {
             Some((open, _)) => self.keys.roll.is_none() || *open >= stretch,
@@ -157,10 +206,7 @@ impl FileSink {
             if let Some((_, part)) = self.open.take() {
                 part.finish()?;
             }
-            let path = match self.keys.roll {
-                Some(roll) => self.name(stretch.saturating_mul(roll), roll),
-                None => self.path.clone(),
-            };
+            let path = self.path_at(stretch);
             self.open = Some((stretch, Part::open(&self.keys, path, &self.schema)?));
         }
         match &mut self.open {
@@ -187,8 +233,44 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn mark(&mut self) -> Result<Option<Mark>, Error> {
+        let mut files = Vec::new();
+        let standing = match &mut self.open {
+            None => None,
+            Some((stretch, part)) => {
+                let Held { rows, index } = part.writer.mark()?;
+                let reached = part.below.reached().map_err(|e| cannot_write(&part.partial, &e))?;
+                let Reached { bytes, hash, tail, file } = reached;
+                files.push(file);
+                Some(Standing { stretch: *stretch, bytes, hash, tail, rows, index })
+            }
+        };
+        let state = bincode::serialize(&standing).map_err(|e| Error::internal(e.to_string()))?;
+        Ok(Some(Mark { state, files }))
+    }
+
     fn close(mut self: Box<Self>) -> Result<(), Error> {
         self.open.take().map_or(Ok(()), |(_, part)| part.finish())
+    }
+}
+
+/// Whether a file begins with what was written until a mark.
+fn begins_so(path: &Path, at: &Standing) -> bool {
+    let hash = File::open(path).and_then(|mut file| hash_of(&mut file, at.bytes));
+    hash.is_ok_and(|(bytes, hash)| (bytes, hash.digest()) == (at.bytes, at.hash))
+}
+
+/// The hash of the first bytes of a file, and how many of them there are.
+fn hash_of(file: &mut File, bytes: u64) -> io::Result<(u64, Xxh3)> {
+    let (mut hash, mut found, mut piece) = (Xxh3::new(), 0, vec![0; 256 << 10]);
+    let mut beginning = file.take(bytes);
+    loop {
+        let n = beginning.read(&mut piece)?;
+        if n == 0 {
+            return Ok((found, hash));
+        }
+        hash.update(&piece[..n]);
+        found += n as u64;
     }
 }
 
@@ -208,6 +290,66 @@ impl Part {
         let (output, below) = shared(keys.compression.writer(file)?);
         let writer = (keys.format.writer)(output, schema, keys.packing)?;
         Ok(Part { writer, below, partial, path })
+    }
+
+    /// The file as of a mark. Its beginning is what was written until then: in the file under way, or in
+    /// the one with its name, if it was ended since.
+    fn go_on(keys: &Keys, path: PathBuf, schema: &SchemaRef, at: &Standing) -> Result<Part, Error> {
+        let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+        let partial = path.with_file_name(format!(".{name}.partial"));
+        let fresh = path.with_file_name(format!(".{name}.partial.new"));
+        let begins = [&partial, &path].into_iter().find(|path| begins_so(path, at));
+        let Some(from) = begins else {
+            return Err(Error::external(format!(
+                "cannot go on with {}: what a former run wrote of it is gone or changed",
+                path.display()
+            ))
+            .help("restore it, or begin again: remove the run's folder of checkpoints"));
+        };
+        let failed = |e: std::io::Error| cannot_write(&partial, &e);
+        let part = match keys.format.reread {
+            None => {
+                if from != &partial {
+                    let beginning = File::open(from).map_err(failed)?.take(at.bytes);
+                    let mut copy = File::create(&fresh).map_err(failed)?;
+                    io::copy(&mut { beginning }, &mut copy).map_err(failed)?;
+                    copy.sync_all().map_err(failed)?;
+                    fs::rename(&fresh, &partial).map_err(failed)?;
+                }
+                let mut file =
+                    File::options().read(true).write(true).open(&partial).map_err(failed)?;
+                let (_, hash) = hash_of(&mut file, at.bytes).map_err(failed)?;
+                file.set_len(at.bytes).map_err(failed)?;
+                file.seek(SeekFrom::End(0)).map_err(failed)?;
+                let below = Below { file, bytes: at.bytes, hash };
+                let (output, below) = shared(keys.compression.go_on(below, &at.tail)?);
+                below.mute(at.bytes > 0 || !at.tail.is_empty());
+                let writer = (keys.format.writer)(output, schema, keys.packing)?;
+                below.mute(false);
+                return Ok(Part { writer, below, partial, path });
+            }
+            Some(reread) => {
+                let file = File::create(&fresh).map_err(failed)?;
+                let (output, below) = shared(keys.compression.writer(file)?);
+                let mut writer = (keys.format.writer)(output, schema, keys.packing)?;
+                let held = Held { rows: at.rows.clone(), index: at.index.clone() };
+                let before = File::open(from).map_err(failed)?;
+                reread(before, at.bytes, &held, &mut |rows| writer.write(rows))?;
+                writer.mark()?;
+                let reached = below.reached().map_err(failed)?;
+                if (reached.bytes, reached.hash) != (at.bytes, at.hash) {
+                    return Err(Error::internal(format!(
+                        "the rows of {} give other bytes when they are written again",
+                        path.display()
+                    )));
+                }
+                held_rows(&at.rows, &mut |rows| writer.write(rows))?;
+                Part { writer, below, partial: partial.clone(), path }
+            }
+        };
+        part.below.reached().and_then(|reached| reached.file.sync_data()).map_err(failed)?;
+        fs::rename(&fresh, &part.partial).map_err(|e| cannot_write(&part.partial, &e))?;
+        Ok(part)
     }
 
     /// Ends the file and gives it its name, in this order on the disk too.

@@ -48,6 +48,7 @@ pub const ENTRY: Entry = Entry {
         let keys = read(plan).map_err(keys::error)?;
         Ok(Box::new(KafkaSink::open(keys, &schema)?))
     },
+    reopen: None,
 };
 
 /// Messages sent between two looks at what was delivered.

@@ -9,6 +9,7 @@ mod file;
 mod kafka;
 mod stdout;
 
+use std::fs::File;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -49,6 +50,21 @@ pub struct Entry {
     pub check: fn(&SinkPlan) -> Result<(), Vec<Diagnostic>>,
     /// Opens it; relative paths start at `folder`, the run's output folder.
     pub open: fn(&SinkPlan, schema: SchemaRef, folder: &Path) -> Result<Box<dyn Sink>, Error>,
+    /// Opens it where a mark was made: what was taken after that has not been. A sink without it is
+    /// opened as at the beginning, and gets rows again.
+    pub reopen: Option<Reopen>,
+}
+
+/// See [`Entry::reopen`]; the bytes are those of [`Mark::state`].
+pub type Reopen =
+    fn(&SinkPlan, schema: SchemaRef, folder: &Path, &[u8]) -> Result<Box<dyn Sink>, Error>;
+
+/// Where a sink stands.
+pub struct Mark {
+    /// What it needs to go on from there.
+    pub state: Vec<u8>,
+    /// Files that must be on the disk before the mark counts.
+    pub files: Vec<File>,
 }
 
 /// An open sink.
@@ -58,6 +74,12 @@ pub trait Sink: Send {
 
     /// Makes everything taken so far visible, as far as the sink's own rolling allows.
     fn commit(&mut self) -> Result<(), Error>;
+
+    /// Where it stands, for a restart to go on from; nothing where it keeps no place. The sink goes on
+    /// taking rows meanwhile, and what it writes shows nothing of it.
+    fn mark(&mut self) -> Result<Option<Mark>, Error> {
+        Ok(None)
+    }
 
     /// The last commit: nothing more will come; files get their final names.
     fn close(self: Box<Self>) -> Result<(), Error>;

@@ -27,6 +27,7 @@ pub const ENTRY: Entry = Entry {
         let format = read(plan).map_err(keys::error)?;
         Ok(Box::new(Lines::new(format, &schema, io::stdout())?))
     },
+    reopen: None,
 };
 
 /// Lines are handed on when so many bytes are held, commit or not.

@@ -181,10 +181,11 @@ impl Files {
         let passed = offsets.partition_point(|offset| *offset < self.skip);
         offsets.drain(..passed);
         let rows = part.rows.slice(passed, offsets.len());
-        let rejects: Vec<_> = part
-            .rejects
+        let kept = part.rejects.into_iter().filter(|r| self.before + r.line >= self.skip);
+        let kept: Vec<_> = kept.collect();
+        let rejected = kept.iter().map(|reject| self.before + reject.line).collect();
+        let rejects: Vec<_> = kept
             .into_iter()
-            .filter(|reject| self.before + reject.line >= self.skip)
             .map(|reject| DeadLetter {
                 source: self.source.clone(),
                 provenance: Provenance {
@@ -200,7 +201,7 @@ impl Files {
         if offsets.is_empty() && rejects.is_empty() {
             return None;
         }
-        Some(Chunk { partition: 0, rows, offsets, rejects })
+        Some(Chunk { partition: 0, rows, offsets, rejects, rejected })
     }
 }
 

@@ -122,10 +122,13 @@ impl Generator {
         chunk.offsets.drain(..passed);
         let rows = chunk.rows.slice(passed, chunk.offsets.len());
         chunk.rows = self.later(&rows)?;
-        for reject in &mut chunk.rejects {
+        for (reject, offset) in chunk.rejects.iter_mut().zip(&mut chunk.rejected) {
             reject.provenance.offset += self.before;
+            *offset += self.before;
         }
-        chunk.rejects.retain(|reject| reject.provenance.offset >= self.skip);
+        let passed = chunk.rejected.partition_point(|offset| *offset < self.skip);
+        chunk.rejects.drain(..passed);
+        chunk.rejected.drain(..passed);
         Ok(Some(chunk).filter(|c| !c.offsets.is_empty() || !c.rejects.is_empty()))
     }
 

@@ -132,6 +132,7 @@ impl Partition {
             partition,
             rows: self.rows.finish()?,
             offsets: std::mem::take(&mut self.offsets),
+            rejected: self.rejects.iter().map(|reject| reject.provenance.offset).collect(),
             rejects: std::mem::take(&mut self.rejects),
         })
     }

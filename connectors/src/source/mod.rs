@@ -79,6 +79,8 @@ pub struct Chunk {
     pub offsets: Vec<u64>,
     /// Records that did not fit the schema.
     pub rejects: Vec<DeadLetter>,
+    /// Where each of them stands among the offsets: over several files its provenance does not say.
+    pub rejected: Vec<u64>,
 }
 
 /// Refuses a partition that is not of this share.

@@ -13,6 +13,8 @@
 
 mod gather;
 
+mod line;
+
 mod message;
 
 mod program;
@@ -22,6 +24,7 @@ mod scatter;
 mod windows;
 
 pub use gather::gather;
+pub use line::{Keep, Lines, Saved, restored};
 pub use message::{Answers, Decide, Features, Kind, Labels, Requests, Round, Rows, Wire};
 pub use program::{CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program};
 pub use scatter::{labels, scatter};

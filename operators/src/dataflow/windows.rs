@@ -19,6 +19,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
+use super::line::{Keep, Lines};
 use super::message::{Answers as Answered, Kind, Requests, Round, Wire};
 use super::program::Program;
 use crate::column::Typed;
@@ -30,6 +31,7 @@ pub fn windows<'scope>(
     program: Arc<Program>,
     index: usize,
     peers: usize,
+    keep: Keep,
 ) -> StreamVec<'scope, Round, Answered> {
     let pact = Exchange::new(|r: &Requests| r.to as u64);
     requests.unary_frontier::<CapacityContainerBuilder<Vec<Answered>>, _, _, _>(
@@ -37,7 +39,11 @@ pub fn windows<'scope>(
         "windows",
         |_, _| {
             let mut stash: BTreeMap<Round, (Capability<Round>, Vec<Requests>)> = BTreeMap::new();
+            let Keep { mut lines, stores } = keep;
             let mut host = Host::new(program, index, peers);
+            if let Some(stores) = stores {
+                host.stores = stores;
+            }
             move |(input, frontier), output| {
                 input.for_each(|capability, batches| {
                     if let Some(kept) = capability.retain_least(0) {
@@ -46,14 +52,27 @@ pub fn windows<'scope>(
                         queued.append(batches);
                     }
                 });
+                // What is in at a line is every round before it, and none after.
+                let line =
+                    |round: Option<Round>, lines: &mut Option<Box<dyn Lines>>, host: &Host| {
+                        if let Some(lines) = lines
+                            && let Some(line) = lines.pending()
+                            && round.is_none_or(|round| round >= line)
+                            && line.checked_sub(1).is_none_or(|last| passed(frontier, last))
+                        {
+                            lines.windows(line, host.stores.iter().map(Store::save).collect());
+                        }
+                    };
                 while let Some(entry) = stash.first_entry() {
                     if !passed(frontier, *entry.key()) {
                         break;
                     }
+                    line(Some(*entry.key()), &mut lines, &host);
                     let (round, (capability, batches)) = entry.remove_entry();
                     let mut session = output.session(&capability);
                     host.take(round, batches, &mut |answers| session.give(answers));
                 }
+                line(stash.keys().next().copied(), &mut lines, &host);
             }
         },
     )

@@ -15,7 +15,7 @@ const HALVINGS: u64 = 63;
 const PRECISION: u32 = 9;
 
 /// Scores with their labels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Ranking {
     /// The bits of each score with the label in the lowest: rising with the score, as no score is
     /// negative.

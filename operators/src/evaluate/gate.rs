@@ -37,7 +37,7 @@ pub struct Comparison {
 }
 
 /// Losses of two models over the same rows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Gate {
     last: Micros,
     min_rows: u64,

@@ -86,6 +86,21 @@ impl Evaluation {
         }
     }
 
+    /// What is kept, by bucket: for whoever saves it.
+    pub fn tallies(&self) -> &BTreeMap<i64, Vec<Tally>> {
+        &self.buckets
+    }
+
+    /// Whether every score is kept, and how many are or were.
+    pub fn kept(&self) -> (bool, usize) {
+        (self.exact, self.kept)
+    }
+
+    /// Goes on from what [`Evaluation::tallies`] and [`Evaluation::kept`] told of the same contenders.
+    pub fn resume(&mut self, exact: bool, kept: usize, buckets: BTreeMap<i64, Vec<Tally>>) {
+        (self.exact, self.kept, self.buckets) = (exact, kept, buckets);
+    }
+
     /// The buckets seen, rising.
     pub fn buckets(&self) -> impl Iterator<Item = i64> {
         self.buckets.keys().copied()
@@ -107,9 +122,9 @@ impl Evaluation {
     }
 }
 
-/// What is kept of a contender in a bucket.
-#[derive(Clone)]
-struct Tally {
+/// What is kept of a contender in a bucket; only its bytes are for others.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub struct Tally {
     rows: u64,
     unscored: u64,
     positives: u64,

@@ -5,7 +5,7 @@
 const PLACES: f64 = (1u64 << 60) as f64;
 
 /// A sum of numbers of moderate size: within 2^-61 per summand of the true one, taken back exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sum(i128);
 
 impl Sum {

@@ -17,6 +17,7 @@ use super::heap::Heap;
 use super::layout::{Counted, Feed, Layout, Window, open_session};
 use super::log::{Log, RowRef, Seen};
 use super::session::Sessions;
+use super::snapshot::{Kept, Whole};
 use crate::aggregate::moment::{Moment, Noted};
 use crate::aggregate::numbers::Numbers;
 use crate::aggregate::state::State;
@@ -336,6 +337,71 @@ impl History {
     /// Lets go of everything.
     pub(super) fn release(mut self, heap: &mut Heap) {
         self.log.release(heap);
+    }
+}
+
+/// What a snapshot sees of a key: `snapshot.rs`.
+impl History {
+    /// Visits the rows in their order.
+    pub(super) fn each_row(&self, visit: impl FnMut(RowRef<'_>)) {
+        (self.log.base()..self.log.end()).map(|at| self.log.row(at)).for_each(visit);
+    }
+
+    /// What windows that no row ever leaves hold; nothing where there is none.
+    pub(super) fn kept(&self, layout: &Layout) -> Option<Kept> {
+        let standing = self.standing.as_ref().filter(|_| layout.lifetime)?;
+        let base = self.log.base();
+        let whole = |(window, cursor): (&Window, &Cursor)| Whole {
+            rows: cursor.end.saturating_sub(base) as u64,
+            counts: standing.states.counts[window.counts.clone()].to_vec(),
+            states: standing.states.numbers[window.numbers.clone()]
+                .iter()
+                .map(|numbers| State::Numbers(Box::new(numbers.clone())).save())
+                .chain(standing.states.states[window.states.clone()].iter().map(State::save))
+                .collect(),
+        };
+        let windows = layout.windows.iter().zip(standing.cursors.iter());
+        let windows = windows.filter(|(window, _)| window.reach.holds_all()).map(whole);
+        Some(Kept { base: base as u64, folded: self.folded, windows: windows.collect() })
+    }
+
+    /// The position of the first row that will be inserted, of a key without any yet.
+    pub(super) fn begin_at(&mut self, layout: &Layout, base: usize) {
+        self.log = Log::starting_at(layout.width, base);
+    }
+
+    /// Takes over what windows that no row ever leaves held, the rows being there; nothing if this cannot
+    /// have been saved of these rows.
+    pub(super) fn hold(&mut self, layout: &Layout, kept: &Kept) -> Option<()> {
+        self.folded = kept.folded;
+        let (log, base) = (&self.log, self.log.base());
+        let standing = self.standing.get_or_insert_with(|| Box::new(Standing::new(layout, log)));
+        let Standing { cursors, states } = &mut **standing;
+        let windows = layout.windows.iter().zip(cursors.iter_mut());
+        let mut windows = windows.filter(|(window, _)| window.reach.holds_all());
+        for whole in &kept.windows {
+            let (window, cursor) = windows.next()?;
+            let end = base.checked_add(usize::try_from(whole.rows).ok()?)?;
+            let (counts, kept) = (&mut states.counts[window.counts.clone()], &whole.counts);
+            let numbers = &mut states.numbers[window.numbers.clone()];
+            let into = &mut states.states[window.states.clone()];
+            let saved = numbers.len() + into.len();
+            if end > log.end() || counts.len() != kept.len() || saved != whole.states.len() {
+                return None;
+            }
+            *cursor = Cursor::new(0..end, log);
+            counts.copy_from_slice(kept);
+            let (of_numbers, of_states) = whole.states.split_at(numbers.len());
+            for (numbers, saved) in numbers.iter_mut().zip(of_numbers) {
+                let fresh = State::Numbers(Box::new(Numbers::new(numbers.asks())));
+                let State::Numbers(restored) = fresh.restore(saved)? else { return None };
+                *numbers = *restored;
+            }
+            for (state, saved) in into.iter_mut().zip(of_states) {
+                *state = state.restore(saved)?;
+            }
+        }
+        windows.next().is_none().then_some(())
     }
 }
 

@@ -42,6 +42,14 @@ impl<'a> RowRef<'a> {
         self.0[self.1.head as usize + column]
     }
 
+    /// Its id.
+    pub(super) fn id(self, heap: &Heap) -> Id {
+        match self.0[2] >> ID_KIND {
+            0 => Id::Int(self.0[1] as i64),
+            _ => heap.id(self.0[1]).clone(),
+        }
+    }
+
     /// Whether a column holds true.
     #[inline]
     pub(super) fn is_true(self, column: usize) -> bool {
@@ -225,6 +233,11 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn new(width: Width) -> Log {
         Log { width, ..Log::default() }
+    }
+
+    /// An empty log whose first row will stand at this position.
+    pub(super) fn starting_at(width: Width, base: usize) -> Log {
+        Log { base, ..Log::new(width) }
     }
 
     #[inline]

@@ -27,6 +27,7 @@ mod history;
 mod layout;
 mod log;
 mod session;
+mod snapshot;
 
 pub use answers::Answers;
 
@@ -35,6 +36,7 @@ use expiry::Expiry;
 use heap::Heap;
 use history::{AsOf, History, Reply, Scratch};
 use layout::Layout;
+pub use snapshot::RANGES;
 
 /// One aggregate over one window of a group.
 #[derive(Clone)]

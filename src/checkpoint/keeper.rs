@@ -1,0 +1,245 @@
+//! The thread that makes a line of what it is given: it writes the parts while everything goes on, has
+//! files and journal made durable, and only then the manifest.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tidemill_types::{Error, Micros};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::line::{Gift, Lines, Position, Round, SharedLines, Wait};
+use super::manifest::{FORMAT, Manifest, Part};
+use super::store::Store;
+use super::{points, section};
+use crate::mill::Settled;
+
+/// What a keeper knows of the run.
+pub struct About {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// See [`Manifest::plan`].
+    pub plan: String,
+    /// See [`Manifest::places`].
+    pub places: String,
+    /// Workers of the dataflow.
+    pub workers: usize,
+    /// Whole lines that are retained.
+    pub keep: usize,
+    /// The first event time of a round.
+    pub start_of: Box<dyn Fn(Round) -> Micros + Send>,
+    /// What tells whether the journal is durable.
+    pub settled: Settled,
+    /// What is told of each line.
+    pub tell: Box<dyn Fn(Told) + Send>,
+}
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// From its choice to its manifest.
+    pub took: Duration,
+    /// Bytes of all of its parts.
+    pub bytes: u64,
+    /// Those of them that were written for it.
+    pub written: u64,
+}
+
+/// What came for the line under way.
+struct Gathering {
+    round: Round,
+    began: Instant,
+    sources: BTreeMap<usize, Vec<Position>>,
+    windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
+    mill: Option<(Vec<(String, Vec<u8>)>, Vec<Wait>)>,
+    sinks: Option<(Vec<u8>, Vec<File>)>,
+}
+
+struct Keeper {
+    store: Store,
+    about: About,
+    lines: SharedLines,
+    /// What was written under each name last: a part that did not change is not packed again.
+    known: HashMap<String, (u128, Part)>,
+    written: u64,
+}
+
+/// Starts the thread; `first` is the number of the first line. It ends, with what went wrong, when
+/// [`Lines::close`] is called, and gives the store back.
+///
+/// # Errors
+/// No thread is to be had.
+pub fn start(
+    store: Store,
+    about: About,
+    every: Duration,
+    first: u64,
+) -> Result<(SharedLines, JoinHandle<Result<Store, Error>>), Error> {
+    let (to, from): (Sender<Gift>, Receiver<Gift>) = unbounded();
+    let lines = Arc::new(Lines::new(every, first, to));
+    let mut keeper =
+        Keeper { store, about, lines: Arc::clone(&lines), known: HashMap::new(), written: 0 };
+    let thread = std::thread::Builder::new()
+        .name("checkpoints".to_string())
+        .spawn(move || keeper.run(&from).map(|()| keeper.store))
+        .map_err(|e| Error::external(format!("no thread for checkpoints: {e}")))?;
+    Ok((lines, thread))
+}
+
+impl Keeper {
+    fn run(&mut self, from: &Receiver<Gift>) -> Result<(), Error> {
+        let mut under_way: Option<Gathering> = None;
+        for gift in from {
+            match (gift, &mut under_way) {
+                (Gift::Begin(round), _) => under_way = Some(Gathering::new(round)),
+                (Gift::Sources(worker, positions), Some(line)) => {
+                    line.sources.insert(worker, positions);
+                }
+                (Gift::Windows(worker, saved), Some(line)) => {
+                    line.windows.insert(worker, saved);
+                }
+                (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
+                (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
+                (_, None) => {}
+            }
+            if let Some(line) = under_way.take_if(|line| line.is_complete(&self.about, &self.lines))
+            {
+                points::pass("line.complete");
+                match self.write(line) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        // A run goes on without a line; the one before stands.
+                        tracing::error!(%error, "a checkpoint could not be written; trying again");
+                        self.lines.done(None);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: Gathering) -> Result<(), Error> {
+        self.written = 0;
+        let before = (self.about.start_of)(line.round);
+        let mut parts = Vec::new();
+        let positions: Vec<Position> = line.sources.into_values().flatten().collect();
+        let positions = section::encode(&positions).map_err(Error::internal)?;
+        parts.push(self.put("sources".to_string(), &positions)?);
+        for (worker, groups) in line.windows {
+            for (group, ranges) in groups.into_iter().enumerate() {
+                for (first, ranges) in gathered(ranges) {
+                    let bytes = section::encode(&ranges).map_err(Error::internal)?;
+                    parts.push(self.put(format!("windows/{group}/{first}/{worker}"), &bytes)?);
+                }
+            }
+        }
+        let (mill, waits) = line.mill.unwrap_or_default();
+        for (name, bytes) in mill {
+            parts.push(self.put(format!("mill/{name}"), &bytes)?);
+        }
+        let (sinks, files) = line.sinks.unwrap_or_default();
+        parts.push(self.put("sinks".to_string(), &sinks)?);
+        for file in files {
+            file.sync_data()?;
+        }
+        self.store.sync_parts()?;
+        for wait in waits {
+            wait()?;
+        }
+        self.about.settled.wait()?;
+        points::pass("line.synced");
+        let number = self.lines.number();
+        let bytes = parts.iter().map(|part| part.bytes).sum();
+        let parts_named: HashSet<String> = parts.iter().map(|part| part.name.clone()).collect();
+        self.store.commit(&Manifest {
+            format: FORMAT,
+            pipeline: self.about.pipeline.clone(),
+            plan: self.about.plan.clone(),
+            places: self.about.places.clone(),
+            build: env!("CARGO_PKG_VERSION").to_string(),
+            line: number,
+            round: line.round,
+            before,
+            workers: self.about.workers,
+            parts,
+        })?;
+        points::pass("line.committed");
+        let took = line.began.elapsed();
+        tracing::debug!(line = number, bytes, written = self.written, ?took, "checkpoint");
+        (self.about.tell)(Told { took, bytes, written: self.written });
+        let names = parts_named;
+        self.known.retain(|name, _| names.contains(name));
+        let cleared = self.store.clear(self.about.keep).unwrap_or_else(|error| {
+            tracing::warn!(%error, "old checkpoints stay");
+            self.lines.oldest()
+        });
+        self.lines.done(Some(cleared));
+        Ok(())
+    }
+
+    fn put(&mut self, name: String, content: &[u8]) -> Result<Part, Error> {
+        let hash = xxh3_128(content);
+        if let Some((known, part)) = self.known.get(&name)
+            && *known == hash
+        {
+            return Ok(part.clone());
+        }
+        let part = self.store.put(&name, content)?;
+        points::pass("line.part");
+        self.written += part.bytes;
+        self.known.insert(name, (hash, part.clone()));
+        Ok(part)
+    }
+}
+
+/// A part has about so many bytes, where there are as many: each one that is new costs a wait for the disk.
+const PART: usize = 1 << 20;
+
+/// Ranges of keys side by side, with the first one's number.
+fn gathered(ranges: BTreeMap<u64, Vec<u8>>) -> Vec<(u64, Vec<Vec<u8>>)> {
+    let mut parts: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
+    let mut bytes = PART;
+    for (range, content) in ranges {
+        if bytes >= PART {
+            parts.push((range, Vec::new()));
+            bytes = 0;
+        }
+        bytes += content.len();
+        if let Some((_, part)) = parts.last_mut() {
+            part.push(content);
+        }
+    }
+    parts
+}
+
+impl Gathering {
+    fn new(round: Round) -> Gathering {
+        Gathering {
+            round,
+            began: Instant::now(),
+            sources: <_>::default(),
+            windows: <_>::default(),
+            mill: None,
+            sinks: None,
+        }
+    }
+
+    /// Whether everybody has given; workers that have read everything were asked before they went.
+    fn is_complete(&mut self, about: &About, lines: &Lines) -> bool {
+        if self.mill.is_none() || self.sinks.is_none() || self.windows.len() < about.workers {
+            return false;
+        }
+        let before = (about.start_of)(self.round);
+        (0..about.workers).all(|worker| {
+            if !self.sources.contains_key(&worker)
+                && let Some(positions) = lines.positions_of_ended(worker, before)
+            {
+                self.sources.insert(worker, positions);
+            }
+            self.sources.contains_key(&worker)
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! Checkpoints: at a *line*, the boundary of a round, the state of every part is kept, so that a run
+//! that was cut off goes on from there.
+//!
+//! What belongs to a line is in [`manifest`], the bytes of a part in [`section`]; both are pure.
+//! [`store`] keeps them, [`line`] is where the parts of a run meet, [`keeper`] the thread that writes, and
+//! [`restore`] what a restart reads. [`points`] are the moments at which the crash kit kills.
+
+pub mod keeper;
+pub mod line;
+pub mod manifest;
+pub mod points;
+pub mod restore;
+pub mod section;
+pub mod store;

@@ -1,0 +1,97 @@
+//! Fail points: named moments of the protocol at which the crash kit kills the process.
+//!
+//! `TIDEMILL_FAIL_AT=line.committed:3` kills the process, as SIGKILL does, when it comes to that point
+//! for the third time. Without the variable a point costs one look at a flag.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The environment variable: a point's name, and after a colon at which time (1 without).
+pub const VARIABLE: &str = "TIDEMILL_FAIL_AT";
+
+/// Every point, in the order in which a line passes them, with what is true there.
+pub const POINTS: &[(&str, &str)] = &[
+    ("line.chosen", "a round was chosen, nothing of it is saved"),
+    ("line.source", "the positions of a worker's sources are taken"),
+    ("line.windows", "a worker's windows are taken"),
+    ("line.mill", "models, label join and detectors are taken"),
+    ("line.sinks", "the sinks' positions are taken"),
+    ("line.complete", "every part is there, nothing is written"),
+    ("line.part", "a part is written, the manifest is not"),
+    ("line.synced", "all parts, files and the journal are durable, the manifest is not"),
+    ("line.committed", "the manifest stands, nothing is cleared away"),
+    ("line.manifest_gone", "an old manifest is gone, its parts are not"),
+    ("line.part_gone", "a part that no manifest names is gone"),
+    ("restore.read", "a restart has read a line, nothing has begun"),
+    ("restore.sinks", "a restart has placed the sinks"),
+    ("file.finished", "an output file is whole and has no name yet"),
+    ("file.named", "an output file has got its name"),
+    ("run.finished", "the run is over, its lines are not cleared away"),
+];
+
+struct Armed {
+    point: String,
+    left: AtomicU64,
+}
+
+fn armed() -> Option<&'static Armed> {
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    let read = || {
+        let text = std::env::var(VARIABLE).ok()?;
+        let (point, times) = text.split_once(':').unwrap_or((&text, "1"));
+        Some(Armed { point: point.to_string(), left: AtomicU64::new(times.parse().unwrap_or(1)) })
+    };
+    ARMED.get_or_init(read).as_ref()
+}
+
+/// Comes to a point.
+pub fn pass(point: &str) {
+    debug_assert!(POINTS.iter().any(|(name, _)| *name == point), "{point} is not on the list");
+    if let Some(armed) = armed()
+        && armed.point == point
+        && armed.left.fetch_sub(1, Ordering::SeqCst) == 1
+    {
+        die();
+    }
+}
+
+/// As SIGKILL does: nothing is flushed, nobody is told.
+fn die() {
+    let id = std::process::id().to_string();
+    let _ = std::process::Command::new("kill").args(["-KILL", &id]).status();
+    // The signal is on its way; nothing of this thread may go on meanwhile.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Refuses a name that is on no list.
+///
+/// # Errors
+/// The variable names no point.
+pub fn check() -> Result<(), tidemill_types::Error> {
+    match armed() {
+        Some(armed) if !POINTS.iter().any(|(name, _)| *name == armed.point) => {
+            let names: Vec<&str> = POINTS.iter().map(|(name, _)| *name).collect();
+            Err(tidemill_types::Error::user(format!(
+                "{VARIABLE} names no fail point: `{}`",
+                armed.point
+            ))
+            .help(format!("the points are {}", names.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = POINTS.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), POINTS.len());
+    }
+}

@@ -1,0 +1,366 @@
+//! `tidemill crash-test`: kills runs of a pipeline, starts them again, and compares all that they
+//! wrote with a run that was never interrupted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+use tidemill_config::document::load;
+use tidemill_config::plan::{Plan, Stream};
+use tidemill_config::table::Item;
+use tidemill_types::Error;
+
+use super::{Failure, Said};
+use crate::checkpoint::points::{POINTS, VARIABLE};
+use crate::engine::check::compile;
+
+/// What a person may choose of a crash test.
+#[derive(clap::Args, Debug)]
+pub(super) struct Options {
+    /// Kills, all in all.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    kills: u32,
+    /// Decides when and where; the machine's own timing does too.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Runs are started with 1 to so many workers.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Where the runs write; a temporary folder, which stays if anything differs, if it is not given.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+/// Kills of one life of a run, at most: then it comes to its end and is compared.
+const KILLS_A_LIFE: u32 = 12;
+
+/// Wall times, which differ from run to run, and folders.
+const NOT_COMPARED: [&str; 5] =
+    ["seconds", "events_per_second", "peak_memory_bytes", "seconds_waiting_for_training", "folder"];
+
+struct Kit<'a> {
+    file: &'a Path,
+    overrides: &'a [(String, String)],
+    plan: Plan,
+    options: &'a Options,
+    folder: PathBuf,
+    chance: Chance,
+    /// How long a run takes.
+    takes: Duration,
+    killed: BTreeMap<String, u32>,
+    /// Runs that were to be killed, whether they came to where they were to be or not.
+    tried: usize,
+    went_on: u32,
+    began_again: u32,
+}
+
+/// Kills, restarts and compares.
+pub(super) fn run(
+    file: &Path,
+    overrides: &[(String, String)],
+    options: &Options,
+) -> Result<Said, Failure> {
+    let plan = compile(load(file, overrides)?)?.plan;
+    if plan.checkpoint.is_none() {
+        let error = Error::user("the pipeline makes no checkpoints: there is nothing to test");
+        return Err(error.help("set mode = \"final\" and leave [checkpoint] enabled").into());
+    }
+    if let Some(source) = plan.sources.iter().find(|s| !crate::engine::check::bounded(s)) {
+        let name = &source.name.value;
+        let error = Error::user(format!("source `{name}` never ends: two runs cannot be compared"));
+        return Err(error.help(format!("--set source.{name}.until=end")).into());
+    }
+    let (folder, temporary) = match &options.folder {
+        Some(folder) => (folder.clone(), false),
+        None => {
+            let name = format!("tidemill-crash-test-{}", std::process::id());
+            (std::env::temp_dir().join(name), true)
+        }
+    };
+    let began = Instant::now();
+    let mut kit = Kit {
+        file,
+        overrides,
+        plan,
+        options,
+        folder: folder.clone(),
+        chance: Chance(options.seed),
+        takes: Duration::ZERO,
+        killed: BTreeMap::new(),
+        tried: 0,
+        went_on: 0,
+        began_again: 0,
+    };
+    let lives = kit.run()?;
+    if temporary {
+        fs::remove_dir_all(&folder).map_err(Error::from)?;
+    }
+    Ok(kit.said(lives, began.elapsed()))
+}
+
+impl Kit<'_> {
+    fn run(&mut self) -> Result<u32, Error> {
+        let whole = self.folder.join("whole");
+        empty(&whole)?;
+        let began = Instant::now();
+        let wanted = self.finish(self.start(&whole, 1, None)?)?;
+        self.takes = began.elapsed();
+        let wanted = (files(&whole, &self.aside())?, wanted);
+        let (mut kills, mut lives) = (0, 0);
+        while kills < self.options.kills {
+            lives += 1;
+            let folder = self.folder.join("killed");
+            empty(&folder)?;
+            let most = (self.options.kills - kills).min(KILLS_A_LIFE);
+            let (killed, told) = self.live(&folder, most)?;
+            kills += killed;
+            let found = (files(&folder, &self.aside())?, told);
+            self.compare(&wanted, &found, lives)?;
+            tracing::debug!(lives, kills, "a life was compared");
+        }
+        Ok(lives)
+    }
+
+    /// One life: starts and kills a run until it has come to its end; how often it was killed, and what it
+    /// told.
+    fn live(&mut self, folder: &Path, most: u32) -> Result<(u32, Json), Error> {
+        let mut killed = 0;
+        loop {
+            let lines = fs::read_dir(self.store(folder).join("lines")).map_or(0, Iterator::count);
+            match (killed, lines) {
+                (0, _) => {}
+                (_, 0) => self.began_again += 1,
+                _ => self.went_on += 1,
+            }
+            let workers = 1 + self.chance.below(u64::from(self.options.workers)) as u16;
+            if killed == most {
+                let told = self.finish(self.start(folder, workers, None)?)?;
+                return Ok((killed, told));
+            }
+            // Every point in turn, and as often at any moment: now and then at once.
+            let n = self.tried;
+            self.tried += 1;
+            let at = if n % 2 == 0 { Some(POINTS[n / 2 % POINTS.len()].0) } else { None };
+            let point = at.map(|name| format!("{name}:{}", 1 + self.chance.below(2)));
+            let child = self.start(folder, workers, point.as_deref())?;
+            let wait = match (at, self.chance.below(4)) {
+                (Some(_), _) => None,
+                (None, 0) => Some(self.takes.mul_f64(self.chance.share() / 8.0)),
+                (None, _) => Some(self.takes.mul_f64(self.chance.share())),
+            };
+            match self.kill(child, wait)? {
+                Ended::Killed => {
+                    killed += 1;
+                    *self.killed.entry(at.unwrap_or("any moment").to_string()).or_default() += 1;
+                }
+                Ended::Finished(told) => return Ok((killed, told)),
+            }
+        }
+    }
+
+    fn start(&self, folder: &Path, workers: u16, point: Option<&str>) -> Result<Child, Error> {
+        let program = std::env::current_exe().map_err(Error::from)?;
+        let mut command = Command::new(program);
+        command.arg("run").arg(self.file).args(["--quiet", "--output", "json", "--folder"]);
+        command.arg(folder).arg("--workers").arg(workers.to_string());
+        // So often that a run of any length makes some.
+        let often = (self.takes.as_millis() / 12).clamp(10, 5_000);
+        let interval = format!("checkpoint.interval={often}ms");
+        command.args(["--set", &interval]);
+        // And near enough to the mill that they lie all over the input.
+        command.args(["--set", "pipeline.ahead=2000"]);
+        for (key, value) in self.overrides {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command.env_remove(VARIABLE);
+        if let Some(point) = point {
+            command.env(VARIABLE, point);
+        }
+        // A pipe that nobody reads would fill: files take what is said.
+        let output = |name: &str| fs::File::create(self.folder.join(name)).map_err(Error::from);
+        command.stdin(Stdio::null()).stdout(output("stdout")?).stderr(output("stderr")?);
+        command.spawn().map_err(|e| Error::external(format!("cannot start a run: {e}")))
+    }
+
+    /// Kills a run after a time, or waits for it to kill itself at a point.
+    fn kill(&self, mut child: Child, wait: Option<Duration>) -> Result<Ended, Error> {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(Error::from)? {
+                break status;
+            }
+            if wait.is_some_and(|wait| began.elapsed() >= wait) {
+                child.kill().map_err(Error::from)?;
+                break child.wait().map_err(Error::from)?;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        // Only a signal leaves no code.
+        if status.code().is_none() {
+            return Ok(Ended::Killed);
+        }
+        self.told(status).map(Ended::Finished)
+    }
+
+    fn finish(&self, mut child: Child) -> Result<Json, Error> {
+        let status = child.wait().map_err(Error::from)?;
+        self.told(status)
+    }
+
+    /// What a run told that has ended by itself.
+    fn told(&self, status: ExitStatus) -> Result<Json, Error> {
+        if !status.success() {
+            let said = ["stderr", "stdout"]
+                .map(|name| fs::read_to_string(self.folder.join(name)).unwrap_or_default());
+            let said = said.concat();
+            let folder = self.folder.display();
+            return Err(Error::external(format!("a run failed ({status}): {}", said.trim_end()))
+                .help(format!("what it wrote is in {folder}")));
+        }
+        let said = fs::read(self.folder.join("stdout")).map_err(Error::from)?;
+        let mut told: Json = serde_json::from_slice(&said)
+            .map_err(|e| Error::internal(format!("a run told no JSON: {e}")))?;
+        if let Some(object) = told.as_object_mut() {
+            NOT_COMPARED.iter().for_each(|key| drop(object.remove(*key)));
+        }
+        for training in told["retrainings"].as_array_mut().into_iter().flatten() {
+            training["seconds"] = json!(0);
+        }
+        Ok(told)
+    }
+
+    fn compare(
+        &self,
+        wanted: &(Files, Json),
+        found: &(Files, Json),
+        life: u32,
+    ) -> Result<(), Error> {
+        let differ = |what: &str| {
+            Err(Error::internal(format!("life {life}: {what} differs from the run never killed"))
+                .help(format!("compare the folders whole and killed in {}", self.folder.display())))
+        };
+        for name in wanted.0.keys().chain(found.0.keys()) {
+            if wanted.0.get(name) != found.0.get(name) {
+                return differ(name);
+            }
+        }
+        if wanted.1 != found.1 {
+            let (wanted, found) = (&wanted.1, &found.1);
+            let keys = wanted.as_object().into_iter().flatten().map(|(key, _)| key);
+            let key = keys.clone().find(|key| wanted[key.as_str()] != found[key.as_str()]);
+            return differ(&format!("`{}` of the summary", key.map_or("?", String::as_str)));
+        }
+        Ok(())
+    }
+
+    fn store(&self, folder: &Path) -> PathBuf {
+        let store = self.plan.checkpoint.as_ref().map(|plan| plan.store.as_str());
+        folder.join(store.unwrap_or("checkpoints"))
+    }
+
+    /// The beginnings of names of files whose rows have no order across partitions.
+    fn aside(&self) -> Vec<String> {
+        let aside = |stream| matches!(stream, Stream::DeadLetters | Stream::Late);
+        let sinks = self.plan.sinks.iter().filter(|sink| aside(sink.stream));
+        let path = |sink: &tidemill_config::plan::SinkPlan| {
+            let path = sink.section.keys.iter().find(|(key, _)| key.value == "path")?;
+            match &path.1.value {
+                Item::Text(path) => Some(path.clone()),
+                _ => None,
+            }
+        };
+        sinks.filter_map(path).collect()
+    }
+
+    fn said(&self, lives: u32, took: Duration) -> Said {
+        let kills: u32 = self.killed.values().sum();
+        let (went_on, began_again) = (self.went_on, self.began_again);
+        let mut text = format!(
+            "{kills} kills over {lives} lives of the run, each compared with one that was never killed: \
+             all files, the journal and the summary are equal.\n\
+             {went_on} restarts went on from a checkpoint, {began_again} began again, with 1 to {} workers; \
+             {:.0} s.\n\n",
+            self.options.workers,
+            took.as_secs_f64()
+        );
+        for (point, kills) in &self.killed {
+            text += &format!("  {kills:>6}  {point}\n");
+        }
+        let json = json!({
+            "kills": kills,
+            "lives": lives,
+            "went_on": went_on,
+            "began_again": began_again,
+            "by_point": self.killed,
+            "seconds": took.as_secs_f64(),
+        });
+        Said { text, json }
+    }
+}
+
+enum Ended {
+    Killed,
+    Finished(Json),
+}
+
+/// Files by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// What a run wrote for others. Of the files `aside` the lines are sorted. The report tells wall times; the
+/// parts of the training set are removed when no checkpoint names them any more.
+fn files(folder: &Path, aside: &[String]) -> Result<Files, Error> {
+    let mut found = Files::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at).map_err(Error::from)? {
+            let path = entry.map_err(Error::from)?.path();
+            let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+            if path.is_dir() {
+                if !["checkpoints", "training"].contains(&name.as_str()) {
+                    open.push(path);
+                }
+            } else if name != "report.html" && !name.ends_with("lock") {
+                let mut bytes = fs::read(&path).map_err(Error::from)?;
+                if aside.iter().any(|path| name.starts_with(path.as_str())) {
+                    let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
+                    lines.sort_unstable();
+                    bytes = lines.join(&b'\n');
+                }
+                found.insert(name, bytes);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// An empty folder of that name.
+fn empty(folder: &Path) -> Result<(), Error> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(Error::from)?;
+    }
+    fs::create_dir_all(folder).map_err(Error::from)
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// From 0 to 1.
+    fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

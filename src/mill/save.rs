@@ -1,0 +1,410 @@
+//! The mill as of a line: everything that it holds as bytes, by name, and back.
+//!
+//! What is a function of something kept elsewhere is not kept: predictors are in the registry, a
+//! detector's counts follow from the rows of its window. What grows and then stands still (the weeks
+//! of the evaluation, the reference of a version) has a part of its own, which is not written again.
+
+mod judge;
+mod rows;
+mod watches;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tidemill_operators::evaluate::gate::Gate;
+use tidemill_types::{Error, Id, Micros};
+
+use self::judge::SavedJudge;
+use self::rows::{Table, Taken};
+use self::watches::{SavedSaid, SavedWatch};
+use super::join::JoinCounts;
+use super::models::{Batch, Model, Running, State, Version};
+use super::sample::{Making, SavedSample};
+use super::training::{SavedParts, Written};
+use super::trigger::Budget;
+use super::watch::Reference;
+use super::{Landed, Mill};
+use crate::checkpoint::line::{Gift, Lines, Wait};
+use crate::checkpoint::{points, section};
+use crate::engine::offsets::SavedOffsets;
+use crate::observe::summary::Retraining;
+use crate::report::Moment;
+
+/// What is kept under `state`.
+#[derive(Serialize, Deserialize)]
+struct SavedMill {
+    journal: u64,
+    models: Vec<SavedModel>,
+    joins: Vec<SavedJoin>,
+    training: Vec<Option<SavedParts>>,
+    samples: Vec<Option<SavedSample>>,
+    watches: Vec<SavedWatch>,
+    heard: Vec<(usize, SavedSaid)>,
+    judge: SavedJudge,
+    base: (f64, u64),
+    labels: Vec<(Micros, Id, usize, f64)>,
+    clock: Option<Micros>,
+    offsets: SavedOffsets,
+    emitted: (u64, u64),
+    results: SavedResults,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SavedModel {
+    Online { versions: u64, learner: Vec<u8> },
+    Batch(Box<SavedBatch>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedBatch {
+    live: Option<SavedVersion>,
+    challenger: Option<(SavedVersion, Gate)>,
+    frozen: Option<SavedVersion>,
+    running: Option<SavedRunning>,
+    triggered: Option<Micros>,
+    waiting: Option<(String, Vec<(String, f64)>)>,
+    labels: u64,
+    budget: Budget,
+    versions: u64,
+}
+
+/// Its reference is a part of its own.
+#[derive(Serialize, Deserialize)]
+struct SavedVersion {
+    number: u64,
+    cut: Micros,
+    training: usize,
+    /// JSON, for it holds values of any kind.
+    manifest: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedRunning {
+    /// JSON, as above.
+    task: String,
+    rows: u64,
+    training: usize,
+    due: Option<Micros>,
+    offsets: Vec<(String, u64)>,
+    reference: Option<SavedReference>,
+}
+
+/// Numbers, categories, scores.
+type SavedReference = (Vec<Vec<f64>>, Vec<Vec<u64>>, Vec<f64>);
+
+#[derive(Serialize, Deserialize)]
+struct SavedJoin {
+    /// Deadline, id, whether it is still known and, if it has no label yet, its row.
+    deadlines: Vec<(Micros, Id, Option<Option<u32>>)>,
+    counts: JoinCounts,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedResults {
+    latest: Micros,
+    event_times: Option<(Micros, Micros)>,
+    scores: u64,
+    degraded: u64,
+    corrected: u64,
+    trainings: Vec<Retraining>,
+    promotions: u64,
+    refusals: u64,
+    waited: Duration,
+    moments: Vec<Moment>,
+    drift: BTreeMap<String, BTreeMap<String, BTreeMap<Micros, f64>>>,
+}
+
+impl Mill {
+    /// Gives everything to the line under way, and then tells the sinks to give theirs.
+    ///
+    /// # Errors
+    /// Only a defect.
+    pub fn give_to(&mut self, lines: &Lines) -> Result<(), Error> {
+        let mut waits: Vec<Wait> = Vec::new();
+        for training in self.training.iter_mut().flatten() {
+            training.sweep();
+            let written = training.written();
+            waits.push(Box::new(move || written.look(true).map(drop)));
+        }
+        let parts = self.save().map_err(Error::internal)?;
+        points::pass("line.mill");
+        lines.give(Gift::Mill(parts, waits));
+        self.emit.outputs().mark();
+        Ok(())
+    }
+
+    /// Everything as bytes, by name.
+    fn save(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut table = Table::default();
+        let models = self.models.iter().map(|model| saved_model(model, &mut parts));
+        let models = models.collect::<Result<_, _>>()?;
+        let joins = self.joins.iter().map(|join| {
+            let deadlines = join.deadlines().map(|(deadline, id, row)| {
+                let row = row.map(|row| row.map(|row| table.place(row)));
+                (deadline, id.clone(), row)
+            });
+            SavedJoin { deadlines: deadlines.collect(), counts: join.counts }
+        });
+        let joins = joins.collect();
+        let training = self.training.iter().map(|training| {
+            training.as_ref().map(|training| training.save(|row| table.place(row)))
+        });
+        let training = training.collect();
+        let r = &self.results;
+        let counts = self.emit.outputs().counts();
+        let state = SavedMill {
+            journal: self.ledger.position(),
+            models,
+            joins,
+            training,
+            samples: self.samples.iter().map(|s| s.as_ref().map(|s| s.save())).collect(),
+            watches: self.watches.iter().map(watches::save).collect(),
+            heard: self.heard.iter().map(|(w, said)| (*w, said.into())).collect(),
+            judge: self.judge.save(&mut parts)?,
+            base: self.base,
+            labels: self.labels.iter().map(|l| (l.time, l.id.clone(), l.label, l.value)).collect(),
+            clock: self.clock,
+            offsets: self.offsets.save(self.known),
+            emitted: (counts.scores.load(Ordering::Relaxed), counts.alerts.load(Ordering::Relaxed)),
+            results: SavedResults {
+                latest: r.latest,
+                event_times: r.event_times,
+                scores: r.scores,
+                degraded: r.degraded,
+                corrected: r.corrected,
+                trainings: r.trainings.clone(),
+                promotions: r.promotions,
+                refusals: r.refusals,
+                waited: r.waited,
+                moments: r.moments.clone(),
+                drift: r
+                    .drift
+                    .iter()
+                    .map(|(name, found)| (name.to_string(), found.clone()))
+                    .collect(),
+            },
+        };
+        parts.push(("state".to_string(), section::encode(&state)?));
+        parts.push(("rows".to_string(), table.encode()?));
+        Ok(parts)
+    }
+
+    /// Goes on from what was saved.
+    ///
+    /// # Errors
+    /// Parts that are missing or of another pipeline; an artifact that the registry has no more.
+    pub fn restore(
+        &mut self,
+        before: Micros,
+        parts: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<(), Error> {
+        let broken = |why: String| {
+            Error::external(format!("a checkpoint does not fit this pipeline: {why}"))
+                .help("begin again: remove the run's folder of checkpoints")
+        };
+        let state: SavedMill = part(parts, "state").map_err(broken)?;
+        let rows = parts.get("rows").ok_or_else(|| broken("rows are missing".to_string()))?;
+        let rows = Taken::decode(rows).map_err(broken)?;
+        self.ledger.go_on_from(state.journal)?;
+        self.known = before;
+        for (m, saved) in state.models.into_iter().enumerate() {
+            self.restore_model(m, saved, parts).map_err(broken)?;
+        }
+        for (join, saved) in self.joins.iter_mut().zip(state.joins) {
+            for (deadline, id, row) in saved.deadlines {
+                let row = row.map(|row| row.map(|row| rows.row(row)).transpose()).transpose();
+                join.resume(deadline, id, row.map_err(broken)?);
+            }
+            join.counts = saved.counts;
+        }
+        for (training, saved) in self.training.iter_mut().zip(state.training) {
+            if let (Some(training), Some(saved)) = (training, saved) {
+                training.resume(saved, |row| rows.row(row)).map_err(broken)?;
+            }
+        }
+        for (sample, saved) in self.samples.iter_mut().zip(state.samples) {
+            if let (Some(sample), Some(saved)) = (sample, saved) {
+                sample.resume(saved);
+            }
+        }
+        for (w, saved) in state.watches.into_iter().enumerate().take(self.watches.len()) {
+            let of = self.watches[w].plan.model.and_then(|m| match &self.models[m].state {
+                State::Batch(batch) => batch.live.as_ref().map(|live| Arc::clone(&live.reference)),
+                State::Online(_) => None,
+            });
+            watches::resume(&mut self.watches[w], saved, of.as_deref()).map_err(broken)?;
+        }
+        let heard = state.heard.into_iter().map(|(w, said)| Ok((w, said.said()?)));
+        self.heard = heard.collect::<Result<_, String>>().map_err(broken)?;
+        self.judge.resume(state.judge, parts).map_err(broken)?;
+        self.base = state.base;
+        let landed = |(time, id, label, value)| Landed { time, id, label, value };
+        self.labels = state.labels.into_iter().map(landed).collect();
+        self.clock = state.clock;
+        self.offsets.resume(state.offsets);
+        let counts = self.emit.outputs().counts();
+        counts.scores.store(state.emitted.0, Ordering::Relaxed);
+        counts.alerts.store(state.emitted.1, Ordering::Relaxed);
+        let saved = state.results;
+        let results = &mut self.results;
+        results.latest = saved.latest;
+        results.event_times = saved.event_times;
+        (results.scores, results.degraded) = (saved.scores, saved.degraded);
+        results.corrected = saved.corrected;
+        results.trainings = saved.trainings;
+        (results.promotions, results.refusals) = (saved.promotions, saved.refusals);
+        results.waited = saved.waited;
+        results.moments = saved.moments;
+        for (detector, found) in saved.drift {
+            results.drift.insert(watches::detector(&detector).map_err(broken)?, found);
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn restore_model(
+        &mut self,
+        m: usize,
+        saved: SavedModel,
+        parts: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<(), String> {
+        let model = self.models.get(m).ok_or("it has more models")?;
+        let version = |saved: Option<SavedVersion>| {
+            saved.map(|saved| self.restored_version(model, saved, parts)).transpose()
+        };
+        let (batch, running) = match (saved, &model.state) {
+            (SavedModel::Online { versions, learner }, State::Online(_)) => {
+                let State::Online(online) = &mut self.models[m].state else { return Ok(()) };
+                online.versions = versions;
+                return online.learner.restore(&learner);
+            }
+            (SavedModel::Batch(saved), State::Batch(_)) => {
+                let challenger = match saved.challenger {
+                    Some((challenger, gate)) => version(Some(challenger))?.map(|v| (v, gate)),
+                    None => None,
+                };
+                let running =
+                    saved.running.map(|saved| self.restored_running(saved)).transpose()?;
+                let versions = (version(saved.live)?, challenger, version(saved.frozen)?);
+                let triggers = (saved.triggered, saved.waiting, saved.labels, saved.budget);
+                ((versions, triggers, saved.versions), running)
+            }
+            _ => return Err(format!("model {} is of another kind", model.name)),
+        };
+        if let State::Batch(into) = &mut self.models[m].state {
+            let (versions, triggers, made) = batch;
+            (into.live, into.challenger, into.frozen) = versions;
+            (into.triggered, into.waiting, into.labels, into.budget) = triggers;
+            (into.versions, into.running) = (made, running);
+        }
+        Ok(())
+    }
+
+    fn restored_version(
+        &self,
+        model: &Model,
+        saved: SavedVersion,
+        parts: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Version, String> {
+        let manifest: tidemill_types::model::ModelVersion =
+            serde_json::from_str(&saved.manifest).map_err(|e| e.to_string())?;
+        let bytes = self.ledger.bytes(&model.name, &manifest.artifact);
+        let bytes = bytes.map_err(|e| e.to_string())?;
+        let reference = part(parts, &reference_of(model, saved.number))?;
+        Ok(Version {
+            number: saved.number,
+            predictor: model.load(&manifest.kind, &bytes)?,
+            cut: saved.cut,
+            training: saved.training,
+            reference: Arc::new(reference_from(reference)),
+            manifest: Arc::new(manifest),
+        })
+    }
+
+    fn restored_running(&self, saved: SavedRunning) -> Result<Running, String> {
+        let task: tidemill_types::task::TrainingTask =
+            serde_json::from_str(&saved.task).map_err(|e| e.to_string())?;
+        // Whoever has its outcome in the journal does not train again; else it is handed over anew, and
+        // its rows are on the disk, for the line waited for that.
+        let written = self.ledger.outcome(&task.id).is_none().then(Written::already);
+        Ok(Running {
+            task,
+            rows: saved.rows,
+            training: saved.training,
+            due: saved.due,
+            written,
+            offsets: saved.offsets,
+            reference: saved.reference.map(|reference| Making::made(reference_from(reference))),
+        })
+    }
+}
+
+/// A part, decoded.
+fn part<T: DeserializeOwned>(parts: &BTreeMap<String, Vec<u8>>, name: &str) -> Result<T, String> {
+    let bytes = parts.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+    section::decode(bytes).map_err(|why| format!("`{name}`: {why}"))
+}
+
+fn reference_of(model: &Model, version: u64) -> String {
+    format!("reference/{}/{version}", model.name)
+}
+
+fn reference_from((numbers, categories, scores): SavedReference) -> Reference {
+    Reference { numbers, categories, scores }
+}
+
+fn saved_reference(reference: &Reference) -> SavedReference {
+    (reference.numbers.clone(), reference.categories.clone(), reference.scores.clone())
+}
+
+fn saved_model(model: &Model, parts: &mut Vec<(String, Vec<u8>)>) -> Result<SavedModel, String> {
+    let batch: &Batch = match &model.state {
+        State::Online(online) => {
+            let learner = online.learner.save();
+            return Ok(SavedModel::Online { versions: online.versions, learner });
+        }
+        State::Batch(batch) => batch,
+    };
+    let mut version = |version: &Version| -> Result<SavedVersion, String> {
+        let name = reference_of(model, version.number);
+        if !parts.iter().any(|(there, _)| *there == name) {
+            parts.push((name, section::encode(&saved_reference(&version.reference))?));
+        }
+        Ok(SavedVersion {
+            number: version.number,
+            cut: version.cut,
+            training: version.training,
+            manifest: serde_json::to_string(&*version.manifest).map_err(|e| e.to_string())?,
+        })
+    };
+    let challenger = match &batch.challenger {
+        Some((challenger, gate)) => Some((version(challenger)?, gate.clone())),
+        None => None,
+    };
+    let running = batch.running.as_ref().map(|running| {
+        Ok::<_, String>(SavedRunning {
+            task: serde_json::to_string(&running.task).map_err(|e| e.to_string())?,
+            rows: running.rows,
+            training: running.training,
+            due: running.due,
+            offsets: running.offsets.clone(),
+            reference: running.reference.as_ref().map(|r| saved_reference(&r.ready())),
+        })
+    });
+    Ok(SavedModel::Batch(Box::new(SavedBatch {
+        live: batch.live.as_ref().map(&mut version).transpose()?,
+        challenger,
+        frozen: batch.frozen.as_ref().map(&mut version).transpose()?,
+        running: running.transpose()?,
+        triggered: batch.triggered,
+        waiting: batch.waiting.clone(),
+        labels: batch.labels,
+        budget: batch.budget,
+        versions: batch.versions,
+    })))
+}
