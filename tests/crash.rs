@@ -21,7 +21,8 @@ fn crash_test(pipeline: &str, folder: &Path, more: &[&str], data: Option<&Data>)
     }
     let output = command.output().expect("the program starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{told}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 

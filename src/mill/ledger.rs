@@ -142,6 +142,8 @@ impl Ledger {
             journal.sync()?;
         }
         let registry = Registry::open(folder.join("models"))?;
+        // Whoever holds the journal is the only one who writes versions.
+        registry.sweep()?;
         let settled = Settled::default();
         let (to, entries) = bounded(WAITING);
         let (models, done) = (registry.clone(), settled.clone());

@@ -92,6 +92,23 @@ impl Registry {
         Ok(models)
     }
 
+    /// Removes what a process that was killed left half written. Only for who alone writes here.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or written.
+    pub fn sweep(&self) -> Result<(), Error> {
+        for model in self.models()? {
+            for part in ["versions", "artifacts"] {
+                let folder = self.model_folder(&model)?.join(part);
+                for name in names(&folder)?.iter().filter(|name| name.starts_with(NEW)) {
+                    let path = folder.join(name);
+                    fs::remove_file(&path).map_err(|e| at(&path, "remove", e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// An artifact by its hash, checked.
     pub fn artifact(&self, model: &str, hash: &str) -> Result<Vec<u8>, Error> {
         if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -157,6 +174,9 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// How the names of files begin that are being written.
+const NEW: &str = ".new-";
+
 /// What happens to a file of that name that is there already.
 #[derive(Clone, Copy, PartialEq)]
 enum Existing {
@@ -170,7 +190,7 @@ fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> Result<bool, Er
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| at(folder, "create", e))?;
     let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".new-{}-{unique}", std::process::id()));
+    let temporary = folder.join(format!("{NEW}{}-{unique}", std::process::id()));
     let written = write_synced(&temporary, bytes).and_then(|()| match existing {
         Existing::Replace => fs::rename(&temporary, path).map(|()| true),
         Existing::Keep => create_from(&temporary, path),
@@ -293,6 +313,17 @@ mod tests {
         }
         assert!(registry.artifact("trees", "../../secret").is_err());
         assert!(registry.models().expect("lists").is_empty());
+    }
+
+    #[test]
+    fn half_written_files_are_swept() {
+        let folder = tempfile::tempdir().expect("folder");
+        let registry = Registry::open(folder.path()).expect("opens");
+        let hash = registry.put("trees", b"artifact").expect("stores");
+        let left = folder.path().join("trees/artifacts").join(format!("{NEW}1-0"));
+        fs::write(&left, b"half").expect("writes");
+        registry.sweep().expect("sweeps");
+        assert!(!left.exists() && registry.artifact("trees", &hash).is_ok());
     }
 
     #[test]

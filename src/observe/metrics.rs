@@ -465,7 +465,7 @@ mod tests {
     fn names_obey_promtool() {
         let text = used().text().expect("text");
         assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
-        assert_eq!(text.matches("# TYPE").count(), 22);
+        assert_eq!(text.matches("# TYPE").count(), 26);
         let bad = "# TYPE x_ms counter\n# HELP tidemill_gauge h\n# TYPE tidemill_gauge gauge\n";
         assert_eq!(lint(bad).len(), 5, "{:?}", lint(bad));
     }
