@@ -130,7 +130,7 @@ fn components_ask_for_the_keys_that_the_schema_gives_them() {
             let mut wanted: Vec<&str> = properties.keys().map(String::as_str).collect();
             if table == "[model.m]" {
                 // Read for every model; a learner that has them is refused for having them.
-                wanted.extend(["promote", "retrain", "training"]);
+                wanted.extend(["gate", "promote", "retrain", "rollout", "training"]);
             }
             wanted.sort_unstable();
             assert_eq!(

@@ -9,6 +9,10 @@ mod parts;
 
 mod online;
 
+pub mod gate;
+
+pub mod rollout;
+
 mod windows;
 
 pub mod table;

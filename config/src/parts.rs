@@ -15,11 +15,11 @@ use crate::{cure, units};
 
 /// What later parts may name.
 pub(crate) struct Names {
-    features: Vec<String>,
+    pub(crate) features: Vec<String>,
     labels: Vec<String>,
     models: Vec<String>,
     batch: Vec<bool>,
-    drifts: Vec<String>,
+    pub(crate) drifts: Vec<String>,
 }
 
 impl Names {
@@ -198,6 +198,7 @@ impl Reader {
         let publish = p.optional_period("publish");
         let (retrain, training, promote) =
             (p.node("retrain"), p.node("training"), p.node("promote"));
+        let (rollout, gate) = (p.node("rollout"), p.node("gate"));
         let section = Section {
             kind,
             path: path.clone(),
@@ -207,20 +208,27 @@ impl Reader {
             folder: self.folder.clone(),
         };
         self.errors.extend(p.errors());
-        if retrain.is_none() && (training.is_some() || promote.is_some()) {
+        let more = training.or(promote).or(rollout).or(gate);
+        if let (Some(_), Some(promote)) = (rollout, promote) {
+            self.errors.push(crate::rollout::both(key, promote));
+        }
+        if retrain.is_none() && more.is_some() {
             self.errors.push(Diagnostic::new(
                 &key.span,
                 format!("{path} is never retrained"),
-                "`training` and `promote` belong to a model with `retrain`",
+                "`training`, `promote`, `rollout` and `gate` belong to a model with `retrain`",
                 "add retrain = { on = [\"every 7d\"] }, or remove them",
             ));
         }
+        let rollout = rollout.and_then(|n| self.rollout(key, n, names));
+        let gate = gate.and_then(|n| self.gate(key, n, names));
         let retrain = retrain.and_then(|n| self.retrain(key, n, training, promote, names));
         let label = self.bind(&label, &strs(&names.labels), "label", "label")?;
         let inputs = inputs.unwrap_or(vec![At::nowhere("features.*".to_string())]);
         let named = named(&inputs, names);
         let inputs = self.inputs(&inputs, names);
-        Some(ModelPlan { name: key.clone(), section, label, inputs, named, publish, retrain })
+        let name = key.clone();
+        Some(ModelPlan { name, section, label, inputs, named, publish, retrain, rollout, gate })
     }
 
     fn inputs(&mut self, texts: &[At<String>], names: &Names) -> Vec<ModelInput> {

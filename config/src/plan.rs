@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use tidemill_types::{Micros, Schema, Zone};
 
+use crate::gate::GatePlan;
+use crate::rollout::RolloutPlan;
 use crate::section::Section;
 
 /// Something with the place in the pipeline file where it was written.
@@ -320,6 +322,11 @@ pub struct ModelPlan {
     pub publish: Option<Micros>,
     /// `retrain`; its presence makes this a batch model.
     pub retrain: Option<RetrainPlan>,
+    /// `rollout`: how a new version of a batch model comes into charge step by step; without it
+    /// `promote` decides at once.
+    pub rollout: Option<RolloutPlan>,
+    /// `gate`: what a new version of a batch model must pass first.
+    pub gate: Option<GatePlan>,
 }
 
 /// One input of a model.

@@ -158,6 +158,54 @@ const PROMOTE: &[Key] = &[
     ("min_rows", "1 to 1000000000, 2000", "the gate waits for so many"),
 ];
 
+const ROLLOUT: &[Key] = &[
+    ("shadow", "duration, 1d", "a new version is scored beside the champion at least so long"),
+    (
+        "canary",
+        "list of texts, [\"5% for 1d\", \"25% for 1d\"]",
+        "then it serves a growing share of the keys",
+    ),
+    ("by", "text, none", "the feature whose values are the keys; the row's id if not given"),
+    (
+        "false_promotion",
+        "float, 0.05",
+        "the chance, at most, that a version that is not better takes over",
+    ),
+    (
+        "false_abort",
+        "float, 0.01",
+        "the chance, at most, that one that is not worse is aborted or rolled back",
+    ),
+    ("margin", "float, 0", "more log loss that is no fault"),
+    (
+        "clip",
+        "float, 0.001",
+        "probabilities count as no nearer to 0 and 1; below a rare label's rate",
+    ),
+    ("min_rows", "1 to 1000000000, 500", "no step ends before so many rows were compared"),
+    ("give_up", "duration, 30d", "a version that is found neither better nor worse is turned away"),
+    ("probation", "duration, 7d", "so long it may be rolled back after it took over"),
+    ("abort_on", "list of texts, []", "\"drift.NAME\": whose drift ends a canary or a probation"),
+];
+
+const GATE: &[Key] = &[
+    (
+        "volume",
+        "float, none",
+        "rows to train on, at least, as a share of those of the one in charge",
+    ),
+    ("nulls", "float, none", "by how much a feature's share of NULLs may have grown"),
+    ("range", "float, none", "the share of a feature's values, at most, that are new to it"),
+    ("leakage", "float, none", "the AUC of a numeric feature alone, at most"),
+    ("segments", "list of texts, []", "features whose values are compared apart"),
+    ("segment_loss", "float, 0.02", "by how much its loss may be above the other's in a segment"),
+    ("segment_rows", "1 to 1000000000, 200", "segments of fewer rows are not judged"),
+    ("calibration", "float, none", "the expected calibration error, at most"),
+    ("latency", "duration, none", "the mean time to score a row, at most"),
+    ("size", "bytes, none", "of the artifact, at most"),
+    ("requires_approval", "0 to 100, 0", "so many people must approve a version before it serves"),
+];
+
 const DRIFT: &[Key] = &[
     ("of", "text or list of texts, *", "features, \"*\" for all and the score, or \"loss\""),
     ("reference", "\"training\", training", "what the window is compared with"),
@@ -202,6 +250,8 @@ pub fn schema(components: &Components) -> Json {
         ("retrain", object(&[RETRAIN])),
         ("training", object(&[TRAINING])),
         ("promote", object(&[PROMOTE])),
+        ("rollout", object(&[ROLLOUT])),
+        ("gate", object(&[GATE])),
     ];
     let detect = any_of(components.detectors.iter().flat_map(|detector| {
         [json!({ "const": detector.0, "description": detector.1 }), of_type(detector, &[], &[])]
@@ -366,7 +416,7 @@ wait = "1d"
     fn the_schema_has_the_keys_that_the_reader_asks_for() {
         let head = HEAD;
         let retrain = "[model.m]\ntype = \"x\"\nlabel = \"l\"\nretrain = { on = [\"every 7d\"] }\n";
-        let plain: [(&str, String, &[Key]); 10] = [
+        let plain: [(&str, String, &[Key]); 12] = [
             ("pipeline", head.replacen("name", "nonsense = 1\nname", 1), PIPELINE),
             ("windows", format!("{head}[windows.w]\nnonsense = 1\n"), WINDOW),
             ("label", format!("{head}nonsense = 1\n"), LABEL),
@@ -377,6 +427,8 @@ wait = "1d"
             ),
             ("training", format!("{head}{retrain}training = {{ nonsense = 1 }}\n"), TRAINING),
             ("promote", format!("{head}{retrain}promote = {{ nonsense = 1 }}\n"), PROMOTE),
+            ("rollout", format!("{head}{retrain}rollout = {{ nonsense = 1 }}\n"), ROLLOUT),
+            ("gate", format!("{head}{retrain}gate = {{ nonsense = 1 }}\n"), GATE),
             ("drift", format!("{head}[drift.d]\nnonsense = 1\n"), DRIFT),
             ("score", format!("{head}[score]\nnonsense = 1\n"), SCORE),
             ("online", format!("{head}[online]\nnonsense = 1\n"), ONLINE),
@@ -398,7 +450,7 @@ wait = "1d"
             "{HEAD}[model.m]\ntype = \"x\"\nlabel = \"l\"\n[sink.scores]\ntype = \"x\"\n[executor.e]\ntype = \"x\"\n"
         );
         let plan = parse(&text).unwrap_or_else(|report| panic!("{report}"));
-        let retrained = ["retrain", "training", "promote"];
+        let retrained = ["retrain", "training", "promote", "rollout", "gate"];
         let shared = [
             (&plan.sources[0].section, SOURCE, &[][..]),
             (&plan.executors[0].section, EXECUTOR, &[][..]),

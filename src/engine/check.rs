@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidemill_config::diagnostic::{Diagnostic, Report};
 use tidemill_config::document::Loaded;
+use tidemill_config::gate::GatePlan;
 use tidemill_config::plan::{
     At, DriftOf, ModelInput, ModelPlan, Plan, SinkPlan, SourcePlan, Until,
 };
@@ -153,6 +154,20 @@ fn fingerprint(plan: &Plan) -> String {
             add(format!("{:?} {:?} {} {}", r.every, r.drifts, r.cooldown, r.takes));
             add(format!("{:?} {} {} {:?}", r.last, r.max_rows, r.min_rows, r.promote));
             add(format!("{:?} {:?} {}", r.labels, r.loss, r.budget));
+        }
+        if let Some(g) = &model.gate {
+            let segments: Vec<usize> = g.segments.iter().map(|s| s.value).collect();
+            let g = GatePlan { segments: Vec::new(), ..g.clone() };
+            add(format!("{g:?} {segments:?}"));
+        }
+        if let Some(r) = &model.rollout {
+            let by = r.by.as_ref().map(|by| by.value);
+            add(format!(
+                "{} {:?} {by:?} {} {}",
+                r.shadow, r.canary, r.false_promotion, r.false_abort
+            ));
+            add(format!("{} {} {} {} {}", r.margin, r.clip, r.min_rows, r.give_up, r.probation));
+            add(format!("{:?}", r.abort_on));
         }
     }
     for drift in &plan.drifts {

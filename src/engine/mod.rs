@@ -6,6 +6,7 @@
 
 pub mod bell;
 pub mod check;
+pub mod control;
 pub mod hand_over;
 pub mod ingest;
 pub mod lines;

@@ -108,6 +108,7 @@ pub fn schema_of(stream: Stream, ids: DataType, features: &TypedSchema) -> Schem
             ("version", Int64),
             ("score", Float64),
             ("degraded", String),
+            ("upstream", String),
             ("diff", Int64),
         ]),
         Stream::Features => {

@@ -15,6 +15,7 @@ use timely::communication::Config as Workers;
 
 use super::bell::Bell;
 use super::check::{self, Compiled};
+use super::control::Controller;
 use super::hand_over::HandOver;
 use super::ingest::{Feed, Ingest, Place, Shared};
 use super::lines::{Begin, Resume};
@@ -26,7 +27,7 @@ use super::recovery::{Kept, Partitions, Recovery};
 use super::render::render;
 use super::watch::{Turns, Watcher};
 use crate::checkpoint::points;
-use crate::mill::{Ledger, Mill, Results, Setup, SharedMill, Status};
+use crate::mill::{Inbox, Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::metrics::Metrics;
 use crate::observe::summary::DeadLetters;
 use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
@@ -96,6 +97,7 @@ pub fn run(
     points::pass("restore.sinks");
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
     let status = Arc::new(Status::default());
+    let inbox = Arc::new(Inbox::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let live = plan.sources.iter().any(|source| !check::bounded(source));
     let online = options.serve.as_ref().map(|_| Arc::new(Online::default()));
@@ -111,9 +113,12 @@ pub fn run(
         offsets: Arc::clone(&shared.offsets),
         stop,
         lines,
+        inbox: Arc::clone(&inbox),
     };
     let mut watcher = Watcher::new(&compiled, &status, &outputs, (&rows, &turns), live, metrics);
     let mill = SharedMill::default();
+    let obeyed = setup.ledger.settled();
+    let controller = Controller::start(&options.folder, inbox, Arc::clone(&mill), obeyed)?;
     let server = match options.serve.clone().zip(online) {
         Some((at, online)) => {
             let registry = options.folder.join("models");
@@ -158,6 +163,7 @@ pub fn run(
         }
     }
     bar.finish(&watcher.look());
+    drop(controller);
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
     readers.into_iter().for_each(|reader: JoinHandle<()>| drop(reader.join()));
     let events = watcher.rows();
@@ -387,6 +393,7 @@ fn report(
         retrainings: results.trainings,
         promotions: results.promotions,
         refusals: results.refusals,
+        rollbacks: results.rollbacks,
         peak_memory_bytes: peak_resident_bytes(),
         seconds,
         seconds_waiting_for_training: waited,

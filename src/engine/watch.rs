@@ -139,7 +139,9 @@ impl Watcher {
         let name = &plan.pipeline.name.value;
         let degraded = now.degraded - before.degraded;
         self.metrics.scores(name, None, (now.scores - before.scores) - degraded);
-        self.metrics.scores(name, Some("warming_up"), degraded);
+        let taken_back = now.taken_back - before.taken_back;
+        self.metrics.scores(name, Some("warming_up"), degraded - taken_back);
+        self.metrics.scores(name, Some("rolled_back"), taken_back);
         if let Some(loss) = now.log_loss {
             self.metrics.log_loss("served", loss);
         }

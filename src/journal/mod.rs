@@ -184,6 +184,12 @@ fn encode(record: &Record) -> Result<Vec<u8>, Error> {
     }
 }
 
+/// Whether a run is writing the journal in this folder now.
+pub fn in_use(folder: &Path) -> bool {
+    let lock = OpenOptions::new().write(true).open(folder.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);

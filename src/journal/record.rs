@@ -53,6 +53,12 @@ pub enum Record {
     Promoted(Switch),
     /// A version was turned away for good.
     Refused(Switch),
+    /// What the gate found of a version.
+    Report(Report),
+    /// A version on trial came to a stage, or to its end.
+    Rollout(Look),
+    /// A version was taken back: `to` is in charge again, or, where it is 0, none.
+    RolledBack(Switch),
     /// A version was delivered to a models sink.
     Published {
         /// The model.
@@ -65,14 +71,16 @@ pub enum Record {
         epoch: u64,
     },
     /// What a person asked for; refusals are kept too.
-    Command {
-        /// Who, as the tokens file names them.
+    Command(Command),
+    /// What a caller of the service did, or was refused: in the access journal.
+    Access {
+        /// Who.
         who: String,
-        /// What, as it was given.
+        /// What: the method and the path.
         what: String,
-        /// Why, in their words.
+        /// Why it was refused; empty if it was not.
         why: String,
-        /// Whether it was carried out.
+        /// Whether it was done.
         allowed: bool,
     },
     /// The input ended and everything was delivered.
@@ -198,6 +206,86 @@ pub enum Decision {
     Promote,
     /// The challenger is turned away.
     Refuse,
+}
+
+/// What the gate found of a version before it served anybody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u64,
+    /// The epoch at which it was checked.
+    pub epoch: u64,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+/// One check of a gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was checked: `nulls`, `segment`, `latency`.
+    pub name: String,
+    /// What was found.
+    pub value: f64,
+    /// What is allowed.
+    pub limit: f64,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Where it was found, for people.
+    pub detail: String,
+}
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Tells it from every other.
+    pub id: String,
+    /// Who.
+    pub who: String,
+    /// Whether their token proved it.
+    pub proven: bool,
+    /// What: `rollback trees 3`.
+    pub what: String,
+    /// Why, in their words.
+    pub why: String,
+    /// The first epoch for which it holds.
+    pub epoch: u64,
+    /// The event time at which it was taken up.
+    pub event_time: Micros,
+    /// Why it was not carried out; nothing if it was.
+    pub refused: Option<String>,
+}
+
+/// A version on trial, and the evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    /// The model.
+    pub model: String,
+    /// The version on trial.
+    pub version: u64,
+    /// The version that it is compared with.
+    pub against: u64,
+    /// `shadow`, `canary` or `probation`.
+    pub stage: String,
+    /// The share of the keys that it serves.
+    pub share: f64,
+    /// The first epoch for which this holds.
+    pub epoch: u64,
+    /// The event time at which it was decided.
+    pub event_time: Micros,
+    /// Labelled rows compared.
+    pub rows: u64,
+    /// Mean loss of the version less that of the other.
+    pub mean: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// The capital of the one who bets that it is better: evidence that may be read at any time.
+    pub better: f64,
+    /// The same for worse.
+    pub worse: f64,
+    /// What ended the trial; empty while it goes on.
+    pub why: String,
 }
 
 /// From which version to which, when and why.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tidemill_types::task::TrainingTask;
 
-use super::record::{Decision, Epoch, Gate, Header, Outcome, Passed, Position, Switch};
+use super::record::{Command, Decision, Epoch, Gate, Header, Outcome, Passed, Position, Switch};
 use super::*;
 
 fn header() -> Record {
@@ -228,7 +228,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_text_and_number_survives(who in ".*", what in ".*", values in prop::collection::vec(prop::num::f64::NORMAL, 0..5)) {
-        let command = Record::Command { who, what: what.clone(), why: String::new(), allowed: true };
+        let command = Record::Command(Command {
+            id: String::new(),
+            who,
+            proven: true,
+            what: what.clone(),
+            why: String::new(),
+            epoch: 1,
+            event_time: 2,
+            refused: None,
+        });
         let outcome = Record::Outcome {
             setbacks: Vec::new(),
             task: what,

@@ -53,9 +53,8 @@ impl Mill {
         let worst = said.iter().filter(|s| s.reading.level == Level::Drift);
         let worst: Vec<(String, f64)> =
             worst.map(|s| (format!("{} of {}", s.detector, s.of), s.reading.statistic)).collect();
-        if worst.is_empty() {
-            return Ok(());
-        }
+        let Some((what, _)) = worst.first() else { return Ok(()) };
+        self.alarm_trials(w, &format!("drift.{name}: {what}"));
         for m in 0..self.models.len() {
             let Some(retrain) = &self.models[m].plan.retrain else { continue };
             let cooled = self.models[m]

@@ -35,6 +35,7 @@ struct Scores {
     versions: Vec<i64>,
     scores: Vec<f64>,
     degraded: Vec<Option<Arc<str>>>,
+    upstream: Vec<Option<Arc<str>>>,
 }
 
 /// What is said of a served score.
@@ -47,6 +48,8 @@ pub struct Served {
     pub score: f64,
     /// Why it is not the champion's.
     pub degraded: Option<Arc<str>>,
+    /// The versions of other models whose margins it was made of.
+    pub upstream: Option<Arc<str>>,
 }
 
 impl Emitter {
@@ -79,6 +82,7 @@ impl Emitter {
         scores.versions.push(served.version as i64);
         scores.scores.push(served.score);
         scores.degraded.push(served.degraded);
+        scores.upstream.push(served.upstream);
         if scores.ids.len() >= BATCH { self.flush() } else { Ok(()) }
     }
 
@@ -100,6 +104,7 @@ impl Emitter {
             Arc::new(Int64Array::from(scores.versions)),
             Arc::new(Float64Array::from(scores.scores)),
             Arc::new(scores.degraded.iter().map(Option::as_deref).collect::<StringArray>()),
+            Arc::new(scores.upstream.iter().map(Option::as_deref).collect::<StringArray>()),
             Arc::new(Int64Array::from(vec![1; n])),
         ];
         self.send(Stream::Scores, columns, scores.times)

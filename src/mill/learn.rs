@@ -9,7 +9,7 @@ use tidemill_operators::predictor::probability;
 use tidemill_types::{Error, Micros};
 
 use super::join::{Joined, Scored};
-use super::models::State;
+use super::models::{Model, State};
 use super::{Landed, Mill};
 
 /// Those who are judged: what was served, every model, first versions that are kept, and the base
@@ -62,7 +62,14 @@ impl Mill {
     }
 
     fn joined(&mut self, label: usize, joined: Joined) -> Result<(), Error> {
-        let Joined::Labelled(row, time, value) = joined else { return Ok(()) };
+        let (row, time, value) = match joined {
+            Joined::Labelled(row, time, value) => (row, time, value),
+            Joined::TimedOut(row) => {
+                self.settle_in_trials(label, &row, None);
+                return Ok(());
+            }
+        };
+        self.settle_in_trials(label, &row, Some(value));
         self.judge_row(label, &row, value)?;
         for m in 0..self.models.len() {
             if self.models[m].plan.label == label {
@@ -97,12 +104,14 @@ impl Mill {
     /// A model gets to know a labelled row.
     fn learn_row(&mut self, m: usize, row: &Arc<Scored>, time: Micros, value: f64) {
         if let Some(sample) = &mut self.samples[m] {
-            sample.offer(row, time);
+            sample.offer(row, time, value > 0.5);
         }
         let model = &mut self.models[m];
         if let Some((challenger, champion)) = model.contest(m, row, time) {
             let happened = value > 0.5;
-            if let State::Batch(batch) = &mut model.state {
+            let Model { segments, state, .. } = &mut *model;
+            if let State::Batch(batch) = state {
+                batch.measured.add(row, segments, happened, challenger, champion);
                 if let Some((_, gate)) = &mut batch.challenger {
                     let loss = |margin| log_loss_of_margin(happened, margin);
                     gate.add(time, loss(challenger), loss(champion));

@@ -16,8 +16,10 @@ use tidemill_types::model::ModelVersion;
 use tidemill_types::task::{Artifact, Setback};
 
 use crate::journal::Journal;
-use crate::journal::record::{Header, Outcome, Record};
+use crate::journal::record::{Command, Header, Outcome, Record, Report};
+use crate::models::orders::Answer;
 use crate::models::registry::{Registry, sha256};
+use crate::models::report;
 
 /// Entries that wait for the disk at most.
 const WAITING: usize = 256;
@@ -31,6 +33,12 @@ pub struct Ledger {
     setbacks: BTreeMap<String, Vec<Setback>>,
     /// Records that this run and those that it goes on from came to.
     position: u64,
+    /// What people had done in earlier runs and this one has not come to yet.
+    commands: VecDeque<Command>,
+    /// What came of every order, by its id.
+    answers: BTreeMap<String, Answer>,
+    /// What gates found in earlier runs.
+    reports: BTreeMap<(String, u64), Report>,
     /// To the thread that writes; none once the ledger is closed.
     to: Option<Sender<Entry>>,
     writer: Option<JoinHandle<()>>,
@@ -42,6 +50,7 @@ pub struct Ledger {
 enum Entry {
     Artifact { model: String, bytes: Vec<u8> },
     Manifest(ModelVersion),
+    Report(Report),
     Record(Record),
 }
 
@@ -81,6 +90,7 @@ impl Settled {
 
 /// Writes entries until nobody sends any more, or the disk refuses one.
 fn write(entries: &Receiver<Entry>, journal: &mut Journal, registry: &Registry, settled: &Settled) {
+    let key = report::key();
     while let Ok(first) = entries.recv() {
         let mut written = 0;
         let mut result = Ok(());
@@ -89,6 +99,10 @@ fn write(entries: &Receiver<Entry>, journal: &mut Journal, registry: &Registry, 
             result = result.and_then(|()| match entry {
                 Entry::Artifact { model, bytes } => registry.put(&model, &bytes).map(drop),
                 Entry::Manifest(version) => registry.register(&version),
+                Entry::Report(report) => {
+                    let bytes = report::seal(&report, key.as_deref());
+                    bytes.and_then(|b| registry.keep_report(&report.model, report.version, &b))
+                }
                 Entry::Record(record) => journal.append(&record),
             });
         }
@@ -116,6 +130,8 @@ impl Ledger {
         let (mut outcomes, mut setbacks) = (BTreeMap::new(), BTreeMap::new());
         let header = Header::new(pipeline, plan);
         let mut last = None;
+        let (mut commands, mut answers) = (VecDeque::new(), BTreeMap::new());
+        let mut reports = BTreeMap::new();
         for record in records {
             match record {
                 Record::Header(header) if header.plan != plan => {
@@ -131,6 +147,15 @@ impl Ledger {
                 Record::Outcome { ref task, epoch, ref outcome, setbacks: ref failed } => {
                     outcomes.insert(task.clone(), (epoch, outcome.clone()));
                     setbacks.insert(task.clone(), failed.clone());
+                    ahead.push_back(record);
+                }
+                Record::Report(ref report) => {
+                    reports.insert((report.model.clone(), report.version), report.clone());
+                    ahead.push_back(record);
+                }
+                Record::Command(ref command) => {
+                    commands.push_back(command.clone());
+                    answers.insert(command.id.clone(), answer(command));
                     ahead.push_back(record);
                 }
                 record => ahead.push_back(record),
@@ -152,7 +177,19 @@ impl Ledger {
             .spawn(move || write(&entries, &mut journal, &models, &done))
             .map_err(|e| Error::external(format!("no thread for the journal: {e}")))?;
         let (to, writer) = (Some(to), Some(writer));
-        Ok(Ledger { registry, ahead, outcomes, setbacks, position: 0, to, writer, settled })
+        Ok(Ledger {
+            registry,
+            ahead,
+            outcomes,
+            setbacks,
+            position: 0,
+            commands,
+            answers,
+            reports,
+            to,
+            writer,
+            settled,
+        })
     }
 
     /// What tells how much of it is durable.
@@ -206,6 +243,11 @@ impl Ledger {
         })?;
         self.ahead.drain(..behind);
         self.position = position;
+        let command = |record: &Record| match record {
+            Record::Command(command) => Some(command.clone()),
+            _ => None,
+        };
+        self.commands = self.ahead.iter().filter_map(command).collect();
         Ok(())
     }
 
@@ -215,6 +257,52 @@ impl Ledger {
     /// It is gone or damaged.
     pub fn bytes(&self, model: &str, artifact: &str) -> Result<Vec<u8>, Error> {
         self.registry.artifact(model, artifact)
+    }
+
+    /// The next thing that people had done in an earlier run, once its epoch has come.
+    pub fn due(&mut self, epoch: u64) -> Option<Command> {
+        self.commands.pop_front_if(|command| command.epoch <= epoch)
+    }
+
+    /// Whether everything that earlier runs wrote has been repeated: what comes now is new.
+    pub fn caught_up(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
+    /// What came of an order in this run or an earlier one.
+    pub fn answer(&self, id: &str) -> Option<&Answer> {
+        self.answers.get(id)
+    }
+
+    /// A report as an earlier run wrote it, or as it is made now.
+    pub fn report(&self, made: Report) -> Report {
+        self.reports.get(&(made.model.clone(), made.version)).cloned().unwrap_or(made)
+    }
+
+    /// Keeps a report beside its version.
+    ///
+    /// # Errors
+    /// The folder could not be written before.
+    pub fn file(&self, report: &Report) -> Result<(), Error> {
+        self.enter(Entry::Report(report.clone()))
+    }
+
+    /// Writes down what a person asked for.
+    ///
+    /// # Errors
+    /// As [`Ledger::note`].
+    pub fn command(&mut self, command: &Command) -> Result<(), Error> {
+        self.answers.insert(command.id.clone(), answer(command));
+        self.note(Record::Command(command.clone()))
+    }
+
+    /// A version and its artifact, once all that was written down is durable.
+    ///
+    /// # Errors
+    /// There is no such version, or it is damaged.
+    pub fn version(&self, model: &str, version: u64) -> Result<(ModelVersion, Vec<u8>), Error> {
+        self.settled.wait()?;
+        self.registry.get(model, version)
     }
 
     /// How a training ended in an earlier run, and the epoch at which that took effect.
@@ -273,6 +361,10 @@ impl Ledger {
     pub fn settle(&self) -> Result<(), Error> {
         self.settled.wait()
     }
+}
+
+fn answer(command: &Command) -> Answer {
+    Answer { epoch: command.epoch, refused: command.refused.clone() }
 }
 
 impl Drop for Ledger {

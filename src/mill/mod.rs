@@ -8,6 +8,7 @@
 //! triggered, and only then are the rows of the tick scored. Ticks at which nothing can happen are
 //! passed over, so a tick costs nothing by itself and the length of a bundle never shows.
 
+mod checks;
 mod drifts;
 mod emit;
 pub mod executors;
@@ -16,6 +17,7 @@ mod learn;
 mod ledger;
 mod matrix;
 mod models;
+mod orders;
 mod retrain;
 mod sample;
 mod save;
@@ -25,7 +27,9 @@ mod trigger;
 mod watch;
 
 pub mod join;
+pub mod rollout;
 pub mod status;
+pub mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -38,6 +42,7 @@ use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{Error, Id, Micros};
 
 pub use ledger::{Ledger, Settled};
+pub use orders::Inbox;
 pub use status::{Results, Status};
 
 use self::emit::Emitter;
@@ -53,6 +58,9 @@ use crate::engine::check::Compiled;
 use crate::engine::offsets::Offsets;
 use crate::engine::outputs::Outputs;
 use crate::online::Keeper;
+
+/// Rows of each training set that a gate looks at, where no drift wants more.
+const SAMPLED: u64 = 10_000;
 
 /// What a mill is made of.
 pub struct Setup {
@@ -78,6 +86,8 @@ pub struct Setup {
     pub online: Option<Keeper>,
     /// Where lines are made, if they are.
     pub lines: Option<SharedLines>,
+    /// What people ask for.
+    pub inbox: Arc<Inbox>,
 }
 
 /// A mill where its thread finds it.
@@ -98,6 +108,7 @@ pub struct Mill {
     emit: Emitter,
     status: Arc<Status>,
     offsets: Arc<Offsets>,
+    inbox: Arc<Inbox>,
     live: bool,
     stop: Arc<AtomicBool>,
     /// The run was asked to stop, and nothing more is walked.
@@ -129,6 +140,7 @@ pub struct Mill {
     open: score::Open,
     /// Words that many score rows share.
     warming_up: Arc<str>,
+    rolled_back: Arc<str>,
     constant: Arc<str>,
     results: Results,
     online: Option<Keeper>,
@@ -141,13 +153,14 @@ impl Mill {
     /// A folder that cannot be written, or an executor that cannot be opened.
     pub fn new(setup: Setup) -> Result<Mill, Error> {
         let Setup { compiled, outputs, ledger, folder, threads, live, .. } = setup;
-        let Setup { status, offsets, stop, online, lines, .. } = setup;
+        let Setup { status, offsets, stop, online, lines, inbox, .. } = setup;
         let plan = &compiled.plan;
         let features = &compiled.program.feature_schema;
         let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
         let model_names: Vec<String> = plan.models.iter().map(names).collect();
         let models = plan.models.iter().zip(&compiled.inputs);
-        let models = models.map(|(m, i)| Model::new(m, i)).collect::<Result<Vec<_>, _>>()?;
+        let models = models.map(|(m, i)| Model::new(m, i, features));
+        let models = models.collect::<Result<Vec<_>, _>>()?;
         let at = tidemill_connectors::executor::Setup {
             name: String::new(),
             train: training::train(folder.clone()),
@@ -173,7 +186,9 @@ impl Mill {
         });
         let samples = (0..plan.models.len()).map(|m| {
             let wanted = plan.drifts.iter().filter(|d| d.model == Some(m));
-            wanted.map(|d| d.reference_rows).max().map(Sample::new)
+            let gate = plan.models[m].gate.as_ref().filter(|gate| gate.looks_at_data());
+            let of_drift = wanted.map(|d| d.reference_rows).max();
+            of_drift.or(gate.map(|_| SAMPLED)).map(Sample::new)
         });
         let watches = plan.drifts.iter().map(|d| Watch::new(d, features));
         let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
@@ -195,6 +210,7 @@ impl Mill {
             clock: None,
             open: score::Open::default(),
             warming_up: Arc::from("warming_up"),
+            rolled_back: Arc::from("rolled_back"),
             constant: Arc::from("constant"),
             results: Results { latest: Micros::MIN, ..Results::default() },
             emit: Emitter::new(outputs, &compiled),
@@ -203,6 +219,7 @@ impl Mill {
             ledger,
             status,
             offsets,
+            inbox,
             live,
             stop,
             stopped: false,
@@ -265,6 +282,7 @@ impl Mill {
                 Decide::Watermark(now) => watermark = watermark.max(now),
             }
         }
+        self.obey(epoch, self.clock.unwrap_or(watermark))?;
         self.land_open(landed)?;
         if watermark == Micros::MAX {
             watermark = self.results.latest;
@@ -323,6 +341,7 @@ impl Mill {
 
     fn tick(&mut self, tick: i64) -> Result<(), Error> {
         let now = self.start_of(tick);
+        self.obey(tick as u64, now)?;
         self.learn_before(now)?;
         self.keep_house(tick as u64, now)?;
         if self.stopped { Ok(()) } else { self.score_tick(tick) }
@@ -344,6 +363,7 @@ impl Mill {
         self.publish(epoch, before, now)?;
         self.heed_losses(now)?;
         self.read_drift(before, now)?;
+        self.walk_trials(epoch, now)?;
         self.keep_schedules(before, now)
     }
 
@@ -358,7 +378,14 @@ impl Mill {
                 State::Batch(batch) => batch.running.as_ref().and_then(|running| running.due),
                 State::Online(_) => None,
             };
-            schedules.chain(publish).map(after).chain(due).collect::<Vec<_>>()
+            let trial = match (&model.state, &model.plan.rollout) {
+                (State::Batch(batch), Some(plan)) => {
+                    batch.trial.as_ref().and_then(|trial| trial.due(plan, clock))
+                }
+                _ => None,
+            };
+            let by_clock = schedules.chain(publish).map(after);
+            by_clock.chain(due).chain(trial).collect::<Vec<_>>()
         });
         reads.chain(models).min()
     }

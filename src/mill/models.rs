@@ -1,5 +1,6 @@
 //! The models of a pipeline as they stand: what is live, what waits to be promoted, what learns.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -10,15 +11,18 @@ use tidemill_operators::predictor::{PREDICTORS, Predictor, Row};
 use tidemill_operators::trainer::TRAINERS;
 use tidemill_types::model::ModelVersion;
 use tidemill_types::task::TrainingTask;
-use tidemill_types::{Error, Micros};
+use tidemill_types::{Error, Id, Micros, Schema};
 
+use super::checks::Measured;
 use super::join::Scored;
 use super::matrix::Matrix;
 use super::sample::Making;
 use super::training::Written;
+use super::trial::{Canary, KeyFrom, Trial};
 use super::trigger::Budget;
 use super::watch::Reference;
 use crate::engine::check::{ModelInputs, NumberFrom};
+use crate::journal::record::Check;
 
 /// One version of a batch model.
 #[derive(Clone)]
@@ -35,6 +39,10 @@ pub struct Version {
     pub reference: Arc<Reference>,
     /// As the registry has it.
     pub manifest: Arc<ModelVersion>,
+    /// Bytes of its artifact.
+    pub size: u64,
+    /// What the gate found of its training set.
+    pub checks: Arc<[Check]>,
 }
 
 /// A training that has been handed over.
@@ -61,13 +69,25 @@ pub struct Batch {
     pub live: Option<Version>,
     /// What waits at the gate.
     pub challenger: Option<(Version, Gate)>,
+    /// What is measured of that one.
+    pub measured: Measured,
+    /// What is on trial.
+    pub trial: Option<Trial>,
+    /// What waits for the end of that trial.
+    pub next: Option<Version>,
+    /// Versions that were in charge before, newest last.
+    pub line: Vec<Version>,
+    /// No version is in charge, because the last one was taken back.
+    pub rolled_back: bool,
+    /// Who has approved which version.
+    pub approvals: BTreeMap<u64, BTreeSet<String>>,
     /// The first version, where the pipeline keeps it for comparison.
     pub frozen: Option<Version>,
     /// The training under way.
     pub running: Option<Running>,
     /// When a training was triggered last.
     pub triggered: Option<Micros>,
-    /// What was triggered while a training was under way: the newest, and its evidence.
+    /// What was triggered while a training was under way, or ordered: the newest, and its evidence.
     pub waiting: Option<(String, Vec<(String, f64)>)>,
     /// Labels taken when a training was triggered last.
     pub labels: u64,
@@ -109,6 +129,10 @@ pub struct Model {
     pub inputs: ModelInputs,
     /// As it stands.
     pub state: State,
+    /// Where the key stands by whose hash a canary is served.
+    pub key: Option<KeyFrom>,
+    /// Where the features stand that cut its rows into segments.
+    pub segments: Vec<KeyFrom>,
 }
 
 #[derive(Default)]
@@ -123,7 +147,7 @@ impl Model {
     ///
     /// # Errors
     /// Only what the static check should have found.
-    pub fn new(plan: &ModelPlan, inputs: &ModelInputs) -> Result<Model, Error> {
+    pub fn new(plan: &ModelPlan, inputs: &ModelInputs, features: &Schema) -> Result<Model, Error> {
         let kind = &plan.section.kind.value;
         let checked = |e: Vec<_>| Error::internal(format!("model {kind} passed the check: {e:?}"));
         let state = if plan.retrain.is_some() {
@@ -132,6 +156,12 @@ impl Model {
             State::Batch(Box::new(Batch {
                 live: None,
                 challenger: None,
+                measured: Measured::default(),
+                trial: None,
+                next: None,
+                line: Vec::new(),
+                rolled_back: false,
+                approvals: BTreeMap::new(),
                 frozen: None,
                 running: None,
                 triggered: None,
@@ -150,7 +180,11 @@ impl Model {
             State::Online(Online { learner, versions: 0 })
         };
         let name = Arc::from(plan.name.value.as_str());
-        Ok(Model { name, plan: plan.clone(), inputs: inputs.clone(), state })
+        let by = plan.rollout.iter().find_map(|rollout| rollout.by.as_ref());
+        let key = by.map(|by| KeyFrom::feature(by.value, features));
+        let segments = plan.gate.iter().flat_map(|gate| &gate.segments);
+        let segments = segments.map(|at| KeyFrom::feature(at.value, features)).collect();
+        Ok(Model { name, plan: plan.clone(), inputs: inputs.clone(), state, key, segments })
     }
 
     /// The version that serves now; 0 before the first.
@@ -172,9 +206,38 @@ impl Model {
         }
     }
 
-    /// The margin of a row of a bundle; NaN before the first version. `margins` are those of the
-    /// models before this one.
-    pub fn margin(&mut self, rows: &Matrix, row: usize, margins: &[f64]) -> f64 {
+    /// The margin of a row of a bundle, NaN before the first version, and the version that gives it: the
+    /// one in charge, or a canary. `margins` are those of the models before this one. Without an id, a
+    /// canary whose share goes by ids serves nobody.
+    pub fn margin(
+        &mut self,
+        rows: &Matrix,
+        row: usize,
+        margins: &[f64],
+        id: Option<&Id>,
+    ) -> (f64, u64) {
+        let (numbers, categories) = (rows.numbers(row), rows.categories(row));
+        if let Some(canary) = self.canary().filter(|c| c.serves(numbers, categories, id)) {
+            let (numbers, categories) = self.inputs.of(numbers, categories, margins);
+            let inputs = Row { numbers: &numbers, categories: &categories };
+            return (canary.predictor.margin(inputs), canary.number);
+        }
+        let version = self.version();
+        (self.margin_in_charge(rows, row, margins), version)
+    }
+
+    /// What serves beside the version in charge, if anything does.
+    pub fn canary(&self) -> Option<Canary> {
+        let State::Batch(batch) = &self.state else { return None };
+        batch.trial.as_ref()?.canary(self.plan.rollout.as_ref()?, self.key)
+    }
+
+    /// Whether no version is in charge because the last one was taken back.
+    pub fn rolled_back(&self) -> bool {
+        matches!(&self.state, State::Batch(batch) if batch.rolled_back)
+    }
+
+    fn margin_in_charge(&mut self, rows: &Matrix, row: usize, margins: &[f64]) -> f64 {
         let Model { inputs, state, .. } = self;
         match state {
             State::Online(online) => {

@@ -18,6 +18,7 @@ use super::models::{Model, Running, State, Version};
 use super::watch::Reference;
 use super::{Mill, passed};
 use crate::journal::record::{Decision, Gate, Outcome, Record, Switch};
+use crate::models::history::KEPT;
 use crate::observe::summary::{Fate, Retraining};
 use crate::report::{Moment, Step};
 
@@ -25,8 +26,8 @@ use crate::report::{Moment, Step};
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Mill {
-    /// Hands a training over, unless there are too few rows or the day's budget is spent. While one is
-    /// under way the trigger waits, and a newer one takes its place.
+    /// Hands a training over, unless there are too few rows or the day's budget is spent. While an
+    /// earlier one is under way the trigger waits, and a newer one takes its place.
     pub(super) fn trigger(
         &mut self,
         m: usize,
@@ -39,12 +40,15 @@ impl Mill {
         else {
             return Ok(());
         };
-        let Some(training) = &mut self.training[model.plan.label] else { return Ok(()) };
-        if training.rows() < retrain.min_rows || !batch.budget.allows(now, retrain.budget) {
+        if self.cannot_train(m, now).is_some() {
             return Ok(());
         }
+        let Some(training) = &mut self.training[model.plan.label] else { return Ok(()) };
         if batch.running.is_some() {
-            if let State::Batch(batch) = &mut self.models[m].state {
+            // What is under way since this very moment knows all that another training could learn.
+            if batch.triggered != Some(now)
+                && let State::Batch(batch) = &mut self.models[m].state
+            {
                 batch.waiting = Some((why, evidence));
             }
             return Ok(());
@@ -185,6 +189,7 @@ impl Mill {
             Err(failure) => return self.failed(m, running, failure, setbacks, epoch, now),
         };
         let Artifact { kind, rows, metrics, bytes } = artifact;
+        let size = bytes.len() as u64;
         let hash = self.ledger.store(&self.models[m].name, bytes)?;
         self.ledger.note(Record::Outcome {
             task: running.task.id.clone(),
@@ -230,6 +235,8 @@ impl Mill {
             training: running.training,
             reference: running.reference.map(|r| r.ready()).unwrap_or_default(),
             manifest: Arc::new(manifest),
+            size,
+            checks: [].into(),
         };
         self.moment(now, m, Some(number), Step::Trained, &task.triggered.1);
         self.at_the_gate(m, version, epoch, now)
@@ -238,18 +245,40 @@ impl Mill {
     fn at_the_gate(
         &mut self,
         m: usize,
-        version: Version,
+        mut version: Version,
         epoch: u64,
         now: Micros,
     ) -> Result<(), Error> {
+        if let Some(gate) = self.models[m].plan.gate.clone() {
+            version.checks = self.data_checks(m, &version, &gate).into();
+            let first = self.models[m].version() == 0;
+            // The others are reported on when their scores are judged too.
+            if first || version.checks.iter().any(|check| !check.passed) {
+                let failed = self.report(m, &version, version.checks.to_vec(), epoch)?;
+                if let Some(why) = failed {
+                    return self.refuse(m, &version, why, Fate::Refused, epoch, now);
+                }
+            }
+        }
+        let approved = self.approved(m, version.number);
         let keep = self.compiled.plan.score.as_ref().and_then(|s| s.freeze) == Some(m);
         let Model { plan, state, .. } = &mut self.models[m];
         let (Some(retrain), State::Batch(batch)) = (&plan.retrain, state) else { return Ok(()) };
         if keep && batch.frozen.is_none() {
             batch.frozen = Some(version.clone());
         }
+        if batch.live.is_none() && !approved {
+            let why = format!("version {} came before it was approved", version.number);
+            return match batch.next.replace(version) {
+                Some(old) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
+                None => Ok(()),
+            };
+        }
         if batch.live.is_none() {
             return self.promote(m, version, "there was none before", epoch, now);
+        }
+        if plan.rollout.is_some() {
+            return self.enter_rollout(m, version, epoch, now);
         }
         if retrain.promote.when == Promotion::Always {
             return self.promote(m, version, "promote = always", epoch, now);
@@ -257,6 +286,7 @@ impl Mill {
         let gate = Model::gate(&retrain.promote);
         let why = format!("version {} came before it was decided", version.number);
         let overtaken = batch.challenger.replace((version, gate));
+        batch.measured = <_>::default();
         match overtaken {
             Some((old, _)) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
             None => Ok(()),
@@ -266,11 +296,14 @@ impl Mill {
     /// Lets the gates look at the challengers.
     pub(super) fn ask_gates(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
         for m in 0..self.models.len() {
+            self.admit_first(m, epoch, now)?;
+            let approved = self.waits_approved(m);
             let State::Batch(batch) = &mut self.models[m].state else { continue };
             let champion = batch.live.as_ref().map_or(0, |live| live.number);
             let Some((version, gate)) = &mut batch.challenger else { continue };
             let (comparison, decision) = match gate.decide(now) {
                 gate::Decision::Wait(_) => continue,
+                gate::Decision::Promote(_) if !approved => continue,
                 gate::Decision::Promote(c) => (c, Decision::Promote),
                 gate::Decision::Refuse(c) => (c, Decision::Refuse),
             };
@@ -288,7 +321,12 @@ impl Mill {
             let (mean, error) = (comparison.mean, comparison.standard_error);
             let rows = comparison.rows;
             let why = format!("log loss {mean:+.5} (standard error {error:.5}) over {rows} rows");
+            let failed = self.judged(m, &version, epoch)?;
             match decision {
+                Decision::Promote if failed.is_some() => {
+                    let why = failed.unwrap_or_default();
+                    self.refuse(m, &version, why, Fate::Refused, epoch, now)?;
+                }
                 Decision::Promote => self.promote(m, version, &why, epoch, now)?,
                 _ => self.refuse(m, &version, why, Fate::Refused, epoch, now)?,
             }
@@ -296,7 +334,24 @@ impl Mill {
         Ok(())
     }
 
-    fn promote(
+    /// Whether the version at the gate has been approved.
+    fn waits_approved(&self, m: usize) -> bool {
+        let State::Batch(batch) = &self.models[m].state else { return false };
+        batch.challenger.as_ref().is_some_and(|(version, _)| self.approved(m, version.number))
+    }
+
+    /// What the checks of the gate have against a version, where there are any.
+    fn judged(&mut self, m: usize, version: &Version, epoch: u64) -> Result<Option<String>, Error> {
+        let Some(gate) = self.models[m].plan.gate.clone() else { return Ok(None) };
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(None) };
+        let measured = std::mem::take(&mut batch.measured);
+        let mut checks = version.checks.to_vec();
+        checks.extend(self.model_checks(m, version, &measured, &gate));
+        self.report(m, version, checks, epoch)
+    }
+
+    /// Puts a version in charge.
+    pub(super) fn promote(
         &mut self,
         m: usize,
         version: Version,
@@ -308,7 +363,12 @@ impl Mill {
         let (to, from) = (version.number, batch.live.as_ref().map_or(0, |live| live.number));
         let (manifest, training) = (Arc::clone(&version.manifest), version.training);
         let reference: Arc<Reference> = Arc::clone(&version.reference);
-        batch.live = Some(version);
+        let old = batch.live.replace(version);
+        batch.trial = None;
+        batch.rolled_back = false;
+        batch.line.extend(old.clone());
+        let kept = batch.line.len().saturating_sub(KEPT);
+        batch.line.drain(..kept);
         let model = self.models[m].name.to_string();
         let why = why.to_string();
         self.moment(now, m, Some(to), Step::Promoted, &why);
@@ -325,10 +385,15 @@ impl Mill {
         for watch in self.watches.iter_mut().filter(|w| w.plan.model == Some(m)) {
             watch.refer_to(&reference);
         }
-        self.emit.model(&manifest, now)
+        self.emit.model(&manifest, now)?;
+        match old {
+            Some(old) => self.enter_probation(m, old, epoch, now),
+            None => Ok(()),
+        }
     }
 
-    fn refuse(
+    /// Turns a version away for good.
+    pub(super) fn refuse(
         &mut self,
         m: usize,
         version: &Version,
@@ -414,12 +479,22 @@ impl Mill {
         Ok(())
     }
 
-    fn moment(&mut self, time: Micros, m: usize, version: Option<u64>, step: Step, why: &str) {
+    /// Keeps what happened to a version, for the log and the report.
+    pub(super) fn moment(
+        &mut self,
+        time: Micros,
+        m: usize,
+        version: Option<u64>,
+        step: Step,
+        why: &str,
+    ) {
         let (model, why) = (self.models[m].name.to_string(), why.to_string());
         let (at, number) = (to_rfc3339(time), version.unwrap_or(0));
         match step {
             Step::Promoted => tracing::info!("{at} {model} v{number} takes over: {why}"),
             Step::Refused => tracing::info!("{at} {model} v{number} is turned away: {why}"),
+            Step::OnTrial => tracing::info!("{at} {model} v{number} is on trial, {why}"),
+            Step::RolledBack => tracing::warn!("{at} {model} is rolled back to v{number}: {why}"),
             Step::Triggered => tracing::debug!("{at} {model} is to be trained: {why}"),
             // A failure has been logged with its error.
             Step::Trained | Step::Failed => tracing::debug!("{at} {model} v{number} {step:?}"),

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, bounded};
+use tidemill_operators::evaluate::checks::separation;
 use tidemill_types::{Id, Micros};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,6 +33,7 @@ struct Candidate {
     numbers: Arc<[f64]>,
     categories: Arc<[u64]>,
     score: f64,
+    label: bool,
 }
 
 /// A reference that is being made ready on another core.
@@ -60,8 +62,8 @@ impl Making {
 pub struct SavedSample {
     below: u64,
     seen: u64,
-    /// Time, number, hash, numbers, categories, score.
-    rows: Vec<(Micros, u64, u64, Vec<f64>, Vec<u64>, f64)>,
+    /// Time, number, hash, numbers, categories, score, label.
+    rows: Vec<(Micros, u64, u64, Vec<f64>, Vec<u64>, f64, bool)>,
 }
 
 impl Sample {
@@ -71,7 +73,7 @@ impl Sample {
     }
 
     /// Offers a labelled row. Rows come by label time.
-    pub fn offer(&mut self, row: &Arc<Scored>, time: Micros) {
+    pub fn offer(&mut self, row: &Arc<Scored>, time: Micros, label: bool) {
         self.seen += 1;
         let hash = hash(&row.id);
         if hash > self.below {
@@ -84,6 +86,7 @@ impl Sample {
             numbers: row.numbers.clone(),
             categories: row.categories.clone(),
             score: row.served,
+            label,
         });
         if self.rows.len() > 4 * self.k {
             self.below /= 2;
@@ -103,7 +106,8 @@ impl Sample {
         let mut order: Vec<&Candidate> = self.rows.iter().collect();
         order.sort_by_key(|c| (c.hash, c.number));
         order.truncate(self.k);
-        let row = |c: &Candidate| (Arc::clone(&c.numbers), Arc::clone(&c.categories), c.score);
+        let row =
+            |c: &Candidate| (Arc::clone(&c.numbers), Arc::clone(&c.categories), c.score, c.label);
         let rows: Vec<Row> = order.into_iter().map(row).collect();
         let (to, made) = bounded(1);
         rayon::spawn(move || drop(to.send(sort(&rows))));
@@ -113,7 +117,8 @@ impl Sample {
     /// What is held, for a line.
     pub fn save(&self) -> SavedSample {
         let row = |c: &Candidate| {
-            (c.time, c.number, c.hash, c.numbers.to_vec(), c.categories.to_vec(), c.score)
+            let (numbers, categories) = (c.numbers.to_vec(), c.categories.to_vec());
+            (c.time, c.number, c.hash, numbers, categories, c.score, c.label)
         };
         SavedSample {
             below: self.below,
@@ -127,26 +132,34 @@ impl Sample {
         (self.below, self.seen) = (saved.below, saved.seen);
         let rows = saved.rows.into_iter();
         self.rows = rows
-            .map(|(time, number, hash, numbers, categories, score)| {
+            .map(|(time, number, hash, numbers, categories, score, label)| {
                 let (numbers, categories) = (numbers.into(), categories.into());
-                Candidate { time, number, hash, numbers, categories, score }
+                Candidate { time, number, hash, numbers, categories, score, label }
             })
             .collect();
     }
 }
 
-type Row = (Arc<[f64]>, Arc<[u64]>, f64);
+type Row = (Arc<[f64]>, Arc<[u64]>, f64, bool);
 
 fn sort(rows: &[Row]) -> Reference {
-    let (width, depth) = rows.first().map_or((0, 0), |(n, c, _)| (n.len(), c.len()));
+    let (width, depth) = rows.first().map_or((0, 0), |(n, c, ..)| (n.len(), c.len()));
     let mut categories: Vec<Vec<u64>> =
-        (0..depth).map(|i| rows.iter().map(|(_, c, _)| c[i]).collect()).collect();
+        (0..depth).map(|i| rows.iter().map(|(_, c, ..)| c[i]).collect()).collect();
     categories.iter_mut().for_each(|column| column.sort_unstable());
     Reference {
-        numbers: (0..width).map(|i| sorted(rows.iter().map(|(n, _, _)| n[i]))).collect(),
+        numbers: (0..width).map(|i| sorted(rows.iter().map(|(n, ..)| n[i]))).collect(),
         categories,
-        scores: sorted(rows.iter().map(|(_, _, score)| *score)),
+        scores: sorted(rows.iter().map(|(_, _, score, _)| *score)),
+        separation: (0..width).map(|i| separated(rows, i)).collect(),
     }
+}
+
+/// The AUC of a column alone.
+fn separated(rows: &[Row], i: usize) -> f64 {
+    let (column, labels): (Vec<f64>, Vec<bool>) =
+        rows.iter().map(|(n, _, _, l)| (n[i], *l)).unzip();
+    separation(&column, &labels)
 }
 
 fn sorted(column: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -190,7 +203,7 @@ mod tests {
     fn a_sample_is_the_bottom_k_of_what_is_in_the_window() {
         let mut sample = Sample::new(50);
         for id in 0..5_000 {
-            sample.offer(&row(id), id);
+            sample.offer(&row(id), id, false);
             if id % 500 == 499 && id >= 2_000 {
                 let oldest = id - 1_999;
                 let mut wanted: Vec<(u64, i64)> =
@@ -208,7 +221,7 @@ mod tests {
     #[test]
     fn the_newest_rows_are_what_counts() {
         let mut sample = Sample::new(100);
-        (0..100).for_each(|id| sample.offer(&row(id), id));
+        (0..100).for_each(|id| sample.offer(&row(id), id, false));
         let found = sample.take(i64::MIN, 5).ready();
         assert_eq!(found.numbers[0], [95.0, 96.0, 97.0, 98.0, 99.0]);
     }

@@ -5,6 +5,7 @@
 //! of the evaluation, the reference of a version) has a part of its own, which is not written again.
 
 mod judge;
+mod models;
 mod rows;
 mod watches;
 
@@ -15,18 +16,16 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tidemill_operators::evaluate::gate::Gate;
 use tidemill_types::{Error, Id, Micros};
 
 use self::judge::SavedJudge;
+use self::models::SavedModel;
 use self::rows::{Table, Taken};
 use self::watches::{SavedSaid, SavedWatch};
 use super::join::JoinCounts;
-use super::models::{Batch, Model, Running, State, Version};
-use super::sample::{Making, SavedSample};
-use super::training::{SavedParts, Written};
-use super::trigger::Budget;
-use super::watch::Reference;
+use super::models::State;
+use super::sample::SavedSample;
+use super::training::SavedParts;
 use super::{Landed, Mill};
 use crate::checkpoint::line::{Gift, Lines, Wait};
 use crate::checkpoint::{points, section};
@@ -54,49 +53,6 @@ struct SavedMill {
 }
 
 #[derive(Serialize, Deserialize)]
-enum SavedModel {
-    Online { versions: u64, learner: Vec<u8> },
-    Batch(Box<SavedBatch>),
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedBatch {
-    live: Option<SavedVersion>,
-    challenger: Option<(SavedVersion, Gate)>,
-    frozen: Option<SavedVersion>,
-    running: Option<SavedRunning>,
-    triggered: Option<Micros>,
-    waiting: Option<(String, Vec<(String, f64)>)>,
-    labels: u64,
-    budget: Budget,
-    versions: u64,
-}
-
-/// Its reference is a part of its own.
-#[derive(Serialize, Deserialize)]
-struct SavedVersion {
-    number: u64,
-    cut: Micros,
-    training: usize,
-    /// JSON, for it holds values of any kind.
-    manifest: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedRunning {
-    /// JSON, as above.
-    task: String,
-    rows: u64,
-    training: usize,
-    due: Option<Micros>,
-    offsets: Vec<(String, u64)>,
-    reference: Option<SavedReference>,
-}
-
-/// Numbers, categories, scores.
-type SavedReference = (Vec<Vec<f64>>, Vec<Vec<u64>>, Vec<f64>);
-
-#[derive(Serialize, Deserialize)]
 struct SavedJoin {
     /// Deadline, id, whether it is still known and, if it has no label yet, its row.
     deadlines: Vec<(Micros, Id, Option<Option<u32>>)>,
@@ -109,10 +65,12 @@ struct SavedResults {
     event_times: Option<(Micros, Micros)>,
     scores: u64,
     degraded: u64,
+    taken_back: u64,
     corrected: u64,
     trainings: Vec<Retraining>,
     promotions: u64,
     refusals: u64,
+    rollbacks: u64,
     waited: Duration,
     moments: Vec<Moment>,
     drift: BTreeMap<String, BTreeMap<String, BTreeMap<Micros, f64>>>,
@@ -141,7 +99,7 @@ impl Mill {
     fn save(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
         let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
         let mut table = Table::default();
-        let models = self.models.iter().map(|model| saved_model(model, &mut parts));
+        let models = self.models.iter().map(|model| models::save(model, &mut parts, &mut table));
         let models = models.collect::<Result<_, _>>()?;
         let joins = self.joins.iter().map(|join| {
             let deadlines = join.deadlines().map(|(deadline, id, row)| {
@@ -176,10 +134,12 @@ impl Mill {
                 event_times: r.event_times,
                 scores: r.scores,
                 degraded: r.degraded,
+                taken_back: r.taken_back,
                 corrected: r.corrected,
                 trainings: r.trainings.clone(),
                 promotions: r.promotions,
                 refusals: r.refusals,
+                rollbacks: r.rollbacks,
                 waited: r.waited,
                 moments: r.moments.clone(),
                 drift: r
@@ -213,7 +173,7 @@ impl Mill {
         self.ledger.go_on_from(state.journal)?;
         self.known = before;
         for (m, saved) in state.models.into_iter().enumerate() {
-            self.restore_model(m, saved, parts).map_err(broken)?;
+            self.restore_model(m, saved, parts, &rows).map_err(broken)?;
         }
         for (join, saved) in self.joins.iter_mut().zip(state.joins) {
             for (deadline, id, row) in saved.deadlines {
@@ -255,9 +215,11 @@ impl Mill {
         results.latest = saved.latest;
         results.event_times = saved.event_times;
         (results.scores, results.degraded) = (saved.scores, saved.degraded);
+        results.taken_back = saved.taken_back;
         results.corrected = saved.corrected;
         results.trainings = saved.trainings;
         (results.promotions, results.refusals) = (saved.promotions, saved.refusals);
+        results.rollbacks = saved.rollbacks;
         results.waited = saved.waited;
         results.moments = saved.moments;
         for (detector, found) in saved.drift {
@@ -266,145 +228,10 @@ impl Mill {
         self.show();
         Ok(())
     }
-
-    fn restore_model(
-        &mut self,
-        m: usize,
-        saved: SavedModel,
-        parts: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<(), String> {
-        let model = self.models.get(m).ok_or("it has more models")?;
-        let version = |saved: Option<SavedVersion>| {
-            saved.map(|saved| self.restored_version(model, saved, parts)).transpose()
-        };
-        let (batch, running) = match (saved, &model.state) {
-            (SavedModel::Online { versions, learner }, State::Online(_)) => {
-                let State::Online(online) = &mut self.models[m].state else { return Ok(()) };
-                online.versions = versions;
-                return online.learner.restore(&learner);
-            }
-            (SavedModel::Batch(saved), State::Batch(_)) => {
-                let challenger = match saved.challenger {
-                    Some((challenger, gate)) => version(Some(challenger))?.map(|v| (v, gate)),
-                    None => None,
-                };
-                let running =
-                    saved.running.map(|saved| self.restored_running(saved)).transpose()?;
-                let versions = (version(saved.live)?, challenger, version(saved.frozen)?);
-                let triggers = (saved.triggered, saved.waiting, saved.labels, saved.budget);
-                ((versions, triggers, saved.versions), running)
-            }
-            _ => return Err(format!("model {} is of another kind", model.name)),
-        };
-        if let State::Batch(into) = &mut self.models[m].state {
-            let (versions, triggers, made) = batch;
-            (into.live, into.challenger, into.frozen) = versions;
-            (into.triggered, into.waiting, into.labels, into.budget) = triggers;
-            (into.versions, into.running) = (made, running);
-        }
-        Ok(())
-    }
-
-    fn restored_version(
-        &self,
-        model: &Model,
-        saved: SavedVersion,
-        parts: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Version, String> {
-        let manifest: tidemill_types::model::ModelVersion =
-            serde_json::from_str(&saved.manifest).map_err(|e| e.to_string())?;
-        let bytes = self.ledger.bytes(&model.name, &manifest.artifact);
-        let bytes = bytes.map_err(|e| e.to_string())?;
-        let reference = part(parts, &reference_of(model, saved.number))?;
-        Ok(Version {
-            number: saved.number,
-            predictor: model.load(&manifest.kind, &bytes)?,
-            cut: saved.cut,
-            training: saved.training,
-            reference: Arc::new(reference_from(reference)),
-            manifest: Arc::new(manifest),
-        })
-    }
-
-    fn restored_running(&self, saved: SavedRunning) -> Result<Running, String> {
-        let task: tidemill_types::task::TrainingTask =
-            serde_json::from_str(&saved.task).map_err(|e| e.to_string())?;
-        // Whoever has its outcome in the journal does not train again; else it is handed over anew, and
-        // its rows are on the disk, for the line waited for that.
-        let written = self.ledger.outcome(&task.id).is_none().then(Written::already);
-        Ok(Running {
-            task,
-            rows: saved.rows,
-            training: saved.training,
-            due: saved.due,
-            written,
-            offsets: saved.offsets,
-            reference: saved.reference.map(|reference| Making::made(reference_from(reference))),
-        })
-    }
 }
 
 /// A part, decoded.
 fn part<T: DeserializeOwned>(parts: &BTreeMap<String, Vec<u8>>, name: &str) -> Result<T, String> {
     let bytes = parts.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
     section::decode(bytes).map_err(|why| format!("`{name}`: {why}"))
-}
-
-fn reference_of(model: &Model, version: u64) -> String {
-    format!("reference/{}/{version}", model.name)
-}
-
-fn reference_from((numbers, categories, scores): SavedReference) -> Reference {
-    Reference { numbers, categories, scores }
-}
-
-fn saved_reference(reference: &Reference) -> SavedReference {
-    (reference.numbers.clone(), reference.categories.clone(), reference.scores.clone())
-}
-
-fn saved_model(model: &Model, parts: &mut Vec<(String, Vec<u8>)>) -> Result<SavedModel, String> {
-    let batch: &Batch = match &model.state {
-        State::Online(online) => {
-            let learner = online.learner.save();
-            return Ok(SavedModel::Online { versions: online.versions, learner });
-        }
-        State::Batch(batch) => batch,
-    };
-    let mut version = |version: &Version| -> Result<SavedVersion, String> {
-        let name = reference_of(model, version.number);
-        if !parts.iter().any(|(there, _)| *there == name) {
-            parts.push((name, section::encode(&saved_reference(&version.reference))?));
-        }
-        Ok(SavedVersion {
-            number: version.number,
-            cut: version.cut,
-            training: version.training,
-            manifest: serde_json::to_string(&*version.manifest).map_err(|e| e.to_string())?,
-        })
-    };
-    let challenger = match &batch.challenger {
-        Some((challenger, gate)) => Some((version(challenger)?, gate.clone())),
-        None => None,
-    };
-    let running = batch.running.as_ref().map(|running| {
-        Ok::<_, String>(SavedRunning {
-            task: serde_json::to_string(&running.task).map_err(|e| e.to_string())?,
-            rows: running.rows,
-            training: running.training,
-            due: running.due,
-            offsets: running.offsets.clone(),
-            reference: running.reference.as_ref().map(|r| saved_reference(&r.ready())),
-        })
-    });
-    Ok(SavedModel::Batch(Box::new(SavedBatch {
-        live: batch.live.as_ref().map(&mut version).transpose()?,
-        challenger,
-        frozen: batch.frozen.as_ref().map(&mut version).transpose()?,
-        running: running.transpose()?,
-        triggered: batch.triggered,
-        waiting: batch.waiting.clone(),
-        labels: batch.labels,
-        budget: batch.budget,
-        versions: batch.versions,
-    })))
 }

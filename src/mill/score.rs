@@ -12,6 +12,7 @@ use super::matrix::{Matrix, consecutive};
 use super::models::Model;
 use super::watch::Watch;
 use super::{Landed, Mill};
+use crate::engine::check::NumberFrom;
 use crate::engine::outputs::row_as_json;
 use crate::online::choose;
 
@@ -92,18 +93,22 @@ impl Mill {
             return Ok(None);
         }
         let mut margins = Vec::with_capacity(self.models.len());
+        let mut versions = Vec::with_capacity(self.models.len());
         for model in &mut self.models {
-            let margin = model.margin(&self.bundle, row, &margins);
+            let (margin, version) = model.margin(&self.bundle, row, &margins, Some(&id));
             margins.push(margin);
+            versions.push(version);
         }
         let kept = self.compiled.plan.score.as_ref().and_then(|score| score.freeze);
         let frozen =
             kept.map_or(f64::NAN, |m| self.models[m].frozen_margin(&self.bundle, row, &margins));
-        let served = self.served(&margins);
+        let served = self.served(&margins, &versions);
         let score = served.as_ref().map_or(f64::NAN, |s| s.score);
         if let Some(served) = served {
             self.results.scores += 1;
             self.results.degraded += u64::from(served.degraded.is_some());
+            let taken_back = served.degraded.as_deref() == Some(&*self.rolled_back);
+            self.results.taken_back += u64::from(taken_back);
             self.emit.score(&id, time, served)?;
         }
         let (sum, n) = self.base;
@@ -116,7 +121,7 @@ impl Mill {
             categories: self.bundle.categories(row).into(),
             margins: margins.into(),
             frozen,
-            versions: self.models.iter().map(Model::version).collect(),
+            versions: versions.into(),
             served: score,
             base_rate: if n == 0 { f64::NAN } else { sum / n as f64 },
             columns: Arc::clone(&self.bundle.columns),
@@ -128,20 +133,46 @@ impl Mill {
         for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
             watch.scored(scored.served);
         }
+        self.expect_in_trials(&scored);
         Ok(Some(scored))
     }
 
-    /// What is served for these margins.
-    fn served(&self, margins: &[f64]) -> Option<Served> {
+    /// What is served for these margins, which these versions gave.
+    fn served(&self, margins: &[f64], versions: &[u64]) -> Option<Served> {
         let score = self.compiled.plan.score.as_ref()?;
-        let choice = choose(score, margins, |m| self.models[m].version())?;
+        let choice = choose(score, margins, versions)?;
         let model = choice.model.map_or(&self.constant, |m| &self.models[m].name);
+        let taken_back = choice.degraded && self.models[score.champion].rolled_back();
+        let why = if taken_back { &self.rolled_back } else { &self.warming_up };
         Some(Served {
             model: Arc::clone(model),
             version: choice.version,
             score: choice.score,
-            degraded: choice.degraded.then(|| Arc::clone(&self.warming_up)),
+            degraded: choice.degraded.then(|| Arc::clone(why)),
+            upstream: choice.model.and_then(|m| self.upstream(m, versions)),
         })
+    }
+
+    /// The versions whose margins a model read, `trees:3` for example; nothing if it reads none.
+    fn upstream(&self, m: usize, versions: &[u64]) -> Option<Arc<str>> {
+        let mut read: Vec<usize> = Vec::new();
+        let mut open = vec![m];
+        while let Some(model) = open.pop() {
+            for from in &self.models[model].inputs.numbers {
+                if let NumberFrom::Margin(of) = from
+                    && !read.contains(of)
+                {
+                    read.push(*of);
+                    open.push(*of);
+                }
+            }
+        }
+        if read.is_empty() {
+            return None;
+        }
+        read.sort_unstable();
+        let one = |m: &usize| format!("{}:{}", self.models[*m].name, versions[*m]);
+        Some(read.iter().map(one).collect::<Vec<_>>().join(" ").into())
     }
 
     fn refuse_duplicate(&self, row: usize, id: &Id) {

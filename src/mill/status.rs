@@ -45,6 +45,8 @@ pub struct Now {
     pub scores: u64,
     /// Those of them that a fallback scored.
     pub degraded: u64,
+    /// Those of these that it scored because the last version was taken back.
+    pub taken_back: u64,
     /// What became of the waits for the champion's label.
     pub join: JoinCounts,
     /// Rows whose label is awaited.
@@ -96,6 +98,8 @@ pub struct Results {
     pub scores: u64,
     /// Those of them that a fallback scored.
     pub degraded: u64,
+    /// Those of these that it scored because the last version was taken back.
+    pub taken_back: u64,
     /// `at_once`: rows whose features were corrected.
     pub corrected: u64,
     /// What became of the waits for the champion's label.
@@ -108,6 +112,8 @@ pub struct Results {
     pub promotions: u64,
     /// Versions that were turned away.
     pub refusals: u64,
+    /// Versions that were taken back.
+    pub rollbacks: u64,
     /// Wall time for which the dataflow stood still and waited for a training.
     pub waited: Duration,
     /// What happened to versions.
@@ -143,6 +149,7 @@ impl Mill {
             watermark: self.clock,
             scores: self.results.scores,
             degraded: self.results.degraded,
+            taken_back: self.results.taken_back,
             join: self.champions_label().map(|l| self.joins[l].counts).unwrap_or_default(),
             pending: pending + self.unsettled(),
             log_loss: self.judge.recent_log_loss(),
@@ -183,7 +190,8 @@ impl Mill {
                 None => Arc::new(model.inputs.clone()),
             };
             let (name, version) = (Arc::clone(&model.name), model.version());
-            ModelView { name, version, learnt, inputs, judge }
+            let (canary, rolled_back) = (model.canary(), model.rolled_back());
+            ModelView { name, version, learnt, inputs, judge, canary, rolled_back }
         });
         keeper.show(View { models: models.collect() }, self.clock);
     }
@@ -202,6 +210,9 @@ impl Mill {
     /// # Errors
     /// A journal that cannot be written.
     pub fn close(&mut self) -> Result<(), Error> {
+        if !self.stopped {
+            self.obey_the_rest()?;
+        }
         self.emit.flush()?;
         self.show();
         self.show_models(true);
@@ -234,6 +245,8 @@ impl Mill {
             ];
             self.ledger.note(Record::Finished { counts })?;
         }
+        // Nothing is done after the end: it would stand behind it in the journal.
+        self.stopped = true;
         self.ledger.settle()?;
         self.emit.close();
         if let Ok(mut shown) = self.status.results.lock() {

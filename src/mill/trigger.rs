@@ -28,9 +28,11 @@ impl Budget {
 }
 
 impl Mill {
-    /// Triggers the trainings whose time has come, or whose model has got too many labels or too bad.
+    /// Triggers the trainings that were ordered, whose time has come, or whose model has got too many labels or
+    /// too bad.
     pub(super) fn keep_schedules(&mut self, before: Micros, now: Micros) -> Result<(), Error> {
         for m in 0..self.models.len() {
+            self.trigger_waiting(m, now)?;
             let Some(retrain) = &self.models[m].plan.retrain else { continue };
             let due = retrain.every.iter().find(|period| passed(**period, before, now)).copied();
             if let Some(period) = due {
@@ -65,10 +67,25 @@ impl Mill {
         Some((format!("loss above {most}"), ("log loss".to_string(), loss)))
     }
 
-    /// Triggers what had to wait for the training that has just ended.
+    /// Why a model cannot be trained now.
+    pub(super) fn cannot_train(&self, m: usize, now: Micros) -> Option<String> {
+        let model = &self.models[m];
+        let State::Batch(batch) = &model.state else { return None };
+        let retrain = model.plan.retrain.as_ref()?;
+        let rows = self.training[model.plan.label].as_ref().map_or(0, |t| t.rows());
+        if rows < retrain.min_rows {
+            let wanted = retrain.min_rows;
+            return Some(format!("{rows} labelled rows are known, and a training wants {wanted}"));
+        }
+        let most = retrain.budget;
+        let spent = !batch.budget.allows(now, most);
+        spent.then(|| format!("{most} trainings were triggered today, and no more are allowed"))
+    }
+
+    /// Triggers what had to wait, for a training that has ended or for the labels of this tick.
     pub(super) fn trigger_waiting(&mut self, m: usize, now: Micros) -> Result<(), Error> {
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
-        match batch.waiting.take() {
+        match batch.waiting.take_if(|_| batch.running.is_none()) {
             Some((why, evidence)) => self.trigger(m, why, evidence, now),
             None => Ok(()),
         }

@@ -24,6 +24,8 @@ pub struct Reference {
     pub categories: Vec<Vec<u64>>,
     /// The scores that were served for these rows.
     pub scores: Vec<f64>,
+    /// The AUC of each numeric feature alone, from a half on.
+    pub separation: Vec<f64>,
 }
 
 /// Something a detector said that matters: it got worse, or it says drift.
@@ -40,6 +42,13 @@ pub struct Said {
 }
 
 impl Said {
+    /// A version of this model was aborted or rolled back on this evidence, an e-value.
+    pub fn of_rollout(model: Arc<str>, worse: f64) -> Said {
+        let p_value = Some((1.0 / worse).min(1.0));
+        let reading = Reading { statistic: worse, p_value, level: Level::Drift };
+        Said { detector: "sequential", of: model, reading, raised: true }
+    }
+
     /// The word for the level.
     pub fn level_name(&self) -> &'static str {
         match self.reading.level {
@@ -455,7 +464,12 @@ mod tests {
         numbers.sort_by(f64::total_cmp);
         scores.sort_by(f64::total_cmp);
         categories.sort_unstable();
-        Reference { numbers: vec![numbers], categories: vec![categories], scores }
+        Reference {
+            numbers: vec![numbers],
+            categories: vec![categories],
+            scores,
+            separation: Vec::new(),
+        }
     }
 
     fn rows(dice: &mut Dice, from: Micros, hours: i64) -> Matrix {

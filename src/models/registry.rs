@@ -3,12 +3,14 @@
 //! ```text
 //! <folder>/<model>/artifacts/<sha256>        the artifact's bytes
 //! <folder>/<model>/versions/<number>.json    its `ModelVersion`
+//! <folder>/<model>/versions/<number>.report.jsonl  what the gate found of it
 //! ```
 //!
 //! Files appear whole or not at all (written apart, synced, renamed), and every write may be repeated:
 //! a replay that registers the same version again finds it there. A version once registered never
 //! changes. Every read checks the artifact against its hash.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,9 @@ use sha2::{Digest, Sha256};
 use tidemill_types::Error;
 use tidemill_types::model::ModelVersion;
 use tidemill_types::schema::hex;
+
+/// Names that a run gives to versions.
+pub const OWN_ALIASES: [&str; 3] = ["champion", "challenger", "previous"];
 
 /// A folder of models. Cheap to clone; may be used from several threads.
 #[derive(Clone, Debug)]
@@ -74,6 +79,25 @@ impl Registry {
         Ok((manifest, bytes))
     }
 
+    /// Keeps the gate's report of a version, in the place of an earlier one.
+    pub fn keep_report(&self, model: &str, version: u64, bytes: &[u8]) -> Result<(), Error> {
+        write_whole_file(&self.report_path(model, version)?, bytes)
+    }
+
+    /// The gate's report of a version, as it was kept.
+    pub fn report(&self, model: &str, version: u64) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.report_path(model, version)?;
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(at(&path, "read", e)),
+        }
+    }
+
+    fn report_path(&self, model: &str, version: u64) -> Result<PathBuf, Error> {
+        Ok(self.model_folder(model)?.join("versions").join(format!("{version}.report.jsonl")))
+    }
+
     /// The manifests of all versions of a model, oldest first; none of an unknown model.
     pub fn list(&self, model: &str) -> Result<Vec<ModelVersion>, Error> {
         let mut numbers: Vec<u64> = names(&self.model_folder(model)?.join("versions"))?
@@ -82,6 +106,55 @@ impl Registry {
             .collect();
         numbers.sort_unstable();
         numbers.into_iter().map(|number| self.manifest(model, number)).collect()
+    }
+
+    /// The user's own names of versions.
+    pub fn aliases(&self, model: &str) -> Result<BTreeMap<String, u64>, Error> {
+        let path = self.model_folder(model)?.join("aliases.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| Error::external(format!("{} is broken: {e}", path.display()))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(e) => Err(at(&path, "read", e)),
+        }
+    }
+
+    /// Gives a version a name, or takes the name away.
+    pub fn alias(&self, model: &str, alias: &str, version: Option<u64>) -> Result<(), Error> {
+        check_name(alias)?;
+        if OWN_ALIASES.contains(&alias) || alias.parse::<u64>().is_ok() {
+            return Err(Error::user(format!("`{alias}` cannot be a name of yours"))
+                .help(format!("{} are given by the run", OWN_ALIASES.join(", "))));
+        }
+        let mut all = self.aliases(model)?;
+        match version {
+            Some(version) => {
+                self.manifest(model, version)?;
+                all.insert(alias.to_string(), version);
+            }
+            None => drop(all.remove(alias)),
+        }
+        let bytes = serde_json::to_vec(&all).map_err(|e| Error::internal(e.to_string()))?;
+        write_whole_file(&self.model_folder(model)?.join("aliases.json"), &bytes)
+    }
+
+    /// Removes the artifacts to which no version refers, or only says which: paths and bytes. A run in
+    /// progress stores an artifact before its version: not to be called meanwhile.
+    pub fn collect(&self, dry_run: bool) -> Result<Vec<(PathBuf, u64)>, Error> {
+        let mut removed = Vec::new();
+        for model in self.models()? {
+            let used: Vec<String> = self.list(&model)?.into_iter().map(|v| v.artifact).collect();
+            let folder = self.model_folder(&model)?.join("artifacts");
+            for name in names(&folder)?.into_iter().filter(|name| !used.contains(name)) {
+                let path = folder.join(name);
+                let bytes = fs::metadata(&path).map_err(|e| at(&path, "look at", e))?.len();
+                if !dry_run {
+                    fs::remove_file(&path).map_err(|e| at(&path, "remove", e))?;
+                }
+                removed.push((path, bytes));
+            }
+        }
+        Ok(removed)
     }
 
     /// The models that have a folder, by name.
@@ -202,6 +275,15 @@ fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> Result<bool, Er
     let written = written.map_err(|e| at(path, "write", e))?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| at(folder, "sync", e))?;
     Ok(written)
+}
+
+/// Writes a file, or another in its place, so that a reader finds one or the other and a crash leaves
+/// one whole.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub(super) fn write_whole_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_whole(path, bytes, Existing::Replace).map(drop)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

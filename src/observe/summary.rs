@@ -38,6 +38,8 @@ pub struct Summary {
     pub promotions: u64,
     /// Versions that the gate turned away.
     pub refusals: u64,
+    /// Versions that were taken back after they had taken over.
+    pub rollbacks: u64,
     /// The most memory held in RAM, in bytes, where the system tells.
     pub peak_memory_bytes: Option<u64>,
     /// Wall time of the run.
@@ -90,6 +92,8 @@ pub enum Fate {
     Promoted,
     /// The gate turned it away.
     Refused,
+    /// It took over and was taken back.
+    RolledBack,
     /// The gate was still waiting for rows, or it was overtaken by a newer one.
     Waiting,
     /// It ended in an error.
@@ -102,6 +106,7 @@ impl Fate {
         match self {
             Fate::Promoted => "promoted",
             Fate::Refused => "refused",
+            Fate::RolledBack => "rolled back",
             Fate::Waiting => "waiting",
             Fate::Failed => "failed",
         }
@@ -194,6 +199,7 @@ impl Summary {
             ("retrainings", thousands(self.retrainings.len() as u64)),
             ("promotions", thousands(self.promotions)),
             ("refusals", thousands(self.refusals)),
+            ("rollbacks", thousands(self.rollbacks)),
             ("time", duration(self.seconds)),
             ("waiting for training", duration(self.seconds_waiting_for_training)),
         ];
@@ -436,6 +442,7 @@ pub(crate) mod tests {
             ],
             promotions: 2,
             refusals: 1,
+            rollbacks: 0,
             peak_memory_bytes: Some(812 << 20),
             seconds: 84.3,
             seconds_waiting_for_training: 31.9,

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use tidemill_operators::predictor::probability;
 use tidemill_types::key::category;
 use tidemill_types::time::to_rfc3339;
-use tidemill_types::{DataType, Error, Field, Micros, Value};
+use tidemill_types::{DataType, Error, Field, Id, Micros, Value};
 
 use super::Online;
 use super::question::{Found, Held, find};
@@ -45,7 +45,8 @@ enum Place {
 struct Scored {
     score: f64,
     version: u64,
-    degraded: bool,
+    /// Why it is not the champion's.
+    degraded: Option<&'static str>,
 }
 
 impl Desk {
@@ -94,25 +95,28 @@ impl Desk {
         view: &View,
         asked: &Asked,
         (numbers, categories): &(Vec<f64>, Vec<u64>),
+        id: Option<&Id>,
     ) -> Result<Scored, Refusal> {
-        let margins = view.margins(numbers, categories);
+        let (margins, versions) = view.margins(numbers, categories, id);
         let scored = match view.position(&asked.model) {
             None => {
                 let none = || Refusal::Unavailable("nothing can score yet".to_string());
                 let score = self.compiled.plan.score.as_ref().ok_or_else(none)?;
                 let ready = margins.len() == self.compiled.plan.models.len();
-                let choice = ready.then(|| choose(score, &margins, |m| view.version(m)));
+                let choice = ready.then(|| choose(score, &margins, &versions));
                 let choice = choice.flatten().ok_or_else(none)?;
-                let (score, version, degraded) = (choice.score, choice.version, choice.degraded);
-                Scored { score, version, degraded }
+                let taken_back = view.models[score.champion].rolled_back;
+                let why = if taken_back { "rolled_back" } else { "warming_up" };
+                let degraded = choice.degraded.then_some(why);
+                Scored { score: choice.score, version: choice.version, degraded }
             }
-            Some(m) if margins[m].is_nan() || view.version(m) == 0 => {
+            Some(m) if margins[m].is_nan() || versions[m] == 0 => {
                 let why = format!("model {} has no version yet", asked.model);
                 return Err(Refusal::Unavailable(why));
             }
             Some(m) => {
                 let score = probability(margins[m]);
-                Scored { score, version: view.version(m), degraded: false }
+                Scored { score, version: versions[m], degraded: None }
             }
         };
         match asked.version {
@@ -179,18 +183,19 @@ impl Scorer for Desk {
         let view = self.online.view();
         let rows = question.given.rows;
         let mut scores = Vec::with_capacity(rows);
-        let (mut version, mut warming) = (0, false);
+        let (mut version, mut fallback) = (0, None);
         for row in 0..rows {
-            let scored = self.score(&view, asked, &self.inputs(&found, row))?;
+            let id = found.held[row].id();
+            let scored = self.score(&view, asked, &self.inputs(&found, row), id)?;
             scores.push(scored.score);
             version = scored.version;
-            warming |= scored.degraded;
+            fallback = fallback.or(scored.degraded);
         }
         let times = found.held.iter().filter_map(Held::time);
         let features_at = times.min();
         let missed = found.named && found.held.iter().any(|held| matches!(held, Held::Nothing));
-        let degraded = match (warming, missed, self.stale(features_at)) {
-            (true, _, _) => Some("warming_up"),
+        let degraded = match (fallback, missed, self.stale(features_at)) {
+            (Some(why), ..) => Some(why),
             (_, true, _) => Some("unknown_entity"),
             (_, _, true) => Some("stale_features"),
             _ => None,
@@ -241,7 +246,7 @@ impl Scorer for Desk {
         let view = self.online.view();
         let served = Asked { model: self.compiled.plan.pipeline.name.value.clone(), version: None };
         let inputs = self.inputs(&found, 0);
-        let now = self.score(&view, &served, &inputs)?;
+        let now = self.score(&view, &served, &inputs, Some(&row.id))?;
         let mut effects = Vec::new();
         for (feature, field) in self.compiled.program.feature_schema.fields.iter().enumerate() {
             let mut without = inputs.clone();
@@ -250,7 +255,7 @@ impl Scorer for Desk {
                 Place::Category(at) => without.1[at] = 0,
             }
             let value = found.column(feature).into_iter().next().unwrap_or_default();
-            let effect = now.score - self.score(&view, &served, &without)?.score;
+            let effect = now.score - self.score(&view, &served, &without, Some(&row.id))?.score;
             effects.push((field, value, effect));
         }
         effects.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()));

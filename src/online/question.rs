@@ -30,6 +30,15 @@ impl Held {
             Held::Nothing => None,
         }
     }
+
+    /// The id of what is held.
+    pub(super) fn id(&self) -> Option<&Id> {
+        match self {
+            Held::Entity(row) => Some(&row.id),
+            Held::Row(row) => Some(&row.id),
+            Held::Nothing => None,
+        }
+    }
 }
 
 /// A question, looked up.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tidemill_config::plan::{Fallback, ScorePlan};
 use tidemill_operators::learner::Learner;
 use tidemill_operators::predictor::{Predictor, Row, probability};
+use tidemill_types::Id;
 
 use crate::engine::check::ModelInputs;
+use crate::mill::trial::Canary;
 
 /// All models at one moment.
 #[derive(Clone, Default)]
@@ -28,6 +30,10 @@ pub struct ModelView {
     pub inputs: Arc<ModelInputs>,
     /// What scores.
     pub judge: Judge,
+    /// A new version that serves some of the keys.
+    pub canary: Option<Canary>,
+    /// No version is in charge, because the last one was taken back.
+    pub rolled_back: bool,
 }
 
 /// What scores.
@@ -55,14 +61,10 @@ pub struct Choice {
 }
 
 /// What is served for these margins: the champion's score, or that of the first fallback that has one.
-/// `version` gives that of a model, 0 before its first.
-pub fn choose(
-    score: &ScorePlan,
-    margins: &[f64],
-    version: impl Fn(usize) -> u64,
-) -> Option<Choice> {
+/// `versions` are those that gave the margins, 0 before a model's first.
+pub fn choose(score: &ScorePlan, margins: &[f64], versions: &[u64]) -> Option<Choice> {
     let of = |m: usize, degraded: bool| {
-        let version = version(m);
+        let version = versions[m];
         let usable = version > 0 && !margins[m].is_nan();
         usable.then(|| Choice { model: Some(m), version, score: probability(margins[m]), degraded })
     };
@@ -77,25 +79,31 @@ pub fn choose(
 }
 
 impl View {
-    /// The margin of every model for a row; NaN where it has none yet.
-    pub fn margins(&self, numbers: &[f64], categories: &[u64]) -> Vec<f64> {
+    /// The margin of every model for a row, NaN where it has none yet, and the versions that gave them.
+    /// Without an id, a canary whose share goes by ids serves nobody.
+    pub fn margins(
+        &self,
+        numbers: &[f64],
+        categories: &[u64],
+        id: Option<&Id>,
+    ) -> (Vec<f64>, Vec<u64>) {
         let mut margins = Vec::with_capacity(self.models.len());
+        let mut versions = Vec::with_capacity(self.models.len());
         for model in &self.models {
-            let margin = match &model.judge {
-                Judge::Nobody => f64::NAN,
-                judge => {
-                    let (numbers, categories) = model.inputs.of(numbers, categories, &margins);
-                    let row = Row { numbers: &numbers, categories: &categories };
-                    match judge {
-                        Judge::Trained(predictor) => predictor.margin(row),
-                        Judge::Learnt(learner) => learner.margin(row),
-                        Judge::Nobody => f64::NAN,
-                    }
+            let inputs = || model.inputs.of(numbers, categories, &margins);
+            let canary = model.canary.as_ref().filter(|c| c.serves(numbers, categories, id));
+            let (margin, version) = match (canary, &model.judge) {
+                (Some(canary), _) => {
+                    (with(&inputs(), |r| canary.predictor.margin(r)), canary.number)
                 }
+                (_, Judge::Nobody) => (f64::NAN, model.version),
+                (_, Judge::Trained(p)) => (with(&inputs(), |r| p.margin(r)), model.version),
+                (_, Judge::Learnt(l)) => (with(&inputs(), |r| l.margin(r)), model.version),
             };
             margins.push(margin);
+            versions.push(version);
         }
-        margins
+        (margins, versions)
     }
 
     /// Where a model stands.
@@ -107,4 +115,8 @@ impl View {
     pub fn version(&self, model: usize) -> u64 {
         self.models.get(model).map_or(0, |model| model.version)
     }
+}
+
+fn with((numbers, categories): &(Vec<f64>, Vec<u64>), margin: impl Fn(Row) -> f64) -> f64 {
+    margin(Row { numbers, categories })
 }

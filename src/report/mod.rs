@@ -111,6 +111,10 @@ pub enum Step {
     Promoted,
     /// The gate turned it away.
     Refused,
+    /// It came to another stage of its trial.
+    OnTrial,
+    /// The version before is in charge again.
+    RolledBack,
     /// The training ended in an error.
     Failed,
 }
@@ -122,6 +126,8 @@ impl Step {
             Step::Trained => "trained",
             Step::Promoted => "promoted",
             Step::Refused => "refused",
+            Step::OnTrial => "on trial",
+            Step::RolledBack => "rolled back to",
             Step::Failed => "failed",
         }
     }

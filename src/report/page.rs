@@ -199,7 +199,7 @@ fn retrainings(summary: &Summary) -> String {
     let rows = summary.retrainings.iter().map(|r| {
         let word = match r.fate {
             Fate::Promoted => "promoted-word",
-            Fate::Refused | Fate::Failed => "refused-word",
+            Fate::Refused | Fate::RolledBack | Fate::Failed => "refused-word",
             Fate::Waiting => "",
         };
         let version = r.version.map_or(String::new(), |v| format!(" v{v}"));

@@ -44,7 +44,8 @@ fn bars(svg: &mut Svg, moments: &[&Moment], x: &Scale, span: (Micros, Micros), t
         (x.at(span.1 as f64) - x.at(span.0 as f64), BAR.1),
         "",
     );
-    let promoted: Vec<&&Moment> = moments.iter().filter(|m| m.step == Step::Promoted).collect();
+    let promoted: Vec<&&Moment> =
+        moments.iter().filter(|m| matches!(m.step, Step::Promoted | Step::RolledBack)).collect();
     for (i, moment) in promoted.iter().enumerate() {
         let until = promoted.get(i + 1).map_or(span.1, |next| next.time);
         let (from, to) = (x.at(moment.time as f64), x.at(until as f64));
@@ -78,7 +79,10 @@ fn mark(svg: &mut Svg, moment: &Moment, moments: &[&Moment], x: &Scale, top: f64
             svg.circle("trained", (at, y), 4.0, &title);
         }
         Step::Promoted => svg.polygon("promoted", &diamond(at, y), &title),
-        Step::Refused | Step::Failed => svg.polygon("refused", &cross(at, y), &title),
+        Step::OnTrial => svg.circle("trained", (at, y), 2.0, &title),
+        Step::Refused | Step::RolledBack | Step::Failed => {
+            svg.polygon("refused", &cross(at, y), &title)
+        }
     }
 }
 

@@ -2,3 +2,5 @@
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
+
+pub mod mlflow;

@@ -11,11 +11,14 @@ use serde_json::{Value as Json, json};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::At;
 use tidemill_config::section::{Params, Section};
+use tidemill_types::Error;
 use tidemill_types::task::{Failure, FailureClass};
 use ureq::Agent;
 
-use super::Keys;
-use super::supervisor::{self, Job, Peer, Seen, Terms};
+use super::queue::Queue;
+use super::supervisor::{self, Job, Peer, Seen, Supervisor, Terms};
+use super::{Executor, Keys, Setup};
+use crate::keys;
 
 /// Keys of a peer with an address, and those of every executor whose tasks run apart.
 pub(super) const KEYS: Keys = &{
@@ -39,6 +42,18 @@ pub(super) struct Address {
     url: String,
     token_file: Option<PathBuf>,
     pub folder_there: Option<PathBuf>,
+}
+
+/// Opens an executor before a peer of this name.
+pub(super) fn open(
+    name: &'static str,
+    section: &Section,
+    setup: &Setup,
+) -> Result<Box<dyn Executor>, Error> {
+    let (address, terms) = read(section).map_err(keys::error)?;
+    let there = address.folder_there.clone();
+    let peer = Jobs::new(name, address);
+    Ok(Box::new(Queue::start(Supervisor::new(peer, terms, setup, there))?))
 }
 
 /// Reads the keys of such a peer.

@@ -1,15 +1,19 @@
 //! Prequential evaluation: each row is scored before it is learnt, and judged when its label comes.
 //!
 //! An [`Evaluation`] keeps what every contender said about the same rows, by bucket (a month, a
-//! week); a [`gate::Gate`] compares two models over the last rows and says which should go on. All
+//! week); a [`gate::Gate`] compares two models over the last rows and says which should go on; a
+//! [`sequential::Duel`] may be looked at after every row and still keeps its error bound. All
 //! sums are exact in their last place ([`sum::Sum`]) and ranks are integers, so that a measure
 //! depends on the rows and not on their order.
 
 use std::collections::BTreeMap;
 
 pub mod auc;
+pub mod checks;
 pub mod gate;
+pub mod in_order;
 pub mod log_loss;
+pub mod sequential;
 pub mod sum;
 
 use auc::Ranking;

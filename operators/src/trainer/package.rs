@@ -8,6 +8,18 @@ use tidemill_config::section::{Item, Node, Params, Section};
 pub(super) const PARAMS: (&str, &str, &str) =
     ("params", "any, none", "the library's own parameters: { max_depth = 6 }");
 
+/// What those that boost trees read.
+pub(super) const BOOSTING: &[(&str, &str, &str)] =
+    &[("rounds", "1 to 100000, 150", "trees"), PARAMS];
+
+/// Reads [`BOOSTING`].
+pub(super) fn boosting(section: &Section) -> Result<Json, Vec<Diagnostic>> {
+    read(section, |p, out| {
+        let rounds = p.integer("rounds", 150, 1..=100_000);
+        out.insert("rounds".to_string(), json!(rounds));
+    })
+}
+
 /// Reads `params` and what `more` reads.
 pub(super) fn read(
     section: &Section,

@@ -50,7 +50,7 @@ impl Audit {
     pub fn record(&self, who: &str, what: String, why: &str, allowed: bool) -> bool {
         let Some(to) = &self.to else { return true };
         let (who, why) = (who.to_string(), why.to_string());
-        to.try_send(Record::Command { who, what, why, allowed }).is_ok()
+        to.try_send(Record::Access { who, what, why, allowed }).is_ok()
     }
 }
 

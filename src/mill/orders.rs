@@ -1,0 +1,249 @@
+//! What people ask for is carried out between two ticks, and written down with the epoch from which it
+//! holds; a second run does the same at the same place.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidemill_types::{Error, Micros};
+
+use super::Mill;
+use super::models::{State, Version};
+use crate::journal::record::Command;
+use crate::models::orders::{Answer, Letter, Order};
+
+/// Orders on their way to the mill, and answers on their way back.
+#[derive(Default)]
+pub struct Inbox {
+    boxes: Mutex<Boxes>,
+    waiting: AtomicBool,
+}
+
+#[derive(Default)]
+struct Boxes {
+    seen: BTreeSet<String>,
+    orders: Vec<(Letter, Result<bool, String>)>,
+    answers: Vec<(String, Answer)>,
+}
+
+impl Inbox {
+    /// Takes a letter that was not seen before; `judged` says whether its sender is proven, or why it
+    /// must not be carried out.
+    pub fn put(&self, letter: Letter, judged: Result<bool, String>) {
+        if let Ok(mut boxes) = self.boxes.lock()
+            && boxes.seen.insert(letter.id.clone())
+        {
+            boxes.orders.push((letter, judged));
+            self.waiting.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a letter of this id was put in.
+    pub fn has_seen(&self, id: &str) -> bool {
+        self.boxes.lock().is_ok_and(|boxes| boxes.seen.contains(id))
+    }
+
+    /// Whether an order waits.
+    pub fn waits(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// The answers since the last call; they are to be given once they are durable.
+    pub fn answers(&self) -> Vec<(String, Answer)> {
+        self.boxes.lock().map(|mut boxes| std::mem::take(&mut boxes.answers)).unwrap_or_default()
+    }
+
+    fn take(&self) -> Vec<(Letter, Result<bool, String>)> {
+        self.waiting.store(false, Ordering::Release);
+        self.boxes.lock().map(|mut boxes| std::mem::take(&mut boxes.orders)).unwrap_or_default()
+    }
+
+    fn answer(&self, id: String, answer: Answer) {
+        if let Ok(mut boxes) = self.boxes.lock() {
+            boxes.answers.push((id, answer));
+        }
+    }
+}
+
+impl Mill {
+    /// Carries out what is asked for before the tick of this epoch begins: first what an earlier run
+    /// was asked for, then, once that is all repeated, what is new.
+    pub(super) fn obey(&mut self, epoch: u64, now: Micros) -> Result<(), Error> {
+        if self.stopped {
+            return Ok(());
+        }
+        while let Some(command) = self.ledger.due(epoch) {
+            self.carry_out(command)?;
+        }
+        if !self.inbox.waits() || !self.ledger.caught_up() {
+            return Ok(());
+        }
+        for (letter, judged) in self.inbox.take() {
+            if let Some(answer) = self.ledger.answer(&letter.id) {
+                self.inbox.answer(letter.id, answer.clone());
+                continue;
+            }
+            let (proven, refused) = match (letter.what.parse(), judged) {
+                (Ok(order), Ok(proven)) => (proven, self.objection(&order, &letter.who, now)),
+                (Ok(_), Err(why)) | (Err(why), _) => (false, Some(why)),
+            };
+            let Letter { id, who, what, why, .. } = letter;
+            let command =
+                Command { id: id.clone(), who, proven, what, why, epoch, event_time: now, refused };
+            let answer = Answer { epoch, refused: command.refused.clone() };
+            self.carry_out(command)?;
+            self.inbox.answer(id, answer);
+        }
+        Ok(())
+    }
+
+    /// The same while nothing comes: every tick up to the clock is done, so it holds from the next on.
+    ///
+    /// # Errors
+    /// As [`Mill::advance`].
+    pub fn obey_now(&mut self) -> Result<(), Error> {
+        match self.clock {
+            Some(clock) if self.compiled.plan.pipeline.mode == super::Mode::Final => {
+                let next = self.tick_of(clock) + 1;
+                self.obey(next as u64, self.start_of(next))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What an earlier run was asked for after its last tick.
+    pub(super) fn obey_the_rest(&mut self) -> Result<(), Error> {
+        while let Some(command) = self.ledger.due(u64::MAX) {
+            self.carry_out(command)?;
+        }
+        Ok(())
+    }
+
+    /// Why an order cannot be carried out.
+    fn objection(&self, order: &Order, who: &str, now: Micros) -> Option<String> {
+        let name = order.model();
+        let Some(m) = self.models.iter().position(|m| *m.name == *name) else {
+            return Some(format!("there is no model {name}"));
+        };
+        let State::Batch(batch) = &self.models[m].state else {
+            return Some(format!(
+                "model {name} learns from every label: it has no versions to choose"
+            ));
+        };
+        let live = batch.live.as_ref().map_or(0, |live| live.number);
+        let there = |n: u64| {
+            let none =
+                || format!("model {name} has no version {n}, the last is {}", batch.versions);
+            (n == 0 || n > batch.versions).then(none)
+        };
+        let in_charge = |n: u64| (n == live).then(|| format!("version {n} is in charge already"));
+        match *order {
+            Order::Approve(_, n) => there(n).or_else(|| {
+                let approvals = batch.approvals.get(&n).is_some_and(|all| all.contains(who));
+                approvals
+                    .then(|| format!("{who} has approved version {n} already: it takes another"))
+            }),
+            Order::Retrain(_) => self.cannot_train(m, now),
+            Order::RollBack(_, None) => {
+                (live == 0).then(|| format!("no version of model {name} is in charge"))
+            }
+            Order::RollBack(_, Some(n)) | Order::Promote(_, n) => {
+                let (lacks, was) = (self.lacks(m, n), batch.line.iter().any(|v| v.number == n));
+                there(n)
+                    .or_else(|| in_charge(n))
+                    .or_else(|| lacks.filter(|_| !was))
+                    .or_else(|| self.version_of(m, n).err())
+            }
+        }
+    }
+
+    /// How many approvals a version lacks before it may serve, in words.
+    fn lacks(&self, m: usize, number: u64) -> Option<String> {
+        let wanted = self.models[m].plan.gate.as_ref().map_or(0, |gate| gate.requires_approval);
+        let State::Batch(batch) = &self.models[m].state else { return None };
+        let has = batch.approvals.get(&number).map_or(0, BTreeSet::len) as u64;
+        (has < wanted).then(|| format!("version {number} has {has} of {wanted} approvals"))
+    }
+
+    /// Whether enough people have approved a version.
+    pub(super) fn approved(&self, m: usize, number: u64) -> bool {
+        self.lacks(m, number).is_none()
+    }
+
+    /// A version of a model: one that is at hand, or from the registry.
+    fn version_of(&self, m: usize, number: u64) -> Result<Version, String> {
+        let model = &self.models[m];
+        let State::Batch(batch) = &model.state else { return Err("it has no versions".into()) };
+        let trial = batch.trial.iter().map(|trial| &trial.new);
+        let gate = batch.challenger.iter().map(|(version, _)| version);
+        let mut at_hand =
+            batch.live.iter().chain(trial).chain(gate).chain(&batch.next).chain(&batch.line);
+        if let Some(found) = at_hand.find(|version| version.number == number) {
+            return Ok(found.clone());
+        }
+        let (manifest, bytes) =
+            self.ledger.version(&model.name, number).map_err(|e| e.to_string())?;
+        let mut trainings = self.results.trainings.iter();
+        let made = |t: &crate::observe::summary::Retraining| {
+            t.model == *model.name && t.version == Some(number)
+        };
+        Ok(Version {
+            number,
+            predictor: model.load(&manifest.kind, &bytes)?,
+            cut: manifest.lineage.labels.1,
+            training: trainings.position(made).ok_or("no training of this run made it")?,
+            // What it was trained on is at hand no more: drift is measured against what it was before.
+            reference: batch.live.as_ref().map(|v| v.reference.clone()).unwrap_or_default(),
+            manifest: manifest.into(),
+            size: bytes.len() as u64,
+            checks: [].into(),
+        })
+    }
+
+    /// Writes a command down and, unless it is refused, does what it says.
+    fn carry_out(&mut self, command: Command) -> Result<(), Error> {
+        self.ledger.command(&command)?;
+        let Command { who, why, epoch, event_time, what, refused, .. } = command;
+        if let Some(refused) = refused {
+            tracing::warn!("`{what}` by {who} is refused: {refused}");
+            return Ok(());
+        }
+        let order: Order = what.parse().map_err(Error::internal)?;
+        let place = self.models.iter().position(|m| *m.name == *order.model());
+        let m = place.ok_or_else(|| Error::internal("a model of a command is gone"))?;
+        let why = format!("{what} by {who}: {why}");
+        tracing::info!("{why}");
+        let version = |n| self.version_of(m, n).map_err(Error::external);
+        match order {
+            Order::Approve(_, n) => {
+                if let State::Batch(batch) = &mut self.models[m].state {
+                    batch.approvals.entry(n).or_default().insert(who);
+                }
+                Ok(())
+            }
+            Order::Promote(_, n) => {
+                let version = version(n)?;
+                if let State::Batch(batch) = &mut self.models[m].state {
+                    batch.challenger.take_if(|(waiting, _)| waiting.number == n);
+                    batch.next.take_if(|waiting| waiting.number == n);
+                }
+                self.promote(m, version, &why, epoch, event_time)
+            }
+            Order::Retrain(_) => {
+                // At this tick, once the labels before it are learnt.
+                if let State::Batch(batch) = &mut self.models[m].state {
+                    batch.waiting = Some((why, Vec::new()));
+                }
+                Ok(())
+            }
+            Order::RollBack(_, to) => {
+                let to = match (to, &self.models[m].state) {
+                    (Some(n), _) => Some(version(n)?),
+                    (None, State::Batch(batch)) => batch.line.last().cloned(),
+                    (None, State::Online(_)) => None,
+                };
+                self.roll_back(m, to, &why, epoch, event_time)
+            }
+        }
+    }
+}

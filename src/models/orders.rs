@@ -1,0 +1,240 @@
+//! Orders to a run: what a person wants done with a version, laid down in the run's folder.
+//!
+//! ```text
+//! <run>/control/orders/<id>.json     what is asked for; a run takes it up within a fraction of a second
+//! <run>/control/answers/<id>.json    what came of it, once the journal holds it for good
+//! ```
+//!
+//! An order that nobody has taken up yet waits: for a run that is up, or for the next one, which takes
+//! it up as soon as it has come to the end of what its journal says. An order is journaled with the
+//! epoch at which it took effect, so that a second run repeats it there.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tidemill_types::Error;
+
+use super::registry::{sha256, write_whole_file};
+
+/// What may be ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `promote trees 3`: put this version in charge now.
+    Promote(String, u64),
+    /// `rollback trees` or `rollback trees 3`: the version before the one in charge, or this one.
+    RollBack(String, Option<u64>),
+    /// `approve trees 3`: it may serve, as far as I am concerned.
+    Approve(String, u64),
+    /// `retrain trees`: train it anew on what is known now.
+    Retrain(String),
+}
+
+impl Order {
+    /// The model it is about.
+    pub fn model(&self) -> &str {
+        match self {
+            Order::Promote(model, _)
+            | Order::RollBack(model, _)
+            | Order::Approve(model, _)
+            | Order::Retrain(model) => model,
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::Promote(model, version) => write!(f, "promote {model} {version}"),
+            Order::RollBack(model, None) => write!(f, "rollback {model}"),
+            Order::RollBack(model, Some(version)) => write!(f, "rollback {model} {version}"),
+            Order::Approve(model, version) => write!(f, "approve {model} {version}"),
+            Order::Retrain(model) => write!(f, "retrain {model}"),
+        }
+    }
+}
+
+impl FromStr for Order {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Order, String> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let number = |word: &str| word.parse().map_err(|_| format!("`{word}` is no version"));
+        match words[..] {
+            ["promote", model, version] => Ok(Order::Promote(model.into(), number(version)?)),
+            ["rollback", model] => Ok(Order::RollBack(model.into(), None)),
+            ["rollback", model, version] => {
+                Ok(Order::RollBack(model.into(), Some(number(version)?)))
+            }
+            ["approve", model, version] => Ok(Order::Approve(model.into(), number(version)?)),
+            ["retrain", model] => Ok(Order::Retrain(model.into())),
+            _ => Err(format!("`{text}` is no order")),
+        }
+    }
+}
+
+/// An order as it is laid down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Tells it from every other.
+    pub id: String,
+    /// Who asks.
+    pub who: String,
+    /// The order.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What proves who asks ([`super::people`]); empty where the run knows no people.
+    pub proof: String,
+}
+
+impl Letter {
+    /// A letter with an id of its own, without a proof.
+    pub fn new(who: &str, order: &Order, why: &str) -> Letter {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let what = order.to_string();
+        let unique = format!("{} {} {who} {what}", now.as_nanos(), std::process::id());
+        let id = sha256(unique.as_bytes())[..16].to_string();
+        let proof = String::new();
+        Letter { id, who: who.into(), what, why: why.into(), proof }
+    }
+
+    /// The bytes that a proof is made over.
+    pub fn signed(&self) -> Vec<u8> {
+        [&self.id, &self.who, &self.what, &self.why].map(String::as_str).join("\n").into_bytes()
+    }
+}
+
+/// What came of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The first epoch for which it holds.
+    pub epoch: u64,
+    /// Why it was not carried out; nothing if it was.
+    pub refused: Option<String>,
+}
+
+/// The folder of orders and answers.
+#[derive(Clone, Debug)]
+pub struct Control {
+    folder: PathBuf,
+}
+
+impl Control {
+    /// Of a run that writes to this folder.
+    pub fn of_run(run: &Path) -> Control {
+        Control { folder: run.join("control") }
+    }
+
+    fn order(&self, id: &str) -> PathBuf {
+        self.folder.join("orders").join(format!("{id}.json"))
+    }
+
+    fn answer(&self, id: &str) -> PathBuf {
+        self.folder.join("answers").join(format!("{id}.json"))
+    }
+
+    /// Lays an order down.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn lay_down(&self, letter: &Letter) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(letter).map_err(|e| Error::internal(e.to_string()))?;
+        write_whole_file(&self.order(&letter.id), &bytes)
+    }
+
+    /// Waits for the answer, at most so long.
+    pub fn wait(&self, id: &str, most: Duration) -> Option<Answer> {
+        let until = Instant::now() + most;
+        loop {
+            let found = fs::read(self.answer(id)).ok();
+            if let Some(answer) = found.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                return Some(answer);
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The orders that wait, by name of their files. What is no order is passed over with a warning.
+    pub fn orders(&self) -> Vec<Letter> {
+        let Ok(entries) = fs::read_dir(self.folder.join("orders")) else { return Vec::new() };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+        paths.sort();
+        let read = |path: PathBuf| {
+            let letter = fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
+            if letter.is_none() {
+                tracing::warn!(path = %path.display(), "this is no order; remove the file");
+            }
+            letter.filter(|letter: &Letter| self.order(&letter.id) == path)
+        };
+        paths.into_iter().filter_map(read).collect()
+    }
+
+    /// Answers an order and takes it away.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn reply(&self, id: &str, answer: &Answer) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(answer).map_err(|e| Error::internal(e.to_string()))?;
+        write_whole_file(&self.answer(id), &bytes)?;
+        let path = self.order(id);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::external(format!("cannot remove {}: {e}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_as_they_are_written() {
+        for order in [
+            Order::Promote("trees".into(), 3),
+            Order::RollBack("trees".into(), None),
+            Order::RollBack("a_b-c".into(), Some(17)),
+            Order::Approve("trees".into(), 1),
+            Order::Retrain("trees".into()),
+        ] {
+            assert_eq!(order.to_string().parse(), Ok(order));
+        }
+        for wrong in [
+            "",
+            "promote",
+            "promote trees",
+            "retrain",
+            "retrain trees 2",
+            "promote trees x",
+            "rollback",
+            "retire trees 1",
+        ] {
+            assert!(wrong.parse::<Order>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_order_waits_for_its_answer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let control = Control::of_run(folder.path());
+        assert!(control.orders().is_empty());
+        let letter = Letter::new("ann", &Order::RollBack("trees".into(), None), "it lies");
+        control.lay_down(&letter).expect("laid down");
+        assert_eq!(control.orders(), [letter.clone()]);
+        assert_eq!(control.wait(&letter.id, Duration::ZERO), None);
+        let answer = Answer { epoch: 7, refused: None };
+        control.reply(&letter.id, &answer).expect("answered");
+        assert_eq!(control.wait(&letter.id, Duration::ZERO), Some(answer));
+        assert!(control.orders().is_empty());
+    }
+}

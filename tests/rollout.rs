@@ -1,0 +1,335 @@
+//! Shadow, canary, champion, probation, rollback: in a stream whose truth turns.
+
+#[path = "support/turncoat.rs"]
+mod turncoat;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use turncoat::{Turncoat, lines};
+
+const ROLLOUT: &str = r#"rollout = { shadow = "1h", canary = ["20% for 2h"], by = "user", min_rows = 50, give_up = "12h", probation = "8h", false_promotion = 0.01, false_abort = 0.01 }"#;
+
+/// The truth turns on the third day: the second version, of the day before, is as the first, and given
+/// up; the third is better, and takes over in steps. Half an hour later the truth turns back: it is
+/// worse, and taken back by itself.
+fn turning() -> Turncoat {
+    Turncoat::new(96, &[(48, 76)], ROLLOUT)
+}
+
+fn of<'a>(records: &'a [Json], version: u64) -> Vec<&'a Json> {
+    records.iter().filter(|r| r["version"] == version || r["to"] == version).collect()
+}
+
+#[test]
+fn a_version_takes_over_in_steps_and_is_taken_back_when_it_is_worse() {
+    let data = turning();
+    let told = data.run("out", &[]);
+    assert_eq!(told["rollbacks"], 1, "{told}");
+    let looks = data.journal("out", "rollout");
+    let refused = data.journal("out", "refused");
+    assert!(
+        of(&refused, 2)[0]["why"].as_str().is_some_and(|w| w.contains("neither")),
+        "{refused:?}"
+    );
+    let third = of(&looks, 3);
+    let stages: Vec<&str> = third.iter().filter_map(|l| l["stage"].as_str()).collect();
+    assert_eq!(stages, ["shadow", "canary", "canary", "probation", "probation"], "{third:?}");
+    assert!(third[2]["better"].as_f64().expect("evidence") >= 100.0);
+    assert!(third[4]["worse"].as_f64().expect("evidence") >= 100.0);
+    let back = data.journal("out", "rolled_back");
+    assert_eq!((&back[0]["from"], &back[0]["to"]), (&3.into(), &1.into()), "{back:?}");
+    let alerts = lines(&data.path("out/alerts.jsonl"));
+    assert!(
+        alerts.iter().any(|a| a["detector"] == "sequential" && a["of"] == "trees"),
+        "{alerts:?}"
+    );
+
+    // Each score names the version that made it; the canary serves its keys, and no other.
+    let epochs = |records: &[&Json]| -> Vec<i64> {
+        records.iter().filter_map(|r| r["event_time"].as_i64()).collect()
+    };
+    let steps = epochs(&third);
+    let (canary, charge, taken) =
+        (steps[1], steps[2], back[0]["event_time"].as_i64().expect("when"));
+    let rows = std::fs::read_to_string(data.path("rows.csv")).expect("rows");
+    let users: BTreeMap<i64, i64> = rows
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').collect::<Vec<_>>())
+        .map(|c| (c[0].parse().expect("id"), c[2].parse().expect("user")))
+        .collect();
+    let (mut served, mut others) = (BTreeSet::new(), BTreeSet::new());
+    let mut by_canary = 0;
+    for score in data.scores("out") {
+        let time = score["event_time"].as_str().expect("a time");
+        let time = tidemill_types::time::from_rfc3339(time).expect("a time");
+        let version = score["version"].as_i64().expect("a version");
+        let user = users[&score["id"].as_i64().expect("id")];
+        let wanted: &[i64] = match time {
+            t if t >= taken => &[1, 4],
+            t if t >= charge => &[3],
+            t if t >= canary => &[1, 3],
+            // The second was a canary too, for a while.
+            _ => &[0, 1, 2],
+        };
+        assert!(wanted.contains(&version), "{score} while {wanted:?} may serve");
+        if (canary..charge).contains(&time) {
+            by_canary += i64::from(version == 3);
+            if version == 3 {
+                served.insert(user)
+            } else {
+                others.insert(user)
+            };
+        }
+    }
+    assert!(served.is_disjoint(&others), "a key was served by both");
+    let share = served.len() as f64 / 97.0;
+    assert!(
+        (0.1..0.32).contains(&share) && by_canary > 20,
+        "{share} of the keys, {by_canary} rows"
+    );
+}
+
+/// Nothing but the data shows in what is decided: not workers, bundles, or a second run.
+#[test]
+fn decisions_do_not_depend_on_how_it_is_run() {
+    let data = turning();
+    data.run("one", &[]);
+    let files = |folder: &str| {
+        ["scores.jsonl", "models.jsonl", "alerts.jsonl"]
+            .map(|name| std::fs::read(data.path(folder).join(name)).expect(name))
+    };
+    let (wanted, decided) = (files("one"), data.journal("one", "rollout"));
+    assert!(decided.len() > 5);
+    for (folder, more) in [
+        ("two", &["--workers", "2", "--set", "pipeline.bundle=1"][..]),
+        ("three", &["--workers", "3", "--set", "pipeline.bundle=10000"]),
+        ("one", &[]),
+    ] {
+        data.run(folder, more);
+        assert!(files(folder) == wanted, "{more:?} shows in the output");
+        assert_eq!(data.journal(folder, "rollout"), decided, "{more:?} shows in decisions");
+    }
+}
+
+/// An alert that is named ends a canary or a probation at once, where the test would still wait.
+#[test]
+fn an_alert_that_is_named_ends_a_trial() {
+    let named =
+        ROLLOUT.replace("false_abort = 0.01", "false_abort = 1e-9, abort_on = [\"drift.loss\"]");
+    let drift = "[drift.loss]\nof = \"loss\"\ndetect = [\"adwin\"]";
+    let ended = |rollout: &str| {
+        let data = Turncoat::new(83, &[(48, 77)], &format!("{rollout}\n{drift}"));
+        data.run("out", &[]);
+        let mut ends = data.journal("out", "refused");
+        ends.extend(data.journal("out", "rolled_back"));
+        let of_alert =
+            |end: &Json| end["why"].as_str().is_some_and(|w| w.starts_with("drift.loss"));
+        let alerts = lines(&data.path("out/alerts.jsonl"));
+        let told = alerts.iter().filter(|a| a["drift"] == "rollout").count();
+        (ends.iter().filter(|end| of_alert(end)).count(), told)
+    };
+    let (ends, told) = ended(&named);
+    assert!(ends > 0 && told == ends, "{ends} trials ended, {told} told");
+    assert_eq!(ended(&named.replace("[\"drift.loss\"]", "[]")).0, 0, "nobody named the alert");
+}
+
+/// A run that is up is told to go back while rows come: one epoch later the other version serves, no row
+/// is lost or scored twice, and a second run repeats it all.
+#[test]
+fn a_rollback_under_load_takes_one_epoch() {
+    let data = Turncoat::new(96, &[], "promote = { when = \"always\" }");
+    // Four days in about fifteen seconds.
+    let mut child = data
+        .command("out", &["--quiet", "--speed", "20000x", "--set", "pipeline.bundle=1"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let began = Instant::now();
+    let in_charge = |version: u64| {
+        data.path("out/models").is_dir()
+            && data.models(&["list", "out"])["versions"].as_array().is_some_and(|all| {
+                all.iter().any(|v| v["version"] == version && v["stage"] == "champion")
+            })
+    };
+    while !in_charge(2) {
+        assert!(began.elapsed() < Duration::from_secs(120), "version 2 never came");
+        assert!(child.try_wait().expect("a state").is_none(), "the run is over too early");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let said = data.models(&["rollback", "out", "trees", "--why", "a drill", "--as", "ann"]);
+    assert_eq!(said["state"], "done", "{said}");
+    let again = data
+        .tidemill(&["models", "rollback", "out", "trees", "9", "--as", "ann"])
+        .output()
+        .expect("the program starts");
+    let why = String::from_utf8_lossy(&again.stderr).to_string();
+    assert!(again.status.code() == Some(78) && why.contains("no version 9"), "{why}");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let back = data.journal("out", "rolled_back");
+    assert_eq!(back.len(), 1, "{back:?}");
+    let at = back[0]["event_time"].as_i64().expect("when");
+    assert_eq!(back[0]["epoch"], said["epoch"]);
+    let next = data.journal("out", "promoted");
+    let next = next.iter().filter_map(|p| p["event_time"].as_i64()).find(|t| *t > at);
+    let scores = data.scores("out");
+    let ids: BTreeSet<i64> = scores.iter().filter_map(|s| s["id"].as_i64()).collect();
+    assert_eq!((ids.len(), scores.len()), (96 * 120, 96 * 120), "lost or doubled");
+    for score in &scores {
+        let time = score["event_time"].as_str().expect("a time");
+        let time = tidemill_types::time::from_rfc3339(time).expect("a time");
+        if time >= at && next.is_none_or(|next| time < next) {
+            assert_eq!(score["version"], 1, "{score} after the rollback");
+        }
+    }
+    let wanted = std::fs::read(data.path("out/scores.jsonl")).expect("scores");
+    data.run("out", &[]);
+    let repeated = std::fs::read(data.path("out/scores.jsonl")).expect("scores");
+    assert!(repeated == wanted, "a second run does not repeat the rollback");
+}
+
+/// Without a version before it a rollback leaves the fallback, and scores say so.
+#[test]
+fn approvals_come_from_different_people_and_the_ladder_ends_in_the_fallback() {
+    let data = Turncoat::new(
+        60,
+        &[],
+        "promote = { when = \"always\" }\ngate = { requires_approval = 2, leakage = 0.99, size = \"10MiB\", segments = [\"user\"], latency = \"1s\" }",
+    );
+    let people = |name: &str, role: &str| {
+        data.models(&["people", "out", name, "--role", role])["token"]
+            .as_str()
+            .expect("a token")
+            .to_string()
+    };
+    std::fs::create_dir_all(data.path("out/models")).expect("a folder");
+    let tokens = [people("ann", "approver"), people("bob", "approver"), people("cy", "operator")];
+    // Without a version to approve nothing can be ordered by name; orders wait for the run.
+    let mut child = data
+        .command("out", &["--quiet", "--speed", "8000x", "--set", "pipeline.bundle=1"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let order = |words: &[&str], who: &str, token: &str| {
+        let words = [&["models"], words, &["--as", who, "--output", "json"]].concat();
+        let mut command = data.tidemill(&words);
+        let output = command.env("TIDEMILL_TOKEN", token).output().expect("the program starts");
+        let said: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.success(), said)
+    };
+    let began = Instant::now();
+    while data.models(&["list", "out"])["versions"].as_array().is_none_or(Vec::is_empty) {
+        assert!(began.elapsed() < Duration::from_secs(120), "version 1 never came");
+        assert!(child.try_wait().expect("a state").is_none(), "the run is over too early");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let approve = ["approve", "out", "trees", "1"];
+    let (done, said) = order(&approve, "ann", &tokens[1]);
+    assert!(!done && said["error"].as_str().is_some_and(|e| e.contains("token")), "{said}");
+    assert!(order(&approve, "ann", &tokens[0]).0);
+    let (done, said) = order(&approve, "ann", &tokens[0]);
+    assert!(!done && said["error"].as_str().is_some_and(|e| e.contains("already")), "{said}");
+    let (done, said) = order(&["promote", "out", "trees", "1"], "cy", &tokens[2]);
+    assert!(!done && said["error"].as_str().is_some_and(|e| e.contains("1 of 2")), "{said}");
+    let (done, said) = order(&approve, "cy", &tokens[2]);
+    assert!(!done && said["error"].as_str().is_some_and(|e| e.contains("operator")), "{said}");
+    assert!(order(&approve, "bob", &tokens[1]).0);
+    let champion = || data.models(&["list", "out"])["versions"][0]["stage"] == "champion";
+    while !champion() {
+        assert!(began.elapsed() < Duration::from_secs(120), "version 1 never took over");
+        assert!(child.try_wait().expect("a state").is_none(), "the run is over too early");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (done, said) = order(&["rollback", "out", "trees", "--why", "bad"], "cy", &tokens[2]);
+    assert!(done, "{said}");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let scores = data.scores("out");
+    let modes: BTreeMap<String, usize> = scores.iter().fold(BTreeMap::new(), |mut all, s| {
+        *all.entry(s["degraded"].as_str().unwrap_or("none").to_string()).or_default() += 1;
+        all
+    });
+    assert!(
+        ["warming_up", "rolled_back", "none"].iter().all(|m| modes.contains_key(*m)),
+        "{modes:?}"
+    );
+    assert_eq!(scores.len(), 60 * 120);
+    let shown = data.models(&["show", "out", "trees", "1"]);
+    assert_eq!(shown["seal"], "whole, not signed");
+    assert_eq!(shown["history"]["approvals"], serde_json::json!(["ann", "bob"]), "{shown}");
+    let checks: Vec<&str> = shown["report"]["checks"]
+        .as_array()
+        .expect("checks")
+        .iter()
+        .filter_map(|c| c["name"].as_str())
+        .collect();
+    assert_eq!(checks, ["schema", "leakage", "size"]);
+}
+
+/// Killed in the shadow, as a canary or on probation, a run goes on with the evidence that it had.
+#[test]
+fn a_killed_run_goes_on_with_its_trial() {
+    let data = turning();
+    let words = ["crash-test", "turncoat.toml", "--kills", "16", "--seed", "9", "--folder", "runs"];
+    let bundle = ["--set", "pipeline.bundle=30", "--output", "json"];
+    let mut command = data.tidemill(&words);
+    let told = turncoat::json(&command.args(bundle).output().expect("it starts"));
+    assert!(told["went_on"].as_u64().is_some_and(|n| n > 0), "no restart went on: {told}");
+    assert!(
+        data.journal("runs/whole", "rollout").len() > 5,
+        "the run that is repeated has no trial"
+    );
+}
+
+#[test]
+fn a_training_can_be_ordered_and_a_second_run_repeats_it() {
+    let data = Turncoat::new(96, &[], "promote = { when = \"always\" }");
+    let run = |folder: &str, more: &[&str]| {
+        let paced = ["--quiet", "--speed", "8000x", "--set", "pipeline.bundle=1"];
+        let mut command = data.command(folder, &[&paced[..], more].concat());
+        let piped = std::process::Stdio::piped;
+        command.stdout(piped()).stderr(piped()).spawn().expect("the program starts")
+    };
+    let mut child = run("out", &[]);
+    let began = Instant::now();
+    let made = || {
+        data.path("out/models").is_dir() && data.models(&["list", "out"])["versions"][0].is_object()
+    };
+    while !made() {
+        assert!(began.elapsed() < Duration::from_secs(120), "version 1 never came");
+        assert!(child.try_wait().expect("a state").is_none(), "the run is over too early");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let said = data.models(&["retrain", "out", "trees", "--why", "new shops", "--as", "ann"]);
+    assert_eq!(said["state"], "done", "{said}");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tasks = data.journal("out", "task");
+    let ordered: Vec<&Json> = tasks
+        .iter()
+        .map(|record| &record["task"])
+        .filter(|task| task["triggered"][1].as_str().is_some_and(|why| why.contains("new shops")))
+        .collect();
+    assert_eq!(ordered.len(), 1, "{tasks:?}");
+    assert_eq!(ordered[0]["labels"][1], ordered[0]["triggered"][0], "all that was known by then");
+    let wanted = std::fs::read(data.path("out/scores.jsonl")).expect("scores");
+    data.run("out", &[]);
+    assert!(std::fs::read(data.path("out/scores.jsonl")).expect("scores") == wanted);
+
+    // What cannot be done is refused with the reason.
+    let child = run("few", &["--set", "model.trees.training.min_rows=1000000"]);
+    while !data.path("few/journal/lock").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let refused =
+        data.tidemill(&["models", "retrain", "few", "trees"]).output().expect("it starts");
+    let why = String::from_utf8_lossy(&refused.stderr).to_string();
+    assert!(!refused.status.success() && why.contains("a training wants 1000000"), "{why}");
+    assert!(child.wait_with_output().expect("ends").status.success());
+}
