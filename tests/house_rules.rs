@@ -147,3 +147,21 @@ fn every_sample_pipeline_is_sound() {
     }
     assert!(seen > 0);
 }
+
+/// A demand is met by what a test shows; a test that was renamed must not leave a promise behind.
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let page = read("docs/requirements.md");
+    let named = page.split('`').filter(|word| word.contains("tests") && word.contains(".rs"));
+    let mut count = 0;
+    for word in named {
+        let (file, test) = word.split_once("::").unwrap_or((word, ""));
+        let text = read(file);
+        count += 1;
+        assert!(
+            test.is_empty() || text.contains(&format!("fn {test}()")),
+            "docs/requirements.md names {word}, and {file} has no such test"
+        );
+    }
+    assert!(count > 30, "{count} tests are named");
+}

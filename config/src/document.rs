@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::cure;
 use crate::diagnostic::{Diagnostic, Report, SourceText};
-use crate::parts;
 use crate::plan::{At, CheckpointPlan, Mode, Pipeline, Plan};
 use crate::section::Params;
 use crate::table::{self, Item, Node};
+use crate::{models, parts};
 
 /// A pipeline that has been read.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ impl Reader {
             sinks,
             checkpoint,
         };
-        if let Err(error) = parts::sort_models(&mut plan) {
+        if let Err(error) = models::sort_models(&mut plan) {
             self.errors.push(error);
         }
         Some(plan)

@@ -7,6 +7,10 @@ mod executors;
 
 mod parts;
 
+mod models;
+
+mod drifts;
+
 mod online;
 
 pub mod gate;

@@ -303,6 +303,8 @@ pub struct LabelPlan {
     pub wait: Micros,
     /// `otherwise`: what counts when none came: nothing ("drop") or a value.
     pub otherwise: Option<f64>,
+    /// `settled`: labels count when the wait is over, in the order of their rows, and not when they come.
+    pub settled: bool,
 }
 
 /// `[model.NAME]`

@@ -117,6 +117,11 @@ const LABEL: &[Key] = &[
     ("value", "text", "the label, an expression"),
     ("wait", "duration", "how long after the event a label may come"),
     ("otherwise", "any, drop", "what counts when none came: \"drop\" or a number"),
+    (
+        "settled",
+        "true or false, false",
+        "labels count when the wait is over: for labels of which one kind comes sooner",
+    ),
 ];
 
 const MODEL: &[Key] = &[

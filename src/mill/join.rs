@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tidemill_config::plan::LabelPlan;
 use tidemill_types::{Id, Micros};
 
 /// A row as it was scored.
@@ -56,14 +57,20 @@ pub struct JoinCounts {
 
 enum Place {
     Waiting(Arc<Scored>),
+    /// Its label came, and counts when its time is over.
+    Told(Arc<Scored>, f64),
     /// Known until its time is over, for further labels.
     Labelled,
 }
+
+/// A row whose label does not count yet, and the label if it came; nothing for one that had its label.
+pub type Held<R> = Option<(R, Option<f64>)>;
 
 /// Rows of one label section.
 pub struct LabelJoin {
     wait: Micros,
     otherwise: Option<f64>,
+    settled: bool,
     rows: HashMap<Id, Place>,
     deadlines: VecDeque<(Micros, Id)>,
     waiting: u64,
@@ -72,11 +79,12 @@ pub struct LabelJoin {
 }
 
 impl LabelJoin {
-    /// A join that waits so long, and what counts as the label then.
-    pub fn new(wait: Micros, otherwise: Option<f64>) -> LabelJoin {
+    /// A join as planned.
+    pub fn new(plan: &LabelPlan) -> LabelJoin {
         LabelJoin {
-            wait,
-            otherwise,
+            wait: plan.wait,
+            otherwise: plan.otherwise,
+            settled: plan.settled,
             rows: HashMap::new(),
             deadlines: VecDeque::new(),
             waiting: 0,
@@ -101,23 +109,29 @@ impl LabelJoin {
         self.waiting += 1;
     }
 
-    /// What is held, for a line: each deadline with its id, whether the id is still known and, if it has no
-    /// label yet, its row.
-    pub fn deadlines(&self) -> impl Iterator<Item = (Micros, &Id, Option<Option<&Arc<Scored>>>)> {
+    /// What is held, for a line: each deadline with its id, whether the id is still known and, if its label
+    /// does not count yet, its row and the label that came.
+    pub fn deadlines(&self) -> impl Iterator<Item = (Micros, &Id, Option<Held<&Arc<Scored>>>)> {
         self.deadlines.iter().map(|(deadline, id)| {
-            let row = self.rows.get(id).map(|place| match place {
-                Place::Waiting(row) => Some(row),
+            let held = self.rows.get(id).map(|place| match place {
+                Place::Waiting(row) => Some((row, None)),
+                Place::Told(row, value) => Some((row, Some(*value))),
                 Place::Labelled => None,
             });
-            (*deadline, id, row)
+            (*deadline, id, held)
         })
     }
 
     /// Takes back what [`LabelJoin::deadlines`] gave, in that order.
-    pub fn resume(&mut self, deadline: Micros, id: Id, row: Option<Option<Arc<Scored>>>) {
-        if let Some(row) = row {
-            self.waiting += u64::from(row.is_some());
-            self.rows.insert(id.clone(), row.map_or(Place::Labelled, Place::Waiting));
+    pub fn resume(&mut self, deadline: Micros, id: Id, held: Option<Held<Arc<Scored>>>) {
+        if let Some(held) = held {
+            self.waiting += u64::from(held.is_some());
+            let place = match held {
+                Some((row, None)) => Place::Waiting(row),
+                Some((row, Some(value))) => Place::Told(row, value),
+                None => Place::Labelled,
+            };
+            self.rows.insert(id.clone(), place);
         }
         self.deadlines.push_back((deadline, id));
     }
@@ -128,12 +142,16 @@ impl LabelJoin {
             Some(place @ Place::Waiting(_)) => {
                 let Place::Waiting(row) = place else { return None };
                 let row = Arc::clone(row);
+                if self.settled {
+                    *place = Place::Told(row, value);
+                    return None;
+                }
                 *place = Place::Labelled;
                 self.waiting -= 1;
                 self.counts.labelled += 1;
                 Some(Joined::Labelled(row, time, value))
             }
-            Some(Place::Labelled) => {
+            Some(Place::Labelled | Place::Told(..)) => {
                 self.counts.corrections += 1;
                 None
             }
@@ -149,9 +167,13 @@ impl LabelJoin {
         let mut out = Vec::new();
         while self.deadlines.front().is_some_and(|(deadline, _)| *deadline < watermark) {
             let Some((deadline, id)) = self.deadlines.pop_front() else { break };
-            let Some(Place::Waiting(row)) = self.rows.remove(&id) else { continue };
+            let (row, value) = match self.rows.remove(&id) {
+                Some(Place::Waiting(row)) => (row, self.otherwise),
+                Some(Place::Told(row, value)) => (row, Some(value)),
+                Some(Place::Labelled) | None => continue,
+            };
             self.waiting -= 1;
-            match self.otherwise {
+            match value {
                 Some(value) => {
                     self.counts.labelled += 1;
                     out.push(Joined::Labelled(row, deadline, value));
@@ -168,6 +190,8 @@ impl LabelJoin {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_config::plan::At;
+
     use super::*;
 
     fn row(id: i64, time: Micros) -> Arc<Scored> {
@@ -186,9 +210,15 @@ mod tests {
         })
     }
 
+    fn plan(otherwise: Option<f64>, settled: bool) -> LabelPlan {
+        let text = |text: &str| At::nowhere(text.to_string());
+        let (name, value) = (text("late"), text("true"));
+        LabelPlan { name, source: 0, value, wait: 10, otherwise, settled }
+    }
+
     #[test]
     fn every_row_is_accounted_for() {
-        let mut join = LabelJoin::new(10, None);
+        let mut join = LabelJoin::new(&plan(None, false));
         (0..4).for_each(|i| join.wait_for(row(i, i)));
         assert!(
             matches!(join.label(&Id::Int(1), 5, 1.0), Some(Joined::Labelled(_, 5, v)) if v == 1.0)
@@ -207,10 +237,34 @@ mod tests {
 
     #[test]
     fn silence_may_be_a_label() {
-        let mut join = LabelJoin::new(10, Some(0.0));
+        let mut join = LabelJoin::new(&plan(Some(0.0), false));
         join.wait_for(row(1, 0));
         let out = join.time_out(100);
         assert!(matches!(&out[..], [Joined::Labelled(_, 10, v)] if *v == 0.0));
         assert_eq!(join.counts.labelled, 1);
+    }
+    #[test]
+    fn settled_labels_count_in_the_order_of_their_rows() {
+        let mut join = LabelJoin::new(&plan(Some(0.0), true));
+        (0..3).for_each(|i| join.wait_for(row(i, i)));
+        assert!(join.label(&Id::Int(2), 3, 1.0).is_none(), "it came, and does not count yet");
+        assert!(join.label(&Id::Int(2), 4, 0.0).is_none(), "the first one stands");
+        assert_eq!((join.pending(), join.counts.corrections), (3, 1));
+        let held: Vec<_> = join
+            .deadlines()
+            .map(|(at, id, held)| {
+                (at, id.clone(), held.map(|h| h.map(|(r, v)| (Arc::clone(r), v))))
+            })
+            .collect();
+        let mut again = LabelJoin::new(&plan(Some(0.0), true));
+        held.into_iter().for_each(|(at, id, held)| again.resume(at, id, held));
+        for join in [&mut join, &mut again] {
+            let out = join.time_out(13).into_iter().map(|joined| match joined {
+                Joined::Labelled(row, at, value) => (row.time, at, value),
+                Joined::TimedOut(_) => panic!("silence is a label"),
+            });
+            assert_eq!(out.collect::<Vec<_>>(), [(0, 10, 0.0), (1, 11, 0.0), (2, 12, 1.0)]);
+            assert_eq!(join.pending(), 0);
+        }
     }
 }

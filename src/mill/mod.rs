@@ -18,6 +18,7 @@ mod ledger;
 mod matrix;
 mod models;
 mod orders;
+mod publish;
 mod retrain;
 mod sample;
 mod save;
@@ -194,7 +195,7 @@ impl Mill {
         let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
         Ok(Mill {
             executors,
-            joins: plan.labels.iter().map(|l| LabelJoin::new(l.wait, l.otherwise)).collect(),
+            joins: plan.labels.iter().map(|l| LabelJoin::new(l)).collect(),
             training: training.collect::<Result<_, _>>()?,
             samples: samples.collect(),
             watches: watches.collect::<Result<_, _>>()?,

@@ -14,9 +14,9 @@ use tidemill_types::task::{Artifact, Failure, Setback, TaskOutcome, TrainingTask
 use tidemill_types::time::to_rfc3339;
 use tidemill_types::{Error, Micros};
 
+use super::Mill;
 use super::models::{Model, Running, State, Version};
 use super::watch::Reference;
-use super::{Mill, passed};
 use crate::journal::record::{Decision, Gate, Outcome, Record, Switch};
 use crate::models::history::KEPT;
 use crate::observe::summary::{Fate, Retraining};
@@ -437,46 +437,6 @@ impl Mill {
         self.results.trainings[running.training].fate = Fate::Failed;
         let outcome = Outcome::Failed { error };
         self.ledger.note(Record::Outcome { task: running.task.id, epoch, outcome, setbacks })
-    }
-
-    /// Makes versions of what the online models have learnt.
-    pub(super) fn publish(&mut self, epoch: u64, before: Micros, now: Micros) -> Result<(), Error> {
-        for m in 0..self.models.len() {
-            let due = self.models[m].plan.publish.is_some_and(|period| passed(period, before, now));
-            let State::Online(online) = &mut self.models[m].state else { continue };
-            let rows = online.learner.learnt();
-            if !due || rows == 0 {
-                continue;
-            }
-            online.versions += 1;
-            let (number, bytes) = (online.versions, online.learner.save());
-            let model = self.models[m].name.to_string();
-            let manifest = ModelVersion {
-                version: number,
-                kind: self.models[m].plan.section.kind.value.clone(),
-                artifact: self.ledger.store(&model, bytes)?,
-                since: now,
-                lineage: Lineage {
-                    tidemill: env!("CARGO_PKG_VERSION").to_string(),
-                    schema: self.compiled.program.feature_schema.fingerprint(),
-                    trigger: "publish".to_string(),
-                    rows,
-                    labels: (Micros::MIN, now),
-                    seed: self.compiled.plan.pipeline.seed,
-                    offsets: self.offsets.through(now.saturating_sub(1)),
-                    ..Lineage::default()
-                },
-                metrics: Vec::new(),
-                model,
-            };
-            self.ledger.register(&manifest)?;
-            if number == 1 {
-                self.moment(now, m, Some(number), Step::Promoted, "first published state");
-            }
-            self.emit.model(&manifest, now)?;
-            tracing::debug!(model = manifest.model, version = number, epoch, "published");
-        }
-        Ok(())
     }
 
     /// Keeps what happened to a version, for the log and the report.

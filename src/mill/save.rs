@@ -22,7 +22,7 @@ use self::judge::SavedJudge;
 use self::models::SavedModel;
 use self::rows::{Table, Taken};
 use self::watches::{SavedSaid, SavedWatch};
-use super::join::JoinCounts;
+use super::join::{Held, JoinCounts};
 use super::models::State;
 use super::sample::SavedSample;
 use super::training::SavedParts;
@@ -54,8 +54,8 @@ struct SavedMill {
 
 #[derive(Serialize, Deserialize)]
 struct SavedJoin {
-    /// Deadline, id, whether it is still known and, if it has no label yet, its row.
-    deadlines: Vec<(Micros, Id, Option<Option<u32>>)>,
+    /// Deadline, id, whether it is still known and, if its label does not count yet, its row and the label.
+    deadlines: Vec<(Micros, Id, Option<Held<u32>>)>,
     counts: JoinCounts,
 }
 
@@ -102,9 +102,9 @@ impl Mill {
         let models = self.models.iter().map(|model| models::save(model, &mut parts, &mut table));
         let models = models.collect::<Result<_, _>>()?;
         let joins = self.joins.iter().map(|join| {
-            let deadlines = join.deadlines().map(|(deadline, id, row)| {
-                let row = row.map(|row| row.map(|row| table.place(row)));
-                (deadline, id.clone(), row)
+            let deadlines = join.deadlines().map(|(deadline, id, held)| {
+                let place = |(row, value)| (table.place(row), value);
+                (deadline, id.clone(), held.map(|held| held.map(place)))
             });
             SavedJoin { deadlines: deadlines.collect(), counts: join.counts }
         });
@@ -176,9 +176,10 @@ impl Mill {
             self.restore_model(m, saved, parts, &rows).map_err(broken)?;
         }
         for (join, saved) in self.joins.iter_mut().zip(state.joins) {
-            for (deadline, id, row) in saved.deadlines {
-                let row = row.map(|row| row.map(|row| rows.row(row)).transpose()).transpose();
-                join.resume(deadline, id, row.map_err(broken)?);
+            for (deadline, id, held) in saved.deadlines {
+                let row = |(row, value)| rows.row(row).map(|row| (row, value));
+                let held = held.map(|held| held.map(row).transpose()).transpose();
+                join.resume(deadline, id, held.map_err(broken)?);
             }
             join.counts = saved.counts;
         }
