@@ -1,9 +1,12 @@
-//! Trees of other libraries, walked one question at a time. Cost: O(trees x depth) a row.
+//! Trees of other libraries. Those that ask what our own trees ask, and add up in 64 bits, are compiled as
+//! ours are; the others are walked one question at a time. Cost: O(trees x depth) a row.
 
 use std::collections::BTreeMap;
 
 use tidemill_types::key::category;
 
+use super::gradient_boosting::artifact::{Hash, Model, Split, Test, Tree};
+use super::gradient_boosting::forest::Forest;
 use super::{Inputs, Row};
 
 /// What a value that is missing does at a question.
@@ -37,6 +40,8 @@ pub(super) struct Ensemble {
     codes: Vec<BTreeMap<u64, f64>>,
     numbers: usize,
     trees: Vec<Vec<Node>>,
+    /// The same trees, compiled.
+    forest: Option<Forest>,
     /// Inputs and sums are rounded to 32 bits, as the library does.
     short: bool,
     base: f64,
@@ -96,11 +101,35 @@ impl Ensemble {
         let place = |(code, value): (usize, &String)| (category(value), code as f64);
         let codes =
             values.iter().map(|values| values.iter().enumerate().map(place).collect()).collect();
-        Ok(Ensemble { codes, numbers: inputs.numbers.len(), trees, short, base, scale })
+        let forest = if short { None } else { compiled(inputs, values, &trees, base) };
+        let numbers = inputs.numbers.len();
+        Ok(Ensemble { codes, numbers, trees, forest, short, base, scale })
     }
 
     /// The margin of a row.
     pub fn margin(&self, row: Row<'_>) -> f64 {
+        match &self.forest {
+            Some(forest) => forest.margin(row.numbers, row.categories) * self.scale,
+            None => self.walk(row),
+        }
+    }
+
+    /// Appends the margins of rows, given row after row.
+    pub fn margins(&self, rows: usize, numbers: &[f64], categories: &[u64], out: &mut Vec<f64>) {
+        if let Some(forest) = &self.forest {
+            let from = out.len();
+            forest.margins(rows, numbers, categories, out);
+            out[from..].iter_mut().for_each(|margin| *margin *= self.scale);
+            return;
+        }
+        let (n, c) = (self.numbers, self.codes.len());
+        out.extend((0..rows).map(|r| {
+            let (numbers, categories) = (&numbers[r * n..][..n], &categories[r * c..][..c]);
+            self.walk(Row { numbers, categories })
+        }));
+    }
+
+    fn walk(&self, row: Row<'_>) -> f64 {
         assert_eq!(row.numbers.len(), self.numbers, "a row of other inputs");
         let codes = self.codes.iter().zip(row.categories);
         let codes = codes.map(|(codes, hash)| codes.get(hash).copied().unwrap_or(f64::NAN));
@@ -151,6 +180,75 @@ fn leaf(tree: &[Node], values: &[f64]) -> f64 {
     }
 }
 
+/// The trees as ours; nothing if they ask anything else, or too much of one input.
+fn compiled(
+    inputs: &Inputs,
+    values: &[Vec<String>],
+    trees: &[Vec<Node>],
+    base: f64,
+) -> Option<Forest> {
+    let numbers = inputs.numbers.len();
+    let tree = |nodes: &Vec<Node>| -> Option<Tree> {
+        // The place of each node among the splits, or among the leaves.
+        let (mut splits, mut leaves) = (0, 0);
+        let place = |node: &Node| match node {
+            Node::Leaf(_) => {
+                leaves += 1;
+                -leaves
+            }
+            _ => {
+                splits += 1;
+                splits - 1
+            }
+        };
+        let places: Vec<i32> = nodes.iter().map(place).collect();
+        let mut out = Tree { splits: Vec::new(), leaves: Vec::new() };
+        for node in nodes {
+            let (test, yes, no) = match node {
+                Node::Leaf(value) => {
+                    out.leaves.push(*value);
+                    continue;
+                }
+                Node::AtMost { input, threshold, missing, yes, no } if *input < numbers => {
+                    let null = match missing {
+                        Missing::Zero => 0.0 <= *threshold,
+                        Missing::Null(side) => *side,
+                        Missing::NullOrZero(_) => return None,
+                    };
+                    // There, an infinite number is compared as if it were the largest finite one.
+                    let same =
+                        *threshold == f64::INFINITY || (f64::MIN..f64::MAX).contains(threshold);
+                    let test = Test::AtMost { number: *input, threshold: *threshold, null };
+                    same.then_some((test, yes, no))?
+                }
+                Node::Among { input, set, missing, yes, no } => {
+                    let category = input.checked_sub(numbers)?;
+                    let known = 1..=u8::try_from(values[category].len()).ok()?;
+                    let has = |code: &u8| {
+                        let bit = usize::from(*code) - 1;
+                        set.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+                    };
+                    let unknown = missing.then_some(0);
+                    let codes = unknown.into_iter().chain(known.filter(has)).collect();
+                    (Test::Among { category, codes }, yes, no)
+                }
+                Node::AtMost { .. } | Node::Below { .. } => return None,
+            };
+            out.splits.push(Split { test, yes: places[*yes], no: places[*no] });
+        }
+        Some(out)
+    };
+    let hashes = |values: &Vec<String>| values.iter().map(|text| Hash(category(text))).collect();
+    let model = Model {
+        inputs: inputs.clone(),
+        dictionaries: values.iter().map(hashes).collect(),
+        gains: Vec::new(),
+        base,
+        trees: trees.iter().map(tree).collect::<Option<_>>()?,
+    };
+    Forest::compile(&model).ok()
+}
+
 /// Compares the inputs that an artifact names with those that are asked for.
 pub(super) fn same_inputs(trained: &Inputs, asked: &Inputs) -> Result<(), String> {
     if trained == asked {
@@ -168,4 +266,110 @@ pub(super) fn by_gain(inputs: &Inputs, gains: &[f64]) -> Vec<(String, f64)> {
     let mut all: Vec<(String, f64)> = names.zip(gains.iter().copied()).collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that look random and are the same each time (SplitMix64).
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (z ^ (z >> 31)) % n
+        }
+
+        /// Few different numbers, so that thresholds are met exactly.
+        fn number(&mut self) -> f64 {
+            match self.below(12) {
+                0 => f64::NAN,
+                1 => f64::INFINITY,
+                2 => f64::NEG_INFINITY,
+                3 => 0.0,
+                _ => self.below(20) as f64 / 4.0 - 2.0,
+            }
+        }
+    }
+
+    fn tree(chance: &mut Chance, strange: bool) -> Vec<Node> {
+        let splits = chance.below(12) as usize;
+        let mut nodes = Vec::new();
+        // Each split but the root is a child of one before it; what is open is a leaf.
+        let mut open = vec![];
+        for at in 0..splits {
+            let (yes, no) = (usize::MAX, usize::MAX);
+            if at > 0 {
+                let parent = chance.below(open.len() as u64) as usize;
+                let (split, side): (usize, bool) = open.swap_remove(parent);
+                let (Node::AtMost { yes, no, .. } | Node::Among { yes, no, .. }) =
+                    &mut nodes[split]
+                else {
+                    unreachable!("leaves come later")
+                };
+                *(if side { yes } else { no }) = at;
+            }
+            open.extend([(at, true), (at, false)]);
+            let input = chance.below(4) as usize;
+            nodes.push(if input == 3 {
+                let set = vec![chance.below(u64::MAX), chance.below(u64::MAX)];
+                Node::Among { input, set, missing: chance.below(2) == 0, yes, no }
+            } else {
+                let missing = match chance.below(if strange { 3 } else { 2 }) {
+                    0 => Missing::Zero,
+                    1 => Missing::Null(chance.below(2) == 0),
+                    _ => Missing::NullOrZero(chance.below(2) == 0),
+                };
+                let threshold = match chance.below(9) {
+                    0 => f64::INFINITY,
+                    n => (n * chance.below(3)) as f64 / 4.0 - 2.0,
+                };
+                Node::AtMost { input, threshold, missing, yes, no }
+            });
+        }
+        for (split, side) in open {
+            let leaf = nodes.len();
+            nodes.push(Node::Leaf(chance.below(1_000) as f64 / 7.0 - 70.0));
+            let (Node::AtMost { yes, no, .. } | Node::Among { yes, no, .. }) = &mut nodes[split]
+            else {
+                unreachable!("splits come first")
+            };
+            *(if side { yes } else { no }) = leaf;
+        }
+        if nodes.is_empty() {
+            nodes.push(Node::Leaf(1.5));
+        }
+        nodes
+    }
+
+    #[test]
+    fn compiled_trees_say_what_a_walk_says() {
+        let names = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let inputs = Inputs { numbers: names(&["a", "b", "c"]), categories: names(&["word"]) };
+        let words: Vec<String> = (0..100).map(|i| format!("w{i}")).collect();
+        let mut chance = Chance(7);
+        for round in 0..60 {
+            let strange = round % 6 == 5;
+            let trees: Vec<_> = (0..20).map(|_| tree(&mut chance, strange)).collect();
+            let values = [words.clone()];
+            let ensemble = Ensemble::new(&inputs, &values, trees, 0.25, 0.7, false).expect("trees");
+            assert!(ensemble.forest.is_some() != strange, "what is compiled in round {round}");
+            let rows = 203;
+            let numbers: Vec<f64> = (0..3 * rows).map(|_| chance.number()).collect();
+            let categories: Vec<u64> =
+                (0..rows).map(|_| category(&format!("w{}", chance.below(110)))).collect();
+            let mut many = Vec::new();
+            ensemble.margins(rows, &numbers, &categories, &mut many);
+            for r in 0..rows {
+                let row =
+                    Row { numbers: &numbers[3 * r..3 * r + 3], categories: &categories[r..=r] };
+                let walked = ensemble.walk(row).to_bits();
+                assert_eq!((ensemble.margin(row).to_bits(), many[r].to_bits()), (walked, walked));
+            }
+        }
+    }
 }

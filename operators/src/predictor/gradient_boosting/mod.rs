@@ -2,7 +2,7 @@
 //! leaves in a few microseconds a row.
 
 pub mod artifact;
-mod forest;
+pub(super) mod forest;
 
 use super::{Entry, Inputs, Predictor, Row};
 use artifact::Model;

@@ -1,0 +1,96 @@
+"""Scores the same rows by the same LightGBM model, with LightGBM and with Tidemill, on one core.
+
+    pip install lightgbm==4.7.0 numpy
+    taskset -c 0 python benches/scoring.py [--rows 20000] [--columns 40] [--trees 200]
+
+LightGBM scores single rows in two ways: by its Python package, and by its C function for single rows
+with the set-up done before (LGBM_BoosterPredictForMatSingleRowFast), the fastest it has. Both sides
+give log-odds. Each figure is the median of five.
+"""
+
+import argparse
+import ctypes
+import json
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+
+import lightgbm
+import numpy
+
+
+def median(run, rows):
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - began) * 1e9 / rows)
+    return statistics.median(times)
+
+
+def single_row_function(booster, columns):
+    """LightGBM's fastest way to score one row, as a function of a pointer to it."""
+    library = ctypes.CDLL(str(next(pathlib.Path(lightgbm.__file__).parent.rglob("lib_lightgbm.*"))))
+    setup = ctypes.c_void_p()
+    code = library.LGBM_BoosterPredictForMatSingleRowFastInit(
+        booster._handle, 1, 0, -1, 1, columns, b"num_threads=1", ctypes.byref(setup)
+    )  # raw score, all trees, 64-bit floats
+    assert code == 0, "LightGBM refuses"
+    length, result = ctypes.c_int64(), ctypes.c_double()
+    function = library.LGBM_BoosterPredictForMatSingleRowFast
+    function.argtypes = [ctypes.c_void_p] * 4
+    places = (ctypes.addressof(length), ctypes.addressof(result))
+
+    def score(pointer):
+        function(setup, pointer, *places)
+        return result.value
+
+    return score
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--columns", type=int, default=40)
+    parser.add_argument("--trees", type=int, default=200)
+    parser.add_argument("--binary", help="the built bench; cargo runs it if not given")
+    args = parser.parse_args()
+    draw = numpy.random.default_rng(1)
+    x = draw.normal(size=(args.rows, args.columns))
+    x[draw.random(x.shape) < 0.05] = numpy.nan
+    known = numpy.nan_to_num(x)
+    y = (known[:, 0] * known[:, 1] + known[:, 2] + draw.normal(size=args.rows) > 0).astype(float)
+    parameters = {"objective": "binary", "num_leaves": 31, "verbose": -1, "seed": 1, "num_threads": 1}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(x, y), args.trees)
+    with tempfile.TemporaryDirectory() as folder:
+        model, rows = pathlib.Path(folder, "model.txt"), pathlib.Path(folder, "rows.f64")
+        booster.save_model(model)
+        x.tofile(rows)
+        command = [args.binary] if args.binary else ["cargo", "bench", "--bench", "scoring", "--"]
+        said = subprocess.run(
+            [*command, str(model), str(rows), str(args.columns)],
+            capture_output=True, text=True, check=True,
+        ).stdout
+    ours = json.loads(said.strip().splitlines()[-1])
+    theirs = booster.predict(x, raw_score=True, num_threads=1)
+    assert abs(theirs.sum() - ours["sum"]) < 1e-6 * args.rows, "they score differently"
+    few = x[:1_000]
+    package = median(lambda: [booster.predict(row[None], raw_score=True, num_threads=1) for row in few], 1_000)
+    score = single_row_function(booster, args.columns)
+    pointers = [row.ctypes.data for row in x]
+    fast = median(lambda: [score(pointer) for pointer in pointers], args.rows)
+    batch = median(lambda: booster.predict(x, raw_score=True, num_threads=1), args.rows)
+    print(f"{args.trees} trees, {args.columns} columns, {args.rows} rows, one core; ns a row")
+    for name, ns, of in [
+        ("one row: LightGBM's Python package", package, ours["single_ns"]),
+        ("one row: LightGBM's C function", fast, ours["single_ns"]),
+        ("one row: Tidemill", ours["single_ns"], ours["single_ns"]),
+        ("many: LightGBM", batch, ours["many_ns"]),
+        ("many: Tidemill", ours["many_ns"], ours["many_ns"]),
+    ]:
+        print(f"{name:<40}{ns:>12,.0f}{ns / of:>8.2f}x")
+
+
+main()
