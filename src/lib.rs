@@ -4,7 +4,9 @@
 //! where labels meet scores ([`mill`]); what of it outlives a crash ([`checkpoint`]);
 //! what a run leaves behind
 //! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
-//! [`report`]); and what others ask of it: what is held for them ([`online`]) and how they ask ([`serve`]).
+//! [`report`], [`board`]); and what others ask of it: what is held for them ([`online`]) and how they ask ([`serve`]).
+
+pub mod board;
 
 pub mod command;
 

@@ -26,6 +26,7 @@ mod run;
 mod schema;
 mod serving;
 mod token;
+mod top;
 mod train;
 
 /// A streaming dataflow engine with incremental model updates.
@@ -138,6 +139,14 @@ differs: the folder with both runs is kept.")]
 Requests are due at fixed times, and latencies count from then (open loop). The environment variable
 TIDEMILL_TOKEN holds the caller's token, if one is needed.")]
     Load(load::Options),
+    /// Shows a running pipeline in the terminal: rates, watermarks, models, drift, alerts.
+    #[command(after_help = "Examples:
+  tidemill top
+  tidemill top http://127.0.0.1:8080 --once
+
+It asks once a second until it is stopped. The environment variable TIDEMILL_TOKEN holds the caller's
+token, if one is needed. In a pipe it writes plain text.")]
+    Top(top::Options),
     /// Makes a token for a caller of `run --serve`.
     #[command(after_help = "Example:
   tidemill token ann --role operator >> notes   # keep the token, put the entry into tokens.toml
@@ -243,6 +252,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Journal(command) => journal::run(command),
         Command::Load(options) => load::run(&options),
         Command::Token(options) => token::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::Models(command) => models::run(command),
         Command::Train(options) => match train::run(&options) {
             Ok((said, 0)) => Ok(said),

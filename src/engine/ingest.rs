@@ -21,6 +21,7 @@ use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::{OrderedRows, PartitionState, Piece};
+use super::watermarks::Watermarks;
 
 /// Rows handed over in one go, so that the rest of the dataflow gets its turn.
 const TURN: usize = 16_384;
@@ -77,6 +78,8 @@ pub struct Shared {
     pub bells: Vec<Bell>,
     /// Rows of one source that may be in flight while it is ahead of others.
     pub ahead: usize,
+    /// How far each source is, for whoever looks at the run.
+    pub watermarks: Arc<Watermarks>,
 }
 
 impl Shared {
@@ -158,7 +161,7 @@ impl Ingest {
         let Place { worker, gathers, line } = place;
         let gathers = gathers && program.mode == Mode::Final;
         let now = Instant::now();
-        let feeds = feeds
+        let feeds: Vec<FeedState> = feeds
             .into_iter()
             .map(|feed| FeedState {
                 partitions: feed
@@ -180,6 +183,9 @@ impl Ingest {
                 gone: false,
             })
             .collect();
+        for feed in &feeds {
+            shared.watermarks.set(worker, feed.feed.source, feed.watermark());
+        }
         Ingest {
             program,
             shared,
@@ -337,6 +343,7 @@ impl Ingest {
             }
             place.state = piece.state;
         }
+        self.shared.watermarks.set(self.worker, source, self.feeds[feed].watermark());
         self.latest = self.latest.max(piece.latest.unwrap_or(Micros::MIN));
         if let (Some(line), Some(read)) = (&mut self.line, piece.read) {
             line.take(&self.feeds[feed].feed.name, piece.partition, read);

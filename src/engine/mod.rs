@@ -18,3 +18,4 @@ pub mod recovery;
 pub mod render;
 pub mod run;
 pub mod watch;
+pub mod watermarks;

@@ -22,6 +22,7 @@ use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema,
 use super::check::{self, Compiled};
 use super::reader::OrderedRows;
 use super::watch::Turns;
+use crate::board::recent::{Recent, SAMPLES};
 use crate::checkpoint::line::{Gift, SharedLines};
 use crate::checkpoint::{points, section};
 use crate::mill::Settled;
@@ -85,6 +86,20 @@ pub struct Counts {
     pub late: Mutex<BTreeMap<String, u64>>,
     /// Alerts.
     pub alerts: AtomicU64,
+    /// Rows of each stream, in the order of [`Stream::ALL`]; those of dead letters and late rows only where
+    /// a sink takes them.
+    pub streams: [AtomicU64; Stream::ALL.len()],
+    /// The newest of what went aside, and alerts.
+    pub recent: Recent,
+}
+
+impl Counts {
+    fn count(&self, stream: Stream, rows: usize) {
+        let place = Stream::ALL.iter().position(|(known, _)| *known == stream);
+        if let Some(count) = place.and_then(|place| self.streams.get(place)) {
+            count.fetch_add(rows as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The way to the sinks. Clones share it.
@@ -244,6 +259,7 @@ impl Outputs {
             _ => {}
         }
         if self.wants(stream) {
+            self.counts.count(stream, rows.num_rows());
             self.emit(Emission::Rows(stream, rows, times));
         }
     }
@@ -263,6 +279,7 @@ impl Outputs {
     /// Sends records that could not be used; `until` is told where they are all of a partition's up to there.
     pub fn dead_letters(&self, letters: Vec<DeadLetter>, until: Option<Until>) {
         let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+        self.counts.recent.dead(&letters);
         for letter in &letters {
             *counts.entry((letter.source.clone(), letter.reason.clone())).or_default() += 1;
             if !self.wants(Stream::DeadLetters) {
@@ -295,6 +312,7 @@ impl Outputs {
         let rows = RecordBatch::try_new(schema, columns).ok();
         let rows = rows.map(|rows| (rows, vec![Micros::MIN; letters.len()]));
         let rows = rows.filter(|_| self.wants(Stream::DeadLetters));
+        self.counts.count(Stream::DeadLetters, rows.as_ref().map_or(0, |_| letters.len()));
         let counts = counts.into_iter().collect();
         self.emit(Emission::Aside(Stream::DeadLetters, counts, rows, until));
     }
@@ -303,6 +321,9 @@ impl Outputs {
     pub fn late(&self, source: &str, rows: &OrderedRows, until: Option<Until>) {
         let n = rows.times.len();
         let counts = vec![((source.to_string(), String::new()), n as u64)];
+        let newest = n.saturating_sub(SAMPLES)..n;
+        let sample = |i: usize| (rows.ids[i].to_string(), rows.times[i], row_as_json(&rows.batch, i));
+        self.counts.recent.late(source, newest.map(sample));
         if !self.wants(Stream::Late) {
             return self.emit(Emission::Aside(Stream::Late, counts, None, until));
         }
@@ -315,6 +336,7 @@ impl Outputs {
         let schema = schema_of(Stream::Late, DataType::Int64, &TypedSchema::default());
         let batch = RecordBatch::try_new(schema, columns).ok();
         let batch = batch.map(|batch| (batch, rows.times.clone()));
+        self.counts.count(Stream::Late, n);
         self.emit(Emission::Aside(Stream::Late, counts, batch, until));
     }
 }

@@ -26,6 +26,9 @@ use super::reader::Reader;
 use super::recovery::{Kept, Partitions, Recovery};
 use super::render::render;
 use super::watch::{Turns, Watcher};
+use super::watermarks::Watermarks;
+use crate::board::{self, Board};
+use crate::checkpoint::keeper::Told;
 use crate::checkpoint::points;
 use crate::mill::{Inbox, Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::metrics::Metrics;
@@ -33,7 +36,7 @@ use crate::observe::summary::DeadLetters;
 use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
 use crate::online::{Desk, Keeper, Online};
 use crate::report::{Drift, FeatureDrift, Report};
-use crate::serve::{self, Server};
+use crate::serve::{self, Server, Watched};
 
 /// Pieces of one source that wait for a worker at most.
 const PIECES: usize = 8;
@@ -87,7 +90,14 @@ pub fn run(
     let settled = ledger.settled();
     let metrics = Arc::new(Metrics::new(&plan.pipeline.name.value)?);
     let told = Arc::clone(&metrics);
-    let tell = Box::new(move |line| told.checkpoint(line));
+    let to_board: Arc<Mutex<Option<Arc<Board>>>> = Arc::default();
+    let seat = Arc::clone(&to_board);
+    let tell = Box::new(move |line: Told| {
+        if let Some(board) = seat.lock().ok().and_then(|board| board.clone()) {
+            board.checkpoint(line.bytes);
+        }
+        told.checkpoint(line);
+    });
     let (recovery, state) =
         Recovery::open(&compiled, &options.folder, options.workers, settled.clone(), tell)?;
     let lines = recovery.lines.clone();
@@ -100,7 +110,23 @@ pub fn run(
     let inbox = Arc::new(Inbox::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let live = plan.sources.iter().any(|source| !check::bounded(source));
-    let online = options.serve.as_ref().map(|_| Arc::new(Online::default()));
+    let features = compiled.program.feature_schema.fields.len();
+    let online = options.serve.as_ref().map(|_| Arc::new(Online::new(features)));
+    let board = online.as_ref().map(|online| {
+        Arc::new(Board::new(board::Setup {
+            compiled: Arc::clone(&compiled),
+            status: Arc::clone(&status),
+            outputs: outputs.closed(),
+            rows: rows.clone(),
+            watermarks: Arc::clone(&shared.watermarks),
+            online: Arc::clone(online),
+            folder: options.folder.clone(),
+            live,
+        }))
+    });
+    if let (Ok(mut seat), Some(board)) = (to_board.lock(), &board) {
+        *seat = Some(Arc::clone(board));
+    }
     let setup = Setup {
         online: online.as_ref().map(|online| Keeper::new(Arc::clone(online), &compiled)),
         compiled: Arc::clone(&compiled),
@@ -115,15 +141,17 @@ pub fn run(
         lines,
         inbox: Arc::clone(&inbox),
     };
-    let mut watcher = Watcher::new(&compiled, &status, &outputs, (&rows, &turns), live, metrics);
+    let mut watcher = Watcher::new(&compiled, &status, &outputs, (&rows, &turns), live, metrics, Arc::clone(&shared.watermarks));
     let mill = SharedMill::default();
     let obeyed = setup.ledger.settled();
     let controller = Controller::start(&options.folder, inbox, Arc::clone(&mill), obeyed)?;
     let server = match options.serve.clone().zip(online) {
         Some((at, online)) => {
             let registry = options.folder.join("models");
+            let view = board.as_ref().map(|board| Arc::clone(board) as Arc<dyn Watched>);
+            let view = view.ok_or_else(|| Error::internal("a server without a board"))?;
             let desk = Desk::new(online, Arc::clone(&compiled), Arc::clone(&status), registry);
-            Some(Server::start(at, Arc::new(desk), Arc::clone(&watcher.metrics))?)
+            Some(Server::start(at, Arc::new(desk), view, Arc::clone(&watcher.metrics))?)
         }
         None => None,
     };
@@ -158,6 +186,7 @@ pub fn run(
     while alive.load(Ordering::SeqCst) > 0 {
         std::thread::park_timeout(LOOK);
         bar.update(&watcher.look());
+        board.iter().for_each(|board| board.look(Instant::now()));
         if shared.stop.load(Ordering::Relaxed) {
             shared.bells.iter().for_each(Bell::ring);
         }
@@ -169,6 +198,7 @@ pub fn run(
     let events = watcher.rows();
     let counts = outputs.closed();
     drop((outputs, watcher));
+    board.iter().for_each(|board| board.end());
     let written =
         sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
     let counted = counted(&counts);
@@ -227,7 +257,8 @@ fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shar
     let bells = (0..options.workers).map(|_| Bell::default()).collect();
     let ahead = usize::try_from(compiled.plan.pipeline.ahead).unwrap_or(usize::MAX);
     let failed = Mutex::new(None);
-    Shared { epoch: AtomicU64::new(0), stop, failed, pace, offsets, bells, ahead }
+    let watermarks = Arc::new(Watermarks::new(options.workers, compiled.plan.sources.len()));
+    Shared { epoch: AtomicU64::new(0), stop, failed, pace, offsets, bells, ahead, watermarks }
 }
 
 /// Where a reader's rows go, and from where it reads.

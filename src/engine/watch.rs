@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidemill_config::plan::Plan;
 use tidemill_types::Micros;
 
-use super::check::Compiled;
+use super::check::{self, Compiled};
 use super::outputs::Outputs;
+use super::watermarks::{Stand, Watermarks};
 use crate::mill::Status;
 use crate::mill::status::Now;
 use crate::observe::metrics::LabelOutcome;
 use crate::observe::{Metrics, Progress};
+use crate::report::Step;
 
 /// What is counted outside the dataflow, and what was told of it last.
 pub struct Watcher {
@@ -26,6 +29,7 @@ pub struct Watcher {
     began: Instant,
     live: bool,
     told: Told,
+    watermarks: Arc<Watermarks>,
 }
 
 /// How often the loops of a run's threads have gone round: each turn is an event, or a look at the clock,
@@ -40,6 +44,9 @@ pub struct Turns {
     pub sinks: AtomicU64,
 }
 
+/// How often readings of drift are told.
+const DRIFT_EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Default)]
 struct Told {
     turns: [u64; 3],
@@ -48,6 +55,9 @@ struct Told {
     late: BTreeMap<String, u64>,
     now: Now,
     first: Option<Micros>,
+    alerts: BTreeMap<(String, String), u64>,
+    steps: BTreeMap<(String, Step), u64>,
+    drift: Option<Instant>,
 }
 
 impl Watcher {
@@ -59,9 +69,12 @@ impl Watcher {
         (rows, turns): (&[Arc<AtomicU64>], &Arc<Turns>),
         live: bool,
         metrics: Arc<Metrics>,
+        watermarks: Arc<Watermarks>,
     ) -> Watcher {
+        begin(&metrics, &compiled.plan);
         Watcher {
             metrics,
+            watermarks,
             compiled: Arc::clone(compiled),
             status: Arc::clone(status),
             outputs: outputs.clone(),
@@ -103,6 +116,26 @@ impl Watcher {
                 self.metrics.late_rows(source, rows - told);
             }
         }
+        for (s, source) in sources.iter().enumerate() {
+            if let Stand::At(at) = self.watermarks.of(s) {
+                self.metrics.watermark(&source.name.value, at);
+                if !check::bounded(source) {
+                    self.metrics.watermark_lag(&source.name.value, behind(at));
+                }
+            }
+        }
+        for ((drift, level), alerts) in counts.recent.alert_counts() {
+            let told = self.told.alerts.insert((drift.clone(), level.clone()), alerts);
+            self.metrics.alerts(&drift, &level, alerts - told.unwrap_or(0));
+        }
+        // A wide pipeline has thousands of readings, and each may be new once an hour of event time.
+        if self.told.drift.is_none_or(|at| at.elapsed() >= DRIFT_EVERY) {
+            self.told.drift = Some(Instant::now());
+            for (drift, detector, of, told) in self.status.drift() {
+                self.metrics.drift(&drift, &of, detector, told.statistic);
+            }
+        }
+        self.tell_of_versions();
         self.tell_of_the_mill(&now);
         let rows: u64 = self.told.rows.iter().sum();
         self.told.first = self.told.first.or(now.watermark);
@@ -126,15 +159,29 @@ impl Watcher {
         self.rows.iter().map(|rows| rows.load(Ordering::Relaxed)).sum()
     }
 
+    /// Trainings, promotions and refusals, as the mill tells of them.
+    fn tell_of_versions(&mut self) {
+        for (model, seconds) in self.status.take_trainings() {
+            self.metrics.training_took(&model, seconds);
+        }
+        for ((model, step), n) in self.status.steps() {
+            let told = self.told.steps.insert((model.clone(), step), n).unwrap_or(0);
+            let new = n.saturating_sub(told);
+            match step {
+                Step::Trained => self.metrics.trainings(&model, true, new),
+                Step::Failed => self.metrics.trainings(&model, false, new),
+                Step::Promoted => self.metrics.promotions(&model, new),
+                Step::Refused => self.metrics.refusals(&model, new),
+                _ => {}
+            }
+        }
+    }
+
     fn tell_of_the_mill(&self, now: &Now) {
         let plan = &self.compiled.plan;
         let before = &self.told.now;
-        let spine = &plan.sources[self.compiled.program.spine].name.value;
         if let Some(watermark) = now.watermark {
-            self.metrics.watermark(spine, watermark);
-            if self.live {
-                self.metrics.watermark_lag(spine, behind(watermark));
-            }
+            self.metrics.processed(watermark, self.live.then(|| behind(watermark)));
         }
         let name = &plan.pipeline.name.value;
         let degraded = now.degraded - before.degraded;
@@ -157,12 +204,24 @@ impl Watcher {
             outcomes.into_iter().for_each(|(o, rows)| self.metrics.labels(label, o, rows));
         }
         for (model, version) in now.versions.iter().filter(|(_, version)| *version > 0) {
-            let known =
-                before.versions.iter().any(|known| known.0 == *model && known.1 == *version);
-            if !known {
-                self.metrics.promotion(model, *version);
-            }
+            self.metrics.model_version(model, *version);
         }
+    }
+}
+
+/// Counters that may stay at 0 for days begin at 0: of one that begins at 1 Prometheus sees no increase, and
+/// the first alert would be lost.
+fn begin(metrics: &Metrics, plan: &Plan) {
+    for source in &plan.sources {
+        metrics.late_rows(&source.name.value, 0);
+    }
+    for drift in plan.drifts.iter().map(|drift| drift.name.value.as_str()).chain(["training"]) {
+        ["warning", "drift"].iter().for_each(|level| metrics.alerts(drift, level, 0));
+    }
+    for model in plan.models.iter().map(|model| &model.name.value) {
+        [true, false].iter().for_each(|succeeded| metrics.trainings(model, *succeeded, 0));
+        metrics.promotions(model, 0);
+        metrics.refusals(model, 0);
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod line;
 pub mod read;
 pub mod record;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 

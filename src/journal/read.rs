@@ -205,7 +205,7 @@ pub(super) fn file_name(n: u64) -> String {
 }
 
 /// The journal's files in the order of the chain.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |e: std::io::Error| {
         Error::external(format!("cannot read the journal folder {}: {e}", folder.display()))
     };

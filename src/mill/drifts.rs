@@ -1,5 +1,7 @@
 //! Drift is read, and what it says becomes alerts and triggers.
 
+use std::sync::Arc;
+
 use tidemill_types::drift::Level;
 use tidemill_types::{Error, Micros};
 
@@ -20,6 +22,7 @@ impl Mill {
             let later = later.take_while(|time| *time < self.known).take(AHEAD);
             let later: Vec<Micros> = later.collect();
             let said = self.watches[w].read(now, &later);
+            self.show_drift(w, now);
             if passed(WEEK, before.saturating_sub(MONDAY), now.saturating_sub(MONDAY)) {
                 self.remember(w, before);
             }
@@ -46,7 +49,11 @@ impl Mill {
     /// Alerts what got worse; triggers a training where drift is said.
     fn heed(&mut self, w: usize, said: Vec<Said>, now: Micros) -> Result<(), Error> {
         let name = self.watches[w].plan.name.value.clone();
-        self.status.keep_readings(&name, &said, now);
+        if !self.watches[w].watches_rows() {
+            // A monitor is heard when it has something to say; statistics are shown at each reading.
+            let (name, every) = (Arc::from(name.as_str()), self.watches[w].plan.every);
+            said.iter().for_each(|said| self.status.keep((&name, every), said, None, now));
+        }
         for said in said.iter().filter(|said| said.raised) {
             self.emit.alert(&name, said, now)?;
         }
@@ -65,6 +72,18 @@ impl Mill {
             }
         }
         Ok(())
+    }
+
+    /// Lets others see what was read, where anybody may ask.
+    fn show_drift(&self, w: usize, now: Micros) {
+        if self.online.is_none() {
+            return;
+        }
+        let watch = &self.watches[w];
+        let (name, every) = (Arc::from(watch.plan.name.value.as_str()), watch.plan.every);
+        for (said, bounds) in watch.newest() {
+            self.status.keep((&name, every), &said, bounds, now);
+        }
     }
 
     /// Keeps the largest readings of the week that ended, for the report.

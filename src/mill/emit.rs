@@ -11,6 +11,7 @@ use tidemill_types::model::ModelVersion;
 use tidemill_types::{DataType, Error, Id, Micros, Schema};
 
 use super::watch::Said;
+use crate::board::recent::{Alert, wall_clock};
 use crate::engine::check::Compiled;
 use crate::engine::outputs::{Outputs, schema_of};
 
@@ -159,6 +160,16 @@ impl Emitter {
     /// # Errors
     /// Only a defect.
     pub fn alert(&mut self, drift: &str, said: &Said, now: Micros) -> Result<(), Error> {
+        self.outputs.counts().recent.alert(Alert {
+            seen: wall_clock(),
+            event_time: now,
+            drift: drift.to_string(),
+            detector: said.detector.to_string(),
+            of: said.of.to_string(),
+            level: said.level_name().to_string(),
+            statistic: said.reading.statistic,
+            p_value: said.reading.p_value,
+        });
         let text = |t: &str| -> ArrayRef { Arc::new(StringArray::from(vec![t])) };
         let columns: Vec<ArrayRef> = vec![
             time_column(&[now]),
@@ -184,6 +195,16 @@ impl Emitter {
         failures: usize,
         now: Micros,
     ) -> Result<(), Error> {
+        self.outputs.counts().recent.alert(Alert {
+            seen: wall_clock(),
+            event_time: now,
+            drift: "training".to_string(),
+            detector: code.to_string(),
+            of: model.to_string(),
+            level: level.to_string(),
+            statistic: failures as f64,
+            p_value: None,
+        });
         let text = |t: &str| -> ArrayRef { Arc::new(StringArray::from(vec![t])) };
         let columns: Vec<ArrayRef> = vec![
             time_column(&[now]),

@@ -175,6 +175,7 @@ impl Mill {
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         let Some(running) = batch.running.take() else { return Ok(()) };
         self.results.trainings[running.training].seconds = outcome.seconds;
+        self.status.trained(&self.models[m].name, outcome.seconds);
         let setbacks = outcome.setbacks;
         if let Some(last) = setbacks.last() {
             let model = self.models[m].name.to_string();
@@ -459,6 +460,8 @@ impl Mill {
             // A failure has been logged with its error.
             Step::Trained | Step::Failed => tracing::debug!("{at} {model} v{number} {step:?}"),
         }
-        self.results.moments.push(Moment { time, model, version, step, why });
+        let moment = Moment { time, model, version, step, why };
+        self.status.happened(&moment);
+        self.results.moments.push(moment);
     }
 }

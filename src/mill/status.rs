@@ -1,6 +1,6 @@
 //! What others see of the mill: how far it is while it runs, and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,18 +10,48 @@ use super::join::JoinCounts;
 use super::models::State;
 use super::watch::Said;
 use super::{Mill, join};
+use crate::board::heat::Heat;
 use crate::journal::record::Record;
 use crate::observe::summary::{Contender, Retraining, Span};
 use crate::online::{Judge, ModelView, View};
-use crate::report::{Calibration, Importances, Moment, Weekly};
+use crate::report::{Calibration, Importances, Moment, Step, Weekly};
 
 /// How far the mill is. Written at the end of each bundle or epoch.
 #[derive(Default)]
 pub struct Status {
     now: Mutex<Now>,
     results: Mutex<Option<Results>>,
-    drift: Mutex<BTreeMap<(String, &'static str, Arc<str>), Told>>,
+    drift: Mutex<Drifts>,
+    versions: Mutex<Happened>,
 }
+
+/// Readings by drift section, detector and feature.
+type Drifts = BTreeMap<(Arc<str>, &'static str, Arc<str>), Shown>;
+
+/// What is held of the readings of one feature.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The newest.
+    pub told: Told,
+    /// All of them, over time.
+    pub heat: Heat,
+    /// From where on the detector warns, and says drift; nothing of a monitor, which has no such bounds.
+    pub bounds: Option<(f64, f64)>,
+}
+
+/// What has happened to versions since the run began.
+#[derive(Clone, Debug, Default)]
+pub struct Happened {
+    /// The newest moments, the newest last.
+    pub moments: VecDeque<Moment>,
+    /// How many of each kind there were, by model.
+    pub counts: BTreeMap<(String, Step), u64>,
+    /// Trainings that ended and nobody has counted yet: model and wall time in seconds.
+    pub trainings: Vec<(String, f64)>,
+}
+
+/// Moments that are held.
+const MOMENTS: usize = 1_000;
 
 /// A reading of a drift detector.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -67,18 +97,68 @@ impl Status {
     pub fn drift(&self) -> Vec<(String, &'static str, Arc<str>, Told)> {
         let Ok(drift) = self.drift.lock() else { return Vec::new() };
         let all = drift.iter();
-        all.map(|((name, detector, of), told)| (name.clone(), *detector, Arc::clone(of), *told))
-            .collect()
+        all.map(|((name, detector, of), shown)| {
+            (name.to_string(), *detector, Arc::clone(of), shown.told)
+        })
+        .collect()
     }
 
-    /// Keeps readings.
-    pub(super) fn keep_readings(&self, name: &str, said: &[Said], at: Micros) {
-        let Ok(mut drift) = self.drift.lock() else { return };
-        for said in said {
-            let (statistic, p_value) = (said.reading.statistic, said.reading.p_value);
-            let told = Told { at, statistic, p_value, level: said.level_name() };
-            drift.insert((name.to_string(), said.detector, Arc::clone(&said.of)), told);
+    /// What is held of each drift section, detector and feature.
+    pub fn drift_over_time(&self) -> Vec<(Arc<str>, &'static str, Arc<str>, Shown)> {
+        let Ok(drift) = self.drift.lock() else { return Vec::new() };
+        let all = drift.iter();
+        all.map(|((name, detector, of), shown)| {
+            (Arc::clone(name), *detector, Arc::clone(of), shown.clone())
+        })
+        .collect()
+    }
+
+    /// What has happened to versions, without the trainings.
+    pub fn happenings(&self) -> Happened {
+        let Ok(versions) = self.versions.lock() else { return Happened::default() };
+        let (moments, counts) = (versions.moments.clone(), versions.counts.clone());
+        Happened { moments, counts, trainings: Vec::new() }
+    }
+
+    /// How many moments of each kind there were, by model.
+    pub fn steps(&self) -> BTreeMap<(String, Step), u64> {
+        self.versions.lock().map(|held| held.counts.clone()).unwrap_or_default()
+    }
+
+    /// Trainings that have ended since this was asked last.
+    pub fn take_trainings(&self) -> Vec<(String, f64)> {
+        self.versions.lock().map(|mut held| std::mem::take(&mut held.trainings)).unwrap_or_default()
+    }
+
+    /// Something happened to a version.
+    pub(super) fn happened(&self, moment: &Moment) {
+        let Ok(mut held) = self.versions.lock() else { return };
+        *held.counts.entry((moment.model.clone(), moment.step)).or_default() += 1;
+        if held.moments.len() >= MOMENTS {
+            held.moments.pop_front();
         }
+        held.moments.push_back(moment.clone());
+    }
+
+    /// A training ended.
+    pub(super) fn trained(&self, model: &str, seconds: f64) {
+        let Ok(mut held) = self.versions.lock() else { return };
+        // Whoever counts them looks ten times a second; where nobody does they need not be held.
+        if held.trainings.len() < MOMENTS {
+            held.trainings.push((model.to_string(), seconds));
+        }
+    }
+
+    /// Keeps a reading.
+    pub(super) fn keep(&self, (name, every): (&Arc<str>, Micros), said: &Said, bounds: Option<(f64, f64)>, at: Micros) {
+        let Ok(mut drift) = self.drift.lock() else { return };
+        let (statistic, p_value) = (said.reading.statistic, said.reading.p_value);
+        let told = Told { at, statistic, p_value, level: said.level_name() };
+        let key = (Arc::clone(name), said.detector, Arc::clone(&said.of));
+        let shown =
+            drift.entry(key).or_insert_with(|| Shown { told, heat: Heat::default(), bounds });
+        shown.told = told;
+        shown.heat.add(at, statistic, every);
     }
 
     /// What came of it, once it is over; given once.

@@ -94,6 +94,7 @@ pub(super) struct Detector {
     pub(super) before: Level,
     /// The largest reading since it was last asked for.
     pub(super) largest: Option<f64>,
+    newest: Option<Reading>,
 }
 
 pub(super) struct Watched {
@@ -207,6 +208,7 @@ impl Watch {
                     ahead: VecDeque::new(),
                     before: Level::Stable,
                     largest: None,
+                    newest: None,
                 })
             });
             watched.detectors = detectors.collect();
@@ -308,6 +310,18 @@ impl Watch {
         self.factories.iter().map(|(name, factory)| (*name, factory.bounds()))
     }
 
+    /// The newest reading of each statistic and feature, with the bounds of its detector.
+    pub fn newest(&self) -> impl Iterator<Item = (Said, Option<(f64, f64)>)> {
+        let bounds = |name| self.bounds().find(|(known, _)| *known == name).map(|(_, b)| b);
+        self.watched.iter().flat_map(move |watched| {
+            watched.detectors.iter().filter_map(move |detector| {
+                let (detector, reading) = (detector.name, detector.newest?);
+                let of = Arc::clone(&watched.of);
+                Some((Said { detector, of, reading, raised: false }, bounds(detector)))
+            })
+        })
+    }
+
     /// Detector, feature and largest reading since the last call, of all statistics.
     pub fn take_largest(&mut self) -> Vec<(&'static str, Arc<str>, f64)> {
         let mut found = Vec::new();
@@ -375,6 +389,7 @@ impl Watched {
             detector.before = reading.level;
             let statistic = reading.statistic;
             detector.largest = Some(detector.largest.map_or(statistic, |l| l.max(statistic)));
+            detector.newest = Some(reading);
             if raised || reading.level == Level::Drift {
                 let of = Arc::clone(&self.of);
                 said.push(Said { detector: detector.name, of, reading, raised });

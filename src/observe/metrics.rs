@@ -6,7 +6,10 @@
 //! `other`. Model versions are values, not labels: they grow for ever.
 
 mod lines;
+#[cfg(test)]
+mod tests;
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Mutex;
 
@@ -28,15 +31,16 @@ const REQUEST_SECONDS: &[f64] =
 /// are called per batch and not per row.
 pub struct Metrics {
     registry: Registry,
+    names: Vec<String>,
     source_rows: Limited<IntCounterVec>,
     dead_letters: Limited<IntCounterVec>,
     late_rows: Limited<IntCounterVec>,
     turns: Limited<IntCounterVec>,
     watermark: Limited<GaugeVec>,
     lag: Limited<GaugeVec>,
-    epochs: IntCounter,
+    processed: Gauge,
+    processed_lag: Gauge,
     scores: Limited<IntCounterVec>,
-    score_mean: Limited<GaugeVec>,
     log_loss: Limited<GaugeVec>,
     labels: Limited<IntCounterVec>,
     labels_pending: Gauge,
@@ -80,7 +84,7 @@ impl LabelOutcome {
 impl Metrics {
     /// A new set, all zero.
     pub fn new(pipeline: &str) -> Result<Metrics, Error> {
-        let of = Families { registry: Registry::new() };
+        let of = Families { registry: Registry::new(), names: RefCell::default() };
         of.build_info(pipeline)?;
         Ok(Metrics {
             source_rows: of.counters("source_rows_total", "Rows read.", &["source"])?,
@@ -109,13 +113,15 @@ impl Metrics {
                 "How far the watermark of a live source is behind the wall clock.",
                 &["source"],
             )?,
-            epochs: of.counter("epochs_total", "Epochs completed.")?,
-            scores: of.counters("scores_total", "Rows scored.", &["model", "degraded"])?,
-            score_mean: of.gauges(
-                "score_mean_ratio",
-                "Mean score over recent rows.",
-                &["model"],
+            processed: of.gauge(
+                "pipeline_watermark_timestamp_seconds",
+                "Event time before which everything is done, since 1970.",
             )?,
+            processed_lag: of.gauge(
+                "pipeline_watermark_lag_seconds",
+                "How far that is behind the wall clock; 0 without a live source.",
+            )?,
+            scores: of.counters("scores_total", "Rows scored.", &["model", "degraded"])?,
             log_loss: of.gauges(
                 "log_loss_nats",
                 "Log loss over recently labelled rows, by who scored them.",
@@ -130,7 +136,7 @@ impl Metrics {
             drift: of.gauges(
                 "drift_statistic",
                 "The last reading of a drift statistic.",
-                &["feature", "detector"],
+                &["drift", "feature", "detector"],
             )?,
             alerts: of.counters("alerts_total", "Drift alerts raised.", &["drift", "level"])?,
             model_version: of.gauges("model_version", "The version in charge.", &["model"])?,
@@ -156,6 +162,7 @@ impl Metrics {
                 REQUEST_SECONDS,
             )?,
             lines: lines::LineMetrics::new(&of)?,
+            names: of.names.into_inner(),
             registry: of.registry,
         })
     }
@@ -170,6 +177,11 @@ impl Metrics {
             .encode(&self.registry.gather(), &mut text)
             .map_err(|e| Error::internal(format!("metrics cannot be written: {e}")))?;
         String::from_utf8(text).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// The names of all metrics, those without a value yet too; a histogram by its base name.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Rows were read.
@@ -187,7 +199,7 @@ impl Metrics {
         self.late_rows.add([source], rows);
     }
 
-    /// A source's watermark moved.
+    /// Loops of a thread went round.
     pub fn turns(&self, thread: &str, turns: u64) {
         self.turns.add([thread], turns);
     }
@@ -202,19 +214,15 @@ impl Metrics {
         self.lag.set([source], seconds);
     }
 
-    /// Epochs were completed.
-    pub fn epochs(&self, epochs: u64) {
-        self.epochs.inc_by(epochs);
+    /// Everything before this event time is done; a pipeline with a live source is so many seconds behind.
+    pub fn processed(&self, watermark: Micros, behind: Option<f64>) {
+        self.processed.set(watermark as f64 / 1e6);
+        self.processed_lag.set(behind.unwrap_or(0.0));
     }
 
     /// Rows were scored; `degraded` is `no` or the mode that is stamped on them.
     pub fn scores(&self, model: &str, degraded: Option<&str>, rows: u64) {
         self.scores.add([model, degraded.unwrap_or("no")], rows);
-    }
-
-    /// The mean score of a model over recent rows.
-    pub fn score_mean(&self, model: &str, mean: f64) {
-        self.score_mean.set([model], mean);
     }
 
     /// The log loss over recently labelled rows.
@@ -233,29 +241,37 @@ impl Metrics {
     }
 
     /// A detector was read.
-    pub fn drift(&self, feature: &str, detector: &str, statistic: f64) {
-        self.drift.set([feature, detector], statistic);
+    pub fn drift(&self, drift: &str, feature: &str, detector: &str, statistic: f64) {
+        self.drift.set([drift, feature, detector], statistic);
     }
 
-    /// An alert was raised.
-    pub fn alert(&self, drift: &str, level: &str) {
-        self.alerts.add([drift, level], 1);
+    /// Alerts were raised.
+    pub fn alerts(&self, drift: &str, level: &str, alerts: u64) {
+        self.alerts.add([drift, level], alerts);
     }
 
-    /// A version took over.
-    pub fn promotion(&self, model: &str, version: u64) {
-        self.promotions.add([model], 1);
+    /// Versions took over.
+    pub fn promotions(&self, model: &str, versions: u64) {
+        self.promotions.add([model], versions);
+    }
+
+    /// The version in charge of a model.
+    pub fn model_version(&self, model: &str, version: u64) {
         self.model_version.set([model], version as f64);
     }
 
-    /// A version was turned away.
-    pub fn refusal(&self, model: &str) {
-        self.refusals.add([model], 1);
+    /// Versions were turned away.
+    pub fn refusals(&self, model: &str, versions: u64) {
+        self.refusals.add([model], versions);
     }
 
-    /// A training ended after so many seconds.
-    pub fn training(&self, model: &str, succeeded: bool, seconds: f64) {
-        self.trainings.add([model, if succeeded { "trained" } else { "failed" }], 1);
+    /// Trainings ended.
+    pub fn trainings(&self, model: &str, succeeded: bool, trainings: u64) {
+        self.trainings.add([model, if succeeded { "trained" } else { "failed" }], trainings);
+    }
+
+    /// A training took so many seconds.
+    pub fn training_took(&self, model: &str, seconds: f64) {
         self.training_seconds.observe([model], seconds);
     }
 
@@ -313,6 +329,7 @@ impl Limited<HistogramVec> {
 /// Makes and registers families.
 struct Families {
     registry: Registry,
+    names: RefCell<Vec<String>>,
 }
 
 impl Families {
@@ -323,6 +340,7 @@ impl Families {
         let internal =
             |e: prometheus::Error| Error::internal(format!("a metric cannot be made: {e}"));
         let collector = made.map_err(internal)?;
+        self.names.borrow_mut().extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
         self.registry.register(Box::new(collector.clone())).map_err(internal)?;
         Ok(collector)
     }
@@ -377,137 +395,4 @@ impl Families {
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("tidemill_{name}"), help)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn used() -> Metrics {
-        let metrics = Metrics::new("flights").expect("metrics");
-        metrics.source_rows("departures", 10);
-        metrics.dead_letters("departures", "parse", 2);
-        metrics.late_rows("weather", 1);
-        metrics.watermark("weather", 1_500_000);
-        metrics.watermark_lag("weather", 0.5);
-        metrics.epochs(3);
-        metrics.scores("online", None, 7);
-        metrics.scores("online", Some("warming_up"), 1);
-        metrics.score_mean("online", 0.2);
-        metrics.log_loss("served", 0.5);
-        metrics.labels("late", LabelOutcome::Joined, 4);
-        metrics.labels("late", LabelOutcome::TimedOut, 1);
-        metrics.labels_pending(5);
-        metrics.drift("gusts", "psi", 0.11);
-        metrics.alert("features", "drift");
-        metrics.training("trees", true, 2.0);
-        metrics.promotion("trees", 2);
-        metrics.refusal("trees");
-        metrics.request("/metrics", 200, 0.001);
-        metrics
-    }
-
-    /// promtool's rules (`check metrics`), as they are documented, over the text format.
-    fn lint(text: &str) -> Vec<String> {
-        const NOT_BASE: [&str; 9] = [
-            "_milliseconds",
-            "_ms",
-            "_microseconds",
-            "_minutes",
-            "_hours",
-            "_kilobytes",
-            "_megabytes",
-            "_percent",
-            "_celcius",
-        ];
-        let mut found = Vec::new();
-        let mut kinds = BTreeMap::new();
-        let mut helped = std::collections::BTreeSet::new();
-        for line in text.lines() {
-            let words: Vec<&str> = line.splitn(4, ' ').collect();
-            match words.as_slice() {
-                ["#", "HELP", name, help] if !help.is_empty() => {
-                    _ = helped.insert(name.to_string())
-                }
-                ["#", "TYPE", name, kind] => _ = kinds.insert(name.to_string(), kind.to_string()),
-                _ => (),
-            }
-        }
-        for (name, kind) in &kinds {
-            let mut say = |wrong: bool, why: &str| {
-                if wrong {
-                    found.push(format!("{name}: {why}"));
-                }
-            };
-            say(!helped.contains(name), "no help");
-            say(
-                (kind == "counter") != name.ends_with("_total"),
-                "counters, and only they, end in _total",
-            );
-            say(NOT_BASE.iter().any(|unit| name.contains(unit)), "not a base unit");
-            say(name.contains(kind.as_str()), "the name says the type");
-            say(
-                ["_bucket", "_count", "_sum"].iter().any(|s| name.ends_with(s)),
-                "a reserved ending",
-            );
-            say(
-                name.contains(':') || name.chars().any(|c| c.is_ascii_uppercase()),
-                "not snake case",
-            );
-            say(!name.starts_with("tidemill_"), "not our prefix");
-        }
-        found
-    }
-
-    #[test]
-    fn names_obey_promtool() {
-        let text = used().text().expect("text");
-        assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
-        assert_eq!(text.matches("# TYPE").count(), 26);
-        let bad = "# TYPE x_ms counter\n# HELP tidemill_gauge h\n# TYPE tidemill_gauge gauge\n";
-        assert_eq!(lint(bad).len(), 5, "{:?}", lint(bad));
-    }
-
-    #[test]
-    fn values_arrive() {
-        let text = used().text().expect("text");
-        for line in [
-            "tidemill_source_rows_total{source=\"departures\"} 10",
-            "tidemill_dead_letters_total{reason=\"parse\",source=\"departures\"} 2",
-            "tidemill_watermark_timestamp_seconds{source=\"weather\"} 1.5",
-            "tidemill_scores_total{degraded=\"warming_up\",model=\"online\"} 1",
-            "tidemill_labels_total{label=\"late\",outcome=\"timed_out\"} 1",
-            "tidemill_model_version{model=\"trees\"} 2",
-            "tidemill_training_duration_seconds_bucket{model=\"trees\",le=\"5\"} 1",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
-        }
-        assert!(text.contains("tidemill_build_info{") && text.contains("pipeline=\"flights\""));
-        let memory = text.lines().find_map(|l| l.strip_prefix("tidemill_resident_memory_bytes "));
-        let told = memory.and_then(|m| m.parse::<f64>().ok()).expect("a number");
-        assert_eq!(told > 1e6, super::super::resident_bytes().is_some());
-    }
-
-    #[test]
-    fn series_are_bounded_and_nothing_is_lost() {
-        let metrics = Metrics::new("p").expect("metrics");
-        for i in 0..2 * SERIES_LIMIT {
-            metrics.dead_letters("s", &format!("reason {i}"), 1);
-        }
-        let text = metrics.text().expect("text");
-        let series: Vec<&str> =
-            text.lines().filter(|l| l.starts_with("tidemill_dead_letters_total")).collect();
-        assert_eq!(series.len(), SERIES_LIMIT);
-        let sum: u64 =
-            series.iter().filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum();
-        assert_eq!(sum, 2 * SERIES_LIMIT as u64);
-    }
-
-    #[test]
-    fn labels_are_escaped() {
-        let metrics = Metrics::new("a\"b\n").expect("metrics");
-        assert!(metrics.text().expect("text").contains(r#"pipeline="a\"b\n""#));
-    }
 }

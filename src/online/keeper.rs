@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use tidemill_operators::column::{keys, values};
 use tidemill_types::{Id, Key, Micros, Value};
@@ -59,6 +59,7 @@ impl Keeper {
         features: &RecordBatch,
         kept: Option<&RecordBatch>,
     ) {
+        self.notice(times, features);
         let Some(kept) = kept.filter(|_| self.entity > 0) else { return };
         let keys = keys(&kept.columns()[..self.entity], times.len());
         let mut newest: HashMap<Key, u32> = HashMap::new();
@@ -107,6 +108,18 @@ impl Keeper {
         }
         if self.updates.len() > 2 * pinned.len() + SLACK {
             self.updates.retain(is_last);
+        }
+    }
+
+    /// Counts rows and NULLs of each feature: some nanoseconds a feature and batch, for Arrow knows how
+    /// many NULLs a column has, and the newest row mostly has a value.
+    fn notice(&self, times: &[Micros], features: &RecordBatch) {
+        for (seen, column) in self.online.seen.iter().zip(features.columns()) {
+            seen.rows.fetch_add(column.len() as u64, Ordering::Relaxed);
+            seen.nulls.fetch_add(column.null_count() as u64, Ordering::Relaxed);
+            if let Some(row) = (0..column.len().min(times.len())).rev().find(|r| column.is_valid(*r)) {
+                seen.newest.fetch_max(times[row], Ordering::Relaxed);
+            }
         }
     }
 

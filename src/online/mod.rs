@@ -50,6 +50,40 @@ pub struct Online {
     /// Everything before this event time is done.
     as_of: AtomicI64,
     evicted: AtomicU64,
+    /// By feature.
+    seen: Vec<Seen>,
+}
+
+/// What went by of a feature since the run began.
+#[derive(Debug)]
+pub struct Seen {
+    rows: AtomicU64,
+    nulls: AtomicU64,
+    newest: AtomicI64,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        let newest = AtomicI64::new(Micros::MIN);
+        Seen { rows: AtomicU64::new(0), nulls: AtomicU64::new(0), newest }
+    }
+}
+
+impl Seen {
+    /// Rows that had the feature, as a value or as NULL.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Those of them in which it was NULL.
+    pub fn nulls(&self) -> u64 {
+        self.nulls.load(Ordering::Relaxed)
+    }
+
+    /// The event time of the newest row in which it was not.
+    pub fn newest(&self) -> Option<Micros> {
+        Some(self.newest.load(Ordering::Relaxed)).filter(|at| *at > Micros::MIN)
+    }
 }
 
 impl Default for Online {
@@ -60,11 +94,22 @@ impl Default for Online {
             view: ArcSwap::from_pointee(View::default()),
             as_of: AtomicI64::new(Micros::MIN),
             evicted: AtomicU64::new(0),
+            seen: Vec::new(),
         }
     }
 }
 
 impl Online {
+    /// An empty store for rows of so many features.
+    pub fn new(features: usize) -> Online {
+        Online { seen: (0..features).map(|_| Seen::default()).collect(), ..Online::default() }
+    }
+
+    /// What went by of each feature.
+    pub fn seen(&self) -> &[Seen] {
+        &self.seen
+    }
+
     /// The newest features of an entity.
     pub fn entity(&self, key: Key) -> Option<Arc<EntityRow>> {
         self.entities.pin().get(&key).map(Arc::clone)

@@ -43,7 +43,7 @@ pub fn draw(drift: &Drift, width: f64) -> String {
 
 /// The colours with the values at which they begin, as HTML.
 pub fn legend(drift: &Drift) -> String {
-    let edges = edges(drift);
+    let edges = edges(drift.warning, drift.limit);
     let mut out = String::from("<ul class=\"legend heat\">");
     for class in 0..CLASSES {
         let text = match class {
@@ -62,9 +62,9 @@ pub fn legend(drift: &Drift) -> String {
     out + "<li><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\"><rect class=\"none\" width=\"14\" height=\"14\"/></svg>no reading</li></ul>\n"
 }
 
-/// Three classes below the warning, two up to drift, three above: what matters is where thresholds are.
-fn edges(drift: &Drift) -> [f64; CLASSES - 1] {
-    let (warning, limit) = (drift.warning, drift.limit);
+/// From which values on each class begins, but the first: three classes below the warning, two up to drift,
+/// three above, for what matters is where thresholds are.
+pub fn edges(warning: f64, limit: f64) -> [f64; CLASSES - 1] {
     [
         warning / 4.0,
         warning / 2.0,
@@ -77,7 +77,7 @@ fn edges(drift: &Drift) -> [f64; CLASSES - 1] {
 }
 
 fn class_of(value: f64, drift: &Drift) -> usize {
-    edges(drift).iter().filter(|&&edge| value >= edge).count()
+    edges(drift.warning, drift.limit).iter().filter(|&&edge| value >= edge).count()
 }
 
 fn clip(text: &str, limit: usize) -> String {

@@ -6,7 +6,7 @@
 
 mod bars;
 mod calibration;
-mod heat;
+pub mod heat;
 mod line;
 mod page;
 mod scale;
@@ -100,7 +100,7 @@ pub struct Moment {
 }
 
 /// What may happen to a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Somebody or something asked for a training.
@@ -120,7 +120,8 @@ pub enum Step {
 }
 
 impl Step {
-    fn name(self) -> &'static str {
+    /// The word for people.
+    pub fn name(self) -> &'static str {
         match self {
             Step::Triggered => "triggered",
             Step::Trained => "trained",

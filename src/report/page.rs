@@ -8,7 +8,7 @@ use super::{
 use crate::observe::summary::{Contender, Fate, Quality, measures, minute};
 use crate::observe::{Summary, duration, thousands};
 
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = concat!(include_str!("colours.css"), include_str!("style.css"));
 /// The widths of the two forms of a drawing, in its own units.
 const WIDE: f64 = 1_000.0;
 const HALF: f64 = 490.0;

@@ -1,12 +1,13 @@
 //! HTTP and gRPC on one port: health, metrics, scores by the Open Inference Protocol, features by
-//! Feast's API, and tools for agents by MCP.
+//! Feast's API, tools for agents by MCP, and a dashboard for people.
 //!
 //! One file a protocol: [`protocol`] has the words of the Open Inference Protocol, [`tensor`] its tensors,
-//! [`rest`] and [`grpc`] its two forms; [`feast`] and [`mcp`] are those. `routes` lists what there is and
+//! [`rest`] and [`grpc`] its two forms; [`feast`], [`mcp`] and [`dashboard`] are those. `routes` lists what there is and
 //! who may take it, `guard` stands before every route, [`access`] knows the callers. What answers is
-//! whatever implements [`Scorer`]; this folder knows nothing of the dataflow.
+//! whatever implements [`Scorer`] and [`Watched`]; this folder knows nothing of the dataflow.
 
 pub mod access;
+pub mod dashboard;
 pub mod feast;
 pub mod grpc;
 mod guard;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use self::access::tls::Files;
 use self::access::{Audit, Callers, Role};
 use crate::observe::Metrics;
+pub use dashboard::Watched;
 pub use feast::json_of;
 pub use scorer::{Answer, Features, ModelInfo, Question, Refusal, Scorer};
 
@@ -97,6 +99,7 @@ impl Server {
     pub fn start(
         options: Options,
         scorer: Arc<dyn Scorer>,
+        watched: Arc<dyn Watched>,
         metrics: Arc<Metrics>,
     ) -> Result<Server, Error> {
         let listener = StdListener::bind(options.address).map_err(|e| {
@@ -119,7 +122,7 @@ impl Server {
         };
         let tls = options.tls.as_ref().map(access::tls::acceptor).transpose()?;
         let secure = tls.is_some();
-        let router = routes::router(&options, scorer, metrics);
+        let router = routes::router(&options, scorer, watched, metrics);
         let thread = std::thread::Builder::new().name("tidemill-http".into()).spawn(move || {
             let serving = listener::serve(listener, tls, limits, router, stopped);
             if let Err(error) = runtime.block_on(serving) {

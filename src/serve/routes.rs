@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::access::{Audit, Callers, Rates, Role};
 use super::protocol::Failure;
 use super::scorer::{Answer, Asked, Question, Refusal, Scorer};
+use super::dashboard::{self, Watched};
 use super::{Options, feast, grpc, guard, mcp, rest};
 use crate::observe::{Metrics, metrics};
 
@@ -22,6 +23,7 @@ use crate::observe::{Metrics, metrics};
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) scorer: Arc<dyn Scorer>,
+    pub(super) watched: Arc<dyn Watched>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) callers: Arc<Callers>,
     pub(super) rates: Option<Arc<Rates>>,
@@ -44,6 +46,9 @@ pub(super) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/v2/health/ready", None),
     ("GET", "/health", None),
     ("GET", "/metrics", Some(Role::Viewer)),
+    ("GET", "/", None),
+    ("GET", "/assets/{file}", None),
+    ("GET", "/api/v1/{view}", Some(Role::Viewer)),
     ("GET", "/v2", Some(Role::Viewer)),
     ("POST", "/v2/repository/index", Some(Role::Viewer)),
     ("POST", "/v2/repository/models/{model}/load", Some(Role::Operator)),
@@ -77,10 +82,16 @@ pub(super) fn role_of(route: &str) -> Option<Role> {
     }
 }
 
-pub(super) fn router(options: &Options, scorer: Arc<dyn Scorer>, metrics: Arc<Metrics>) -> Router {
+pub(super) fn router(
+    options: &Options,
+    scorer: Arc<dyn Scorer>,
+    watched: Arc<dyn Watched>,
+    metrics: Arc<Metrics>,
+) -> Router {
     let shared = Shared {
         features: scorer.store().features.len(),
         scorer,
+        watched,
         metrics,
         callers: Arc::clone(&options.callers),
         rates: options.rate.map(|rate| Arc::new(Rates::new(rate))),
@@ -94,6 +105,9 @@ pub(super) fn router(options: &Options, scorer: Arc<dyn Scorer>, metrics: Arc<Me
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
+        .route("/", get(dashboard::index))
+        .route("/assets/{file}", get(dashboard::asset))
+        .route("/api/v1/{view}", get(dashboard::read))
         .route("/v2", get(rest::server))
         .route("/v2/health/live", get(rest::live))
         .route("/v2/health/ready", get(rest::health_ready))

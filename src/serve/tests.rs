@@ -123,13 +123,22 @@ impl Scorer for Sums {
     }
 }
 
+/// Answers every view with its name.
+struct Views;
+
+impl Watched for Views {
+    fn read(&self, view: &dashboard::View) -> Result<Json, Error> {
+        Ok(json!({"view": format!("{view:?}")}))
+    }
+}
+
 fn start(ready: bool, change: impl FnOnce(&mut Options, &mut Sums)) -> Server {
     let mut options =
         Options { address: SocketAddr::from(([127, 0, 0, 1], 0)), ..Options::default() };
     let mut sums = Sums { ready, delay: Duration::ZERO, entered: Arc::default() };
     change(&mut options, &mut sums);
     let metrics = Metrics::new("test").expect("metrics");
-    Server::start(options, Arc::new(sums), Arc::new(metrics)).expect("starts")
+    Server::start(options, Arc::new(sums), Arc::new(Views), Arc::new(metrics)).expect("starts")
 }
 
 /// Status, headers and body.
@@ -336,7 +345,7 @@ fn a_port_that_is_taken_is_an_error() {
     let options = Options { address: server.address(), ..Options::default() };
     let scorer = Arc::new(Sums { ready: true, delay: Duration::ZERO, entered: Arc::default() });
     let metrics = Arc::new(Metrics::new("test").expect("metrics"));
-    let error = Server::start(options, scorer, metrics).expect_err("taken").to_string();
+    let error = Server::start(options, scorer, Arc::new(Views), metrics).expect_err("taken").to_string();
     assert!(error.contains("cannot listen on") && error.contains("--serve"), "{error}");
 }
 
@@ -353,6 +362,7 @@ fn everybody() -> Arc<Callers> {
 /// What came of a request: 401 and 403 also where gRPC words them its own way.
 fn refusal(server: &Server, method: &str, path: &str, token: Option<&str>) -> u16 {
     let path = path.replace("{model}", "online").replace("{version}", "1");
+    let path = path.replace("{file}", "icon.svg").replace("{view}", "status");
     let (verb, kind) = match method {
         "gRPC" => ("POST", "application/grpc"),
         other => (other, "application/json"),
