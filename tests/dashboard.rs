@@ -40,13 +40,134 @@ fn drive(script: &str, arguments: &[&str]) {
     assert!(said.ends_with("all is well\n"), "{said}");
 }
 
-/// With `TIDEMILL_SCREENSHOTS=docs/dashboard` the pictures of the documents are made anew.
+/// Pictures that the document shows.
+fn pictures() -> Vec<String> {
+    let text = std::fs::read_to_string(root().join("docs/dashboard.md")).expect("the document");
+    let named = text.split("](dashboard/").skip(1);
+    named.filter_map(|rest| rest.split(')').next().map(str::to_string)).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// With `TIDEMILL_SCREENSHOTS=docs/dashboard` the pictures of the document are made anew.
 #[test]
 fn every_page_shows_what_is_there_in_light_and_dark_and_on_a_telephone() {
     let checkout = Checkout::start(&[]);
     checkout.ripen("");
-    let pictures = std::env::var("TIDEMILL_SCREENSHOTS").unwrap_or_else(|_| {
-        checkout.folder.path().join("pictures").display().to_string()
-    });
-    drive("pages.py", &[&checkout.address, &pictures, &checkout.pid().to_string()]);
+    let made = checkout.folder.path().join("pictures");
+    let folder = made.display().to_string();
+    drive("pages.py", &[&checkout.address, &folder, &checkout.pid().to_string()]);
+    let kept = std::env::var_os("TIDEMILL_SCREENSHOTS").map(|kept| root().join(kept));
+    let names = pictures();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in &names {
+        assert!(made.join(name).exists(), "the document shows {name}, which is not made");
+        if let Some(kept) = &kept {
+            std::fs::create_dir_all(kept).expect("a folder");
+            std::fs::copy(made.join(name), kept.join(name)).expect("a picture");
+        }
+        assert!(root().join("docs/dashboard").join(name).exists(), "{name} is not kept");
+    }
+    // For whoever wants to look at all of them.
+    if let Some(all) = std::env::var_os("TIDEMILL_ALL_SCREENSHOTS").map(std::path::PathBuf::from) {
+        std::fs::create_dir_all(&all).expect("a folder");
+        for picture in std::fs::read_dir(&made).expect("pictures").flatten() {
+            std::fs::copy(picture.path(), all.join(picture.file_name())).expect("a picture");
+        }
+    }
+}
+
+fn top(arguments: &[&str], token: Option<&str>) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.args(arguments).env_remove("TIDEMILL_TOKEN").env_remove("COLUMNS");
+    if let Some(token) = token {
+        command.env("TIDEMILL_TOKEN", token);
+    }
+    let output = command.output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_api_and_top_say_what_the_run_knows() {
+    let (ann, entry) = token("ann", "viewer");
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokens = folder.path().join("tokens.toml");
+    std::fs::write(&tokens, entry).expect("tokens");
+    let checkout = Checkout::start(&["--tokens", &tokens.display().to_string()]);
+    let bearer = format!("Authorization: Bearer {ann}\r\n");
+    checkout.ripen(&bearer);
+    let get = |path: &str| checkout.get(path, &bearer);
+
+    // The page needs nobody, and nothing of it may be made to run what it should not.
+    let (status, head, page) = checkout.send("GET", "/", "", "");
+    assert_eq!(status, 200);
+    let head = head.to_lowercase();
+    for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "nosniff"] {
+        assert!(head.contains(part), "no {part} in\n{head}");
+    }
+    assert!(!page.contains("checkout"), "the page knows nothing of the pipeline");
+    assert_eq!(checkout.send("GET", "/assets/app.js", "", "").0, 200);
+    assert_eq!(checkout.send("GET", "/assets/..%2fmod.rs", "", "").0, 404);
+    assert_eq!(checkout.send("GET", "/api/v1/status", "", "").0, 401);
+    assert_eq!(checkout.send("GET", "/api/v1/secrets", &bearer, "").0, 404);
+    assert_eq!(checkout.send("GET", "/api/v1/journal?before=x", &bearer, "").0, 400);
+    assert_eq!(checkout.send("GET", "/api/v1/drift?drift=none", &bearer, "").0, 404);
+    assert_eq!(get("/api/v1/pipeline")["caller"], serde_json::json!({"name": "ann", "role": "viewer"}));
+
+    // Counts are those of the rows: what the API says lies between two looks at the metrics.
+    let metric = |name: &str| -> f64 {
+        let (status, _, text) = checkout.send("GET", "/metrics", &bearer, "");
+        assert_eq!(status, 200);
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
+    };
+    for (key, name) in [
+        ("rows", "tidemill_source_rows_total"),
+        ("scores", "tidemill_scores_total"),
+        ("dead", "tidemill_dead_letters_total"),
+        ("late", "tidemill_late_rows_total"),
+        ("alerts", "tidemill_alerts_total"),
+    ] {
+        let before = metric(name);
+        let said = get("/api/v1/status")[key].as_f64().expect("a number");
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        let after = metric(name);
+        assert!(before <= said && said <= after && after > 0.0, "{key}: {before} {said} {after}");
+    }
+    // Of every metric that is exported there is a value in a run to which everything happens.
+    let (_, _, text) = checkout.send("GET", "/metrics", &bearer, "");
+    let metrics = tidemill::observe::Metrics::new("checkout").expect("metrics");
+    for name in metrics.names() {
+        assert!(text.contains(&format!("# TYPE {name} ")), "{name} is exported and never told");
+    }
+
+    // The journal is that on the disk.
+    let whole = top(&["--output", "json", "journal", "show", &checkout.out("journal").display().to_string()], None);
+    let whole: serde_json::Value = serde_json::from_str(&whole.1).expect("JSON");
+    let newest = get("/api/v1/journal?limit=200&before=20");
+    let records = newest["records"].as_array().expect("records");
+    assert_eq!(records.len(), 20);
+    for record in records {
+        let n = usize::try_from(record["n"].as_u64().expect("a number")).expect("small");
+        assert_eq!(record, &whole["records"][n]);
+    }
+
+    // The same in a terminal, or rather in a pipe.
+    let (code, said, error) = top(&["top", &checkout.address, "--once"], Some(&ann));
+    assert_eq!(code, Some(0), "{error}");
+    for part in ["checkout running", "payments", "verdicts", "trees", "online *", "DRIFT", "ALERTS", "behind"] {
+        assert!(said.contains(part), "no `{part}`:\n{said}");
+    }
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    let (_, json, _) = top(&["--output", "json", "top", &checkout.address, "--once"], Some(&ann));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert!(json["status"]["rows"].as_u64() > Some(7_000), "{json}");
+    let (code, _, error) = top(&["top", &checkout.address, "--once"], None);
+    assert!(code == Some(78) && error.contains("TIDEMILL_TOKEN"), "{code:?} {error}");
+    let (code, _, error) = top(&["top", "127.0.0.1:1", "--once"], None);
+    assert!(code == Some(69) && error.contains("--serve"), "{code:?} {error}");
 }

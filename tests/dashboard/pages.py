@@ -3,6 +3,7 @@
 pages.py BROWSER ADDRESS PICTURES PID
 """
 
+import base64
 import os
 import re
 import signal
@@ -76,7 +77,7 @@ CONTRAST = """() => {
 # Whatever can be used has a name, ids are there once, and headings go down by one.
 NAMES = """() => {
   const found = [];
-  for (const element of document.querySelectorAll('button, a, input, select, [role=application], [tabindex="0"], svg[role=img]')) {
+  for (const element of document.querySelectorAll(':is(button, a, input, select, [role=application], [tabindex="0"], svg[role=img]):not(dialog:not([open]) *)')) {
     const label = element.id && document.querySelector(`label[for="${element.id}"]`);
     const name = element.getAttribute('aria-label') || element.getAttribute('aria-labelledby') || label?.textContent || element.textContent;
     if (!name.trim()) found.push(element.outerHTML.slice(0, 90));
@@ -118,6 +119,18 @@ def look(browser):
             context.close()
 
 
+def telephone(browser):
+    """Four narrow pages side by side, for the document."""
+    names = [("graph", "light"), ("features", "light"), ("drift", "dark"), ("models", "dark")]
+    page = browser.new_page(viewport={"width": 4 * 360 + 3 * 16, "height": 740})
+    pictures = [base64.b64encode((PICTURES / f"{name}-narrow-{colours}.png").read_bytes()).decode() for name, colours in names]
+    images = "".join(f'<img src="data:image/png;base64,{picture}">' for picture in pictures)
+    page.set_content(f'<body style="margin:0;display:flex;gap:16px;background:#8a929b">{images}')
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.screenshot(path=PICTURES / "narrow.png")
+    page.close()
+
+
 def markup_is_text(page):
     """Ids and rows that look like markup are on the page as texts, and nothing of them has run."""
     go(page, "rejects")
@@ -146,6 +159,8 @@ def numbers_move(page):
 
 def keyboard(page):
     """Everything is reached by keys: the skip link first, the map of drift by its arrows."""
+    go(page, "drift")
+    page.reload()
     go(page, "drift")
     page.keyboard.press("Tab")
     check(page.evaluate("document.activeElement.className") == "skip", "the first stop is the link to the content")
@@ -187,6 +202,7 @@ def nobody_answers(page):
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
     look(browser)
+    telephone(browser)
     trouble = []
     context, page = opened(browser, "wide", "light", trouble)
     markup_is_text(page)

@@ -123,6 +123,7 @@ window.addEventListener("hashchange", () => {
   element("main").scrollTop = 0;
   element("main").replaceChildren();
   frame();
+  element("nav").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   tick();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && tick());

@@ -81,6 +81,7 @@ export function rate(n) {
 export function number(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
+  if (Number.isInteger(value) && size >= 1000) return whole.format(value);
   if (size !== 0 && size < 0.0001) return value.toExponential(1);
   const decimals = size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 4;
   const text = value.toFixed(decimals);
@@ -92,6 +93,7 @@ export const percent = (share) => (share === 0 ? "0 %" : share < 0.001 ? "< 0.1 
 /** A span of seconds for people. */
 export function span(seconds) {
   if (seconds === null || seconds === undefined) return "–";
+  if (seconds === 0) return "0 s";
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
   const minutes = Math.round(seconds / 60);

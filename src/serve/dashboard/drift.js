@@ -18,10 +18,10 @@ const classOf = (value, edges) => (edges ? edges.filter((edge) => value >= edge)
 /** One path a class: a rectangle an element would be twenty thousand of them. */
 function draw(map, width) {
   const narrow = width < 560;
-  const left = narrow ? 104 : 190;
+  const left = narrow ? 112 : 190;
   const rows = all ? map.features : map.features.slice(0, FEW);
   const cell = (width - left) / map.columns.length;
-  const gap = Math.min(1, cell / 5);
+  const gap = cell < 4 ? 0 : 1;
   const paths = new Map();
   rows.forEach((feature, row) => feature.cells.forEach((value, column) => {
     const kind = value === null ? "none" : `h${classOf(value, map.edges)}`;
@@ -39,7 +39,7 @@ function draw(map, width) {
   }
   return s("svg", { class: "heat", viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
     [...paths].map(([kind, d]) => s("path", { class: kind, d })),
-    rows.map((feature, row) => s("text", { class: "label", x: left - 8, y: row * ROW + 13, "text-anchor": "end" }, name(feature.of, narrow ? 15 : 28))),
+    rows.map((feature, row) => s("text", { class: "label", x: left - 8, y: row * ROW + 13, "text-anchor": "end" }, name(feature.of, narrow ? 13 : 28))),
     ticks,
     cursor && cursor.row < rows.length && s("rect", { class: "cursor", x: left + cursor.column * cell - 1, y: cursor.row * ROW - 1, width: Math.max(cell, 3) + 1, height: ROW + 1 }));
 }
@@ -107,7 +107,7 @@ export const drift = {
     };
     place.onpointermove = (event) => {
       const frame = place.getBoundingClientRect();
-      const left = frame.width < 560 ? 104 : 190;
+      const left = frame.width < 560 ? 112 : 190;
       const column = Math.floor(((event.clientX - frame.left - left) / (frame.width - left)) * map.columns.length);
       const row = Math.floor((event.clientY - frame.top) / ROW);
       const inside = column >= 0 && column < map.columns.length && row >= 0 && row < rows();

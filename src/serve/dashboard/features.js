@@ -1,6 +1,9 @@
 // Features: how fresh, how often missing, how far from what the model was trained on.
 
-import { count, empty, h, level, moment, number, percent, section, span, table } from "./dom.js";
+import { count, empty, h, level, moment, number, percent, s, section, span, table } from "./dom.js";
+
+const bar = (share) => s("svg", { class: "bar-of", viewBox: "0 0 46 9", "aria-hidden": "true" },
+  s("rect", { class: "rest", width: 46, height: 9, rx: 2 }), s("rect", { class: "part", width: (46 * share).toFixed(1), height: 9, rx: 2 }));
 
 /** Rows of the table at most; the field above it finds the others. */
 const MOST = 300;
@@ -32,7 +35,7 @@ export const features = {
     ];
     return h("div", { class: "page" },
       section("Features",
-        `${count(answer.features.length)} features; everything before ${answer.watermark ?? "the first row"} is done.${store ? ` The newest rows of ${count(store.entities)} entities are held for requests.` : ""}`,
+        `${count(answer.features.length)} features; everything before ${answer.watermark ? `${answer.watermark.slice(0, 19).replace("T", " ")} UTC` : "the first row"} is done.${store ? ` The newest rows of ${count(store.entities)} entities are held for requests.` : ""}`,
         h("p", { class: "tools" }, h("label", { for: "find" }, "Find"), " ",
           h("input", { id: "find", type: "search", placeholder: "a part of a name", oninput: (event) => { wanted = event.target.value; refresh(); } }),
           h("span", { class: "soft" }, fits.length > MOST ? ` the first ${MOST} of ${count(fits.length)}` : wanted ? ` ${count(fits.length)} found` : "")),
@@ -41,7 +44,7 @@ export const features = {
           of.type,
           of.newest ? moment(of.newest) : "never",
           of.age_seconds === null ? "–" : h("span", {}, span(of.age_seconds), of.lag_seconds !== null && h("small", {}, ` (${span(of.lag_seconds)} by the clock)`)),
-          of.rows === 0 ? "–" : h("span", { class: "share" }, h("meter", { min: 0, max: 1, value: of.nulls / of.rows, "aria-hidden": "true" }), " ", percent(of.nulls / of.rows)),
+          of.rows === 0 ? "–" : h("span", { class: "share" }, percent(of.nulls / of.rows), " ", bar(of.nulls / of.rows)),
           skew(of.skew)] })))));
   },
 };

@@ -47,7 +47,7 @@ function nodes(pipeline, status, rates) {
   for (const of of pipeline.drifts) {
     all.push(card(`drift.${of.name}`, 3, of.name, `drift of ${of.of}`, [
       h("p", {}, of.detectors.join(", ")),
-      of.of === "features" && status.drifting > 0 && h("p", {}, level("drift"), ` of ${count(status.drifting)}`)], { href: "#/drift" }));
+      of.of === "features" && status.drifting > 0 && h("p", {}, level("drift"), ` in ${count(status.drifting)} reading${status.drifting > 1 ? "s" : ""}`)], { href: "#/drift" }));
   }
   for (const model of pipeline.models) {
     const now = status.models.find((of) => of.name === model.name);
@@ -69,11 +69,18 @@ function nodes(pipeline, status, rates) {
       sink.stream !== sink.name && ["stream", sink.stream], ["rows", count(now?.rows)], ["rows/s", rate(now?.rows_per_second)])));
   }
   for (const node of all) stands[node.id] = node.id;
-  const first = { scores: pipeline.champion ? "score" : null, features: "features", models: pipeline.models[0] && `model.${pipeline.models[0].name}` };
+  // Streams that no node of its own stands for.
+  const streams = {
+    scores: pipeline.champion ? ["score"] : [],
+    models: pipeline.models.map((of) => `model.${of.name}`),
+    alerts: pipeline.drifts.map((of) => `drift.${of.name}`),
+  };
   const edges = new Map();
   for (const [from, to] of pipeline.edges) {
-    const [a, b] = [stands[from] ?? first[from], stands[to] ?? first[to]];
-    if (a && b && a !== b) edges.set(`${a} ${b}`, [a, b]);
+    for (const a of stands[from] ? [stands[from]] : streams[from] ?? []) {
+      const b = stands[to];
+      if (b && a !== b) edges.set(`${a} ${b}`, [a, b]);
+    }
   }
   return { all, edges: [...edges.values()] };
 }
@@ -84,8 +91,10 @@ function tiles(pipeline, status) {
   return h("ul", { class: "tiles" },
     tile("rows a second", rate(status.rows_per_second), `${count(status.rows)} in all`),
     pipeline.champion && tile("scores a second", rate(status.scores_per_second), `${count(status.scores)} in all`),
-    tile("done up to (event time)", status.watermark ? day(status.watermark) : "–", status.watermark ? `${status.watermark.slice(11, 19)} UTC` : "nothing yet"),
-    pipeline.live && tile("behind the clock", span(status.lag_seconds)),
+    // What is live is of today; of a replay the day says more.
+    status.watermark ? tile("done up to", pipeline.live ? clock(status.watermark) : day(status.watermark), pipeline.live ? `UTC, ${day(status.watermark)}` : `${clock(status.watermark)} UTC, event time`)
+      : tile("done up to", "–", "nothing yet"),
+    pipeline.live && tile("behind the clock", span(status.lag_seconds), "of what is done"),
     tile("late rows", count(status.late), status.late > 0 ? h("a", { href: "#/rejects" }, "which") : "none"),
     tile("dead letters", count(status.dead), status.dead > 0 ? h("a", { href: "#/rejects" }, "why") : "none"),
     tile("memory", bytes(status.memory_bytes), `up for ${span(status.uptime_seconds)}`),
@@ -93,6 +102,7 @@ function tiles(pipeline, status) {
 }
 
 const day = (text) => text.slice(0, 10);
+const clock = (text) => text.slice(11, 19);
 
 let watching = null;
 

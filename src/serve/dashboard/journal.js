@@ -2,7 +2,7 @@
 
 import { count, empty, h, number, section } from "./dom.js";
 
-const LIMIT = 50;
+const LIMIT = 25;
 /** Numbers before which each page ends; the last is the one that is shown, nothing means the newest. */
 let path = [];
 

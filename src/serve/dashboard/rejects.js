@@ -8,7 +8,7 @@ function group(title, rows, share, body) {
   return h("details", { class: "group", "data-key": title.join(" ") },
     h("summary", {}, h("span", { class: "grow" }, title[0], h("small", {}, ` ${title[1]}`)),
       h("b", {}, count(rows)), h("small", {}, share !== null ? `${percent(share)} of its rows` : "")),
-    body.length > 0 ? body : empty("No sample is held of these: they were counted before the last restart."));
+    body || empty("No sample is held of these: they were counted before the last restart."));
 }
 
 export const rejects = {
