@@ -1,24 +1,73 @@
-// Models: which version is in charge, where each came from, and what was decided.
+// Models: which version is in charge, where each came from, what was decided, and what a person may decide.
 
-import { count, empty, h, moment, number, section, table } from "./dom.js";
+import { order } from "./api.js";
+import { count, empty, h, moment, number, percent, section, table } from "./dom.js";
 
 const SHAPES = { champion: "◆", canary: "◐", shadow: "○", refused: "✕", rolled_back: "↩", former: "–", new: "+" };
+const RANKS = ["viewer", "operator", "approver", "admin"];
 
-const stage = (name) => h("span", { class: `stage ${name}` }, h("span", { "aria-hidden": "true" }, SHAPES[name] ?? "+"), " ", name.replaceAll("_", " "));
+/** What came of the last order, by model. */
+const said = new Map();
+
+const stage = (of) => h("span", { class: `stage ${of.stage}` }, h("span", { "aria-hidden": "true" }, SHAPES[of.stage] ?? "+"), " ", of.stage.replaceAll("_", " "),
+  of.stage === "canary" && ` ${percent(of.share)}`);
 
 const measures = (metrics) => h("ul", { class: "readings" }, Object.entries(metrics).map(([name, value]) => h("li", {}, name.replaceAll("_", " "), " ", h("b", {}, number(value)))));
 
-function one(model) {
-  const heads = [{ name: "Version" }, { name: "Stage" }, { name: "May serve from" }, { name: "Rows", number: true }, { name: "Triggered by" }, { name: "Measures" }, { name: "Artifact" }];
+/** Asks for the reason, then sends the order. */
+function ask(model, what, body, sentence, refresh) {
+  const dialog = document.getElementById("confirm");
+  const field = document.getElementById("why");
+  document.getElementById("confirm-title").textContent = sentence;
+  document.getElementById("confirm-what").textContent = "It takes effect at the next epoch of the run.";
+  document.getElementById("confirm-yes").textContent = sentence.split(" ").slice(0, what === "rollback" ? 2 : 1).join(" ");
+  field.value = "";
+  document.getElementById("confirm-no").onclick = () => dialog.close();
+  document.getElementById("confirm-form").onsubmit = async (event) => {
+    event.preventDefault();
+    dialog.close();
+    said.set(model, { text: "Sent; the run has not answered yet.", bad: false });
+    refresh();
+    try {
+      const answer = await order(model, what, { ...body, why: field.value.trim() });
+      said.set(model, { text: answer.state === "done" ? `“${answer.order}” holds from epoch ${count(answer.epoch)} on.` : `“${answer.order}” waits for the run.`, bad: false });
+    } catch (error) {
+      said.set(model, { text: `Not done: ${error.message}`, bad: true });
+    }
+    refresh();
+  };
+  dialog.showModal();
+}
+
+function actions(model, of, role, refresh) {
+  const may = (least) => RANKS.indexOf(role) >= RANKS.indexOf(least);
+  const name = `${model.name} version ${of.version}`;
+  const button = (what, body, sentence, word) =>
+    h("button", { "aria-label": sentence, onclick: () => ask(model.name, what, body, sentence, refresh) }, word);
+  const waits = ["new", "shadow", "canary"].includes(of.stage);
+  return h("span", { class: "act" },
+    may("approver") && waits && button("approve", { version: of.version }, `Approve ${name}`, "Approve"),
+    may("operator") && of.stage !== "champion" && button("promote", { version: of.version }, `Promote ${name}`, "Promote"),
+    may("operator") && of.stage === "champion" && button("rollback", {}, `Roll back ${name}`, "Roll back"));
+}
+
+function one(model, role, refresh) {
+  // An online model learns on; there is no version of it to go back to.
+  const acts = model.retrained && role !== "viewer";
+  const heads = [{ name: "Version" }, { name: "Stage" }, { name: "May serve from" }, { name: "Rows", number: true }, { name: "Triggered by" }, { name: "Measures" }, { name: "Approved by" }, { name: "Artifact" }];
+  if (acts) heads.push({ name: "Do" });
   const rows = model.versions.map((of) => ({ key: String(of.version), cells: [
-    `v${of.version}`, stage(of.stage), moment(of.since), count(of.rows), of.trigger, measures(of.metrics), h("code", { title: of.artifact }, of.artifact.slice(0, 12))] }));
+    `v${of.version}`, stage(of), moment(of.since), count(of.rows), of.trigger, measures(of.metrics), of.approvals.join(", ") || "–",
+    h("code", { title: of.artifact }, of.artifact.slice(0, 12)), ...(acts ? [actions(model, of, role, refresh)] : [])] }));
+  const told = said.get(model.name);
   return h("section", { "data-key": model.name },
     h("h2", {}, model.name, model.serves && h("span", { class: "tag" }, "serves")),
     h("p", { class: "what" }, `${model.type.replaceAll("_", " ")}; ${model.current > 0 ? `version ${model.current} is in charge` : "no version yet"}`),
+    h("p", { class: told?.bad ? "said bad" : "said", role: "status", hidden: !told }, told?.text ?? ""),
     rows.length === 0 ? empty(model.retrained ? "It has not been trained yet: too few labelled rows so far." : "It learns row by row; its state becomes a version when it is published.") : table(`Versions of ${model.name}`, heads, rows),
     model.left_out > 0 && empty(`${count(model.left_out)} older versions are in the registry: tidemill models list.`),
-    model.moments.length > 0 && h("details", { class: "moments" }, h("summary", {}, "What has happened"),
-      h("ol", {}, model.moments.map((of, n) => h("li", { "data-key": String(model.moments.length - n) }, moment(of.at), " ", h("b", {}, of.step), of.version ? ` version ${of.version}` : "", ": ", of.why)))));
+    model.events.length > 0 && h("details", { class: "moments" }, h("summary", {}, "What has happened, and the evidence"),
+      h("ol", {}, model.events.map((of, n) => h("li", { "data-key": String(model.events.length - n) }, moment(of.at), " ", h("b", {}, `v${of.version}`), " ", of.what)))));
 }
 
 export const models = {
@@ -26,9 +75,10 @@ export const models = {
   title: "Models",
   every: 3,
   ask: (get) => get("models"),
-  render(answer) {
+  render(answer, { pipeline }, refresh) {
     return h("div", { class: "page" }, answer.models.length === 0
       ? section("Models", null, empty("The pipeline has no model."))
-      : answer.models.map(one));
+      : answer.models.map((model) => one(model, pipeline.caller.role, refresh)),
+    answer.behind > 0 && empty(`${count(answer.behind)} records of the journal are still to be read.`));
   },
 };
