@@ -16,15 +16,18 @@ use checkout::Checkout;
 fn browser() -> String {
     let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
     let given = std::env::var("CHROMIUM").ok();
-    let found = given.or_else(|| known.iter().find(|p| Path::new(p).exists()).map(ToString::to_string));
+    let found =
+        given.or_else(|| known.iter().find(|p| Path::new(p).exists()).map(ToString::to_string));
     found.expect("no Chromium here: `apt-get install chromium`, or name it in CHROMIUM")
 }
 
-fn token(name: &str, role: &str) -> (String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidemill"))
-        .args(["--output", "json", "token", name, "--role", role])
-        .output()
-        .expect("the program starts");
+/// A token and its entry; with a folder its owner may give orders to the run there.
+fn token(name: &str, role: &str, run: Option<&str>) -> (String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.args(["--output", "json", "token", name, "--role", role]);
+    command.args(run.into_iter().flat_map(|run| ["--run", run]));
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let text = |key: &str| told[key].as_str().expect("a text").to_string();
     (text("token"), text("entry"))
@@ -59,22 +62,25 @@ fn every_page_shows_what_is_there_in_light_and_dark_and_on_a_telephone() {
     let made = checkout.folder.path().join("pictures");
     let folder = made.display().to_string();
     drive("pages.py", &[&checkout.address, &folder, &checkout.pid().to_string()]);
-    let kept = std::env::var_os("TIDEMILL_SCREENSHOTS").map(|kept| root().join(kept));
+    keep(&made);
     let names = pictures();
     assert!(names.len() >= 7, "{names:?}");
-    for name in &names {
-        assert!(made.join(name).exists(), "the document shows {name}, which is not made");
-        if let Some(kept) = &kept {
-            std::fs::create_dir_all(kept).expect("a folder");
-            std::fs::copy(made.join(name), kept.join(name)).expect("a picture");
-        }
-        assert!(root().join("docs/dashboard").join(name).exists(), "{name} is not kept");
+    for name in names {
+        assert!(root().join("docs/dashboard").join(&name).exists(), "{name} is not there");
     }
-    // For whoever wants to look at all of them.
-    if let Some(all) = std::env::var_os("TIDEMILL_ALL_SCREENSHOTS").map(std::path::PathBuf::from) {
-        std::fs::create_dir_all(&all).expect("a folder");
-        for picture in std::fs::read_dir(&made).expect("pictures").flatten() {
-            std::fs::copy(picture.path(), all.join(picture.file_name())).expect("a picture");
+}
+
+/// Copies pictures to where they were asked for: those of the document, and all.
+fn keep(made: &Path) {
+    let named = pictures();
+    for (variable, only) in [("TIDEMILL_SCREENSHOTS", true), ("TIDEMILL_ALL_SCREENSHOTS", false)] {
+        let Some(to) = std::env::var_os(variable).map(|to| root().join(to)) else { continue };
+        std::fs::create_dir_all(&to).expect("a folder");
+        for picture in std::fs::read_dir(made).expect("pictures").flatten() {
+            let name = picture.file_name();
+            if !only || named.iter().any(|named| **named == *name) {
+                std::fs::copy(picture.path(), to.join(name)).expect("a picture");
+            }
         }
     }
 }
@@ -92,7 +98,7 @@ fn top(arguments: &[&str], token: Option<&str>) -> (Option<i32>, String, String)
 
 #[test]
 fn the_api_and_top_say_what_the_run_knows() {
-    let (ann, entry) = token("ann", "viewer");
+    let (ann, entry) = token("ann", "viewer", None);
     let folder = tempfile::tempdir().expect("a folder");
     let tokens = folder.path().join("tokens.toml");
     std::fs::write(&tokens, entry).expect("tokens");
@@ -115,7 +121,10 @@ fn the_api_and_top_say_what_the_run_knows() {
     assert_eq!(checkout.send("GET", "/api/v1/secrets", &bearer, "").0, 404);
     assert_eq!(checkout.send("GET", "/api/v1/journal?before=x", &bearer, "").0, 400);
     assert_eq!(checkout.send("GET", "/api/v1/drift?drift=none", &bearer, "").0, 404);
-    assert_eq!(get("/api/v1/pipeline")["caller"], serde_json::json!({"name": "ann", "role": "viewer"}));
+    assert_eq!(
+        get("/api/v1/pipeline")["caller"],
+        serde_json::json!({"name": "ann", "role": "viewer"})
+    );
 
     // Counts are those of the rows: what the API says lies between two looks at the metrics.
     let metric = |name: &str| -> f64 {
@@ -146,7 +155,10 @@ fn the_api_and_top_say_what_the_run_knows() {
     }
 
     // The journal is that on the disk.
-    let whole = top(&["--output", "json", "journal", "show", &checkout.out("journal").display().to_string()], None);
+    let whole = top(
+        &["--output", "json", "journal", "show", &checkout.out("journal").display().to_string()],
+        None,
+    );
     let whole: serde_json::Value = serde_json::from_str(&whole.1).expect("JSON");
     let newest = get("/api/v1/journal?limit=200&before=20");
     let records = newest["records"].as_array().expect("records");
@@ -159,7 +171,16 @@ fn the_api_and_top_say_what_the_run_knows() {
     // The same in a terminal, or rather in a pipe.
     let (code, said, error) = top(&["top", &checkout.address, "--once"], Some(&ann));
     assert_eq!(code, Some(0), "{error}");
-    for part in ["checkout running", "payments", "verdicts", "trees", "online *", "DRIFT", "ALERTS", "behind"] {
+    for part in [
+        "checkout running",
+        "payments",
+        "verdicts",
+        "trees",
+        "online *",
+        "DRIFT",
+        "ALERTS",
+        "behind",
+    ] {
         assert!(said.contains(part), "no `{part}`:\n{said}");
     }
     assert!(!said.contains('\u{1b}'), "{said:?}");
@@ -170,4 +191,52 @@ fn the_api_and_top_say_what_the_run_knows() {
     assert!(code == Some(78) && error.contains("TIDEMILL_TOKEN"), "{code:?} {error}");
     let (code, _, error) = top(&["top", "127.0.0.1:1", "--once"], None);
     assert!(code == Some(69) && error.contains("--serve"), "{code:?} {error}");
+}
+
+#[test]
+fn people_do_what_their_role_allows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokens = folder.path().join("tokens.toml");
+    let out = folder.path().join("known");
+    std::fs::create_dir_all(&out).expect("a folder");
+    let known = out.display().to_string();
+    let (viewer, one) = token("vera", "viewer", None);
+    let (operator, two) = token("olaf", "operator", Some(&known));
+    let (approver, three) = token("anna", "approver", Some(&known));
+    std::fs::write(&tokens, one + &two + &three).expect("tokens");
+    let checkout = Checkout::start(&["--tokens", &tokens.display().to_string()]);
+    // The run knows its people from its folder, which it reads at each order.
+    std::fs::copy(out.join("people.json"), checkout.out("people.json")).expect("people");
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    checkout.ripen(&bearer(&viewer));
+    let made = folder.path().join("pictures");
+    std::fs::create_dir_all(&made).expect("a folder");
+    let pictures = made.display().to_string();
+    drive("roles.py", &[&checkout.address, &pictures, &viewer, &operator, &approver]);
+    keep(&made);
+
+    // Without the page: each route asks for its role, and what was refused stands in the access journal.
+    let post = |path: &str, token: &str| {
+        let headers = format!("{}Content-Type: application/json\r\n", bearer(token));
+        checkout.send("POST", path, &headers, r#"{"version": 1, "why": "w"}"#).0
+    };
+    for (what, token, status) in [
+        ("promote", &viewer, 403),
+        ("rollback", &viewer, 403),
+        ("approve", &viewer, 403),
+        ("approve", &operator, 403),
+    ] {
+        assert_eq!(post(&format!("/api/v1/models/trees/{what}"), token), status, "{what}");
+    }
+    let approved = post("/api/v1/models/trees/approve", &approver);
+    assert!([200, 409].contains(&approved), "{approved}");
+    let (_, access, _) =
+        top(&["journal", "show", &checkout.out("access").display().to_string()], None);
+    for part in ["rollback trees: it refuses everybody", "the role of `olaf` is operator", "vera"] {
+        assert!(access.contains(part), "no `{part}`:\n{access}");
+    }
+    let (_, journal, _) =
+        top(&["journal", "show", &checkout.out("journal").display().to_string()], None);
+    assert!(journal.contains("\"who\":\"olaf\",\"proven\":true"), "{journal}");
+    assert!(!journal.contains(&operator) && !access.contains(&operator));
 }

@@ -66,7 +66,8 @@ fn every_metric_of_rules_tests_and_panels_exists() {
         ("their tests", read("deploy/prometheus/rules_test.yml"), 8),
         ("the panels", panels, 20),
     ] {
-        let text: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        let text: Vec<&str> =
+            text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
         let found = named(&text.join("\n"));
         let found: BTreeSet<String> =
             found.into_iter().filter(|name| name.len() > "tidemill_".len()).collect();
@@ -75,7 +76,8 @@ fn every_metric_of_rules_tests_and_panels_exists() {
         assert!(unknown.is_empty(), "{file} name {unknown:?}; there are {exported:?}");
     }
     // And what is looked for would be found.
-    let wrong = named("rate(tidemill_epochs_total[5m]) / tidemill_http_request_duration_seconds_sum");
+    let wrong =
+        named("rate(tidemill_epochs_total[5m]) / tidemill_http_request_duration_seconds_sum");
     let unknown: Vec<&String> = wrong.difference(&exported).collect();
     assert_eq!(unknown, ["tidemill_epochs_total"]);
 }
@@ -99,7 +101,8 @@ fn every_alert_has_its_page_and_every_page_its_alert() {
     }
     // What a page tells people to type must be there.
     let help = |command: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_tidemill")).args(command).arg("--help").output();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_tidemill")).args(command).arg("--help").output();
         output.is_ok_and(|output| output.status.success())
     };
     for part in runbook.split("`tidemill ").skip(1) {
@@ -150,7 +153,10 @@ fn has_options(text: &str, whose: &str) {
     let mut found = 0;
     for option in text.split_whitespace().filter(|word| word.starts_with("--")) {
         let name = option.split('=').next().unwrap_or_default();
-        assert!(help.contains(&format!("{name} ")) || help.contains(&format!("{name}\n")), "{whose}: `run` has no {name}");
+        assert!(
+            help.contains(&format!("{name} ")) || help.contains(&format!("{name}\n")),
+            "{whose}: `run` has no {name}"
+        );
         found += 1;
     }
     assert!(found >= 3, "{whose} has only {found} options");
@@ -188,8 +194,11 @@ fn the_unit_is_one_that_systemd_takes() {
     let folder = tempfile::tempdir().expect("a folder");
     let path: PathBuf = folder.path().join("tidemill@.service");
     let here = unit.replace("/usr/local/bin/tidemill", env!("CARGO_BIN_EXE_tidemill"));
-    std::fs::write(&path, here.replace("User=tidemill", "User=root").replace("Group=tidemill", "Group=root"))
-        .expect("a file");
+    std::fs::write(
+        &path,
+        here.replace("User=tidemill", "User=root").replace("Group=tidemill", "Group=root"),
+    )
+    .expect("a file");
     let done = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output();
     let said = String::from_utf8_lossy(&done.expect("systemd-analyze").stderr).into_owned();
     let own: Vec<&str> = said.lines().filter(|line| line.contains("tidemill")).collect();
@@ -202,7 +211,10 @@ fn the_image_is_made_of_what_is_there() {
     let minimum = read("Cargo.toml");
     let minimum = minimum.split("rust-version = \"").nth(1).and_then(|rest| rest.split('"').next());
     let minimum = minimum.expect("a version");
-    assert!(text.contains(&format!("FROM rust:{minimum}-")), "the compiler is older than {minimum}");
+    assert!(
+        text.contains(&format!("FROM rust:{minimum}-")),
+        "the compiler is older than {minimum}"
+    );
     assert!(text.contains("USER 10001") && text.contains("ENTRYPOINT [\"tidemill\"]"));
     let example: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
     let run = example.join(" ");

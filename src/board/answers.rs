@@ -16,14 +16,11 @@ use crate::engine::check;
 use crate::engine::watermarks::Stand;
 use crate::journal::tail;
 use crate::mill::status::Shown;
-use crate::models::registry::Registry;
 use crate::observe::resident_bytes;
-use crate::report::{Moment, heat};
+use crate::report::heat;
 
 /// Features in one drift map; those that drift most come first.
 const ROWS: usize = 200;
-/// Versions that are told of each model, the newest.
-const VERSIONS: usize = 50;
 
 fn finite(value: f64) -> Option<f64> {
     Some(value).filter(|value| value.is_finite())
@@ -74,7 +71,8 @@ impl Board {
         });
         let line = *self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let alerts = setup.outputs.counts().recent.alert_counts();
-        let drifting = setup.status.drift().iter().filter(|(.., told)| told.level == "drift").count();
+        let drifting =
+            setup.status.drift().iter().filter(|(.., told)| told.level == "drift").count();
         json!({
             "now": to_rfc3339(wall_clock()),
             "state": if self.has_ended() { "ended" } else { "running" },
@@ -268,72 +266,13 @@ impl Board {
         }))
     }
 
-    /// Models: their versions, and what has happened to them.
-    pub(super) fn models(&self) -> Result<Json, Error> {
-        let plan = &self.setup.compiled.plan;
-        let registry = Registry::open(self.setup.folder.join("models"))?;
-        let now = self.setup.status.now();
-        let happened = self.setup.status.happenings();
-        let champion = plan.score.as_ref().map(|score| score.champion);
-        let models = plan.models.iter().enumerate().map(|(m, model)| {
-            let name = &model.name.value;
-            let current = now.versions.get(m).map_or(0, |(_, version)| *version);
-            let versions = registry.list(name)?;
-            let left_out = versions.len().saturating_sub(VERSIONS);
-            let versions: Vec<Json> = versions
-                .iter()
-                .skip(left_out)
-                .rev()
-                .map(|version| {
-                    let last = happened.moments.iter().rev().find(|moment| {
-                        moment.model == *name && moment.version == Some(version.version)
-                    });
-                    json!({
-                        "version": version.version,
-                        "stage": match last {
-                            _ if version.version == current => "champion",
-                            Some(moment) if moment.step == crate::report::Step::Refused => "refused",
-                            _ if version.version < current => "former",
-                            _ => "new",
-                        },
-                        "since": to_rfc3339(version.since),
-                        "rows": version.lineage.rows,
-                        "trigger": version.lineage.trigger,
-                        "artifact": version.artifact,
-                        "metrics": version.metrics.iter().cloned().collect::<BTreeMap<_, _>>(),
-                    })
-                })
-                .collect();
-            let own = happened.moments.iter().rev().filter(|moment| moment.model == *name);
-            let moment = |moment: &Moment| {
-                json!({
-                    "at": to_rfc3339(moment.time),
-                    "version": moment.version,
-                    "step": moment.step.name(),
-                    "why": moment.why,
-                })
-            };
-            Ok(json!({
-                "name": name,
-                "type": model.section.kind.value,
-                "serves": champion == Some(m),
-                "retrained": model.retrain.is_some(),
-                "current": current,
-                "versions": versions,
-                "left_out": left_out,
-                "moments": own.take(VERSIONS).map(moment).collect::<Vec<_>>(),
-            }))
-        });
-        Ok(json!({"models": models.collect::<Result<Vec<_>, Error>>()?}))
-    }
-
     /// The newest alerts, the newest first.
     pub(super) fn alerts(&self) -> Json {
         let recent = &self.setup.outputs.counts().recent;
         let counts = recent.alert_counts();
-        let counts = counts.iter().map(|((drift, level), n)| {
-            json!({"drift": drift, "level": level, "alerts": n})
-        });
+        let counts = counts
+            .iter()
+            .map(|((drift, level), n)| json!({"drift": drift, "level": level, "alerts": n}));
         let alert = |alert: Alert| {
             json!({
                 "seen": to_rfc3339(alert.seen),
@@ -355,9 +294,10 @@ impl Board {
     /// Records of the journal, the newest first; those before number `before`, if it is given.
     pub(super) fn journal(&self, before: Option<u64>, limit: usize) -> Result<Json, Error> {
         let page = tail::page(&self.setup.folder.join("journal"), before, limit)?;
-        let records = page.lines.into_iter().map(|line| {
-            json!({"n": line.n, "hash": line.hash, "record": line.record})
-        });
+        let records = page
+            .lines
+            .into_iter()
+            .map(|line| json!({"n": line.n, "hash": line.hash, "record": line.record}));
         Ok(json!({"records": records.collect::<Vec<_>>(), "total": page.total}))
     }
 }

@@ -7,6 +7,8 @@
 mod answers;
 pub mod graph;
 pub mod heat;
+mod models;
+mod orders;
 mod pipeline;
 pub mod pulse;
 pub mod recent;
@@ -27,6 +29,7 @@ use crate::engine::watermarks::Watermarks;
 use crate::mill::Status;
 use crate::online::Online;
 use crate::serve::dashboard::{View, Watched};
+use crate::serve::orders::Wish;
 
 /// What is looked at.
 pub struct Setup {
@@ -56,6 +59,8 @@ pub struct Board {
     line: Mutex<Option<(Micros, u64)>>,
     began: Instant,
     ended: AtomicBool,
+    /// What the journal says of versions, as far as it was read.
+    histories: Mutex<models::Read>,
 }
 
 impl Board {
@@ -67,6 +72,7 @@ impl Board {
             line: Mutex::default(),
             began: Instant::now(),
             ended: AtomicBool::new(false),
+            histories: Mutex::default(),
         }
     }
 
@@ -119,6 +125,10 @@ impl Board {
 }
 
 impl Watched for Board {
+    fn order(&self, wish: &Wish) -> Result<Json, Error> {
+        self.obey(wish)
+    }
+
     fn read(&self, view: &View) -> Result<Json, Error> {
         match view {
             View::Pipeline => Ok(pipeline::describe(&self.setup)),

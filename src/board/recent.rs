@@ -235,6 +235,10 @@ mod tests {
         assert_eq!(recent.late_samples()["orders"].len(), SAMPLES);
         let alerts = recent.alerts();
         assert_eq!((alerts.len(), alerts[0].event_time), (ALERTS, 999));
-        assert_eq!(recent.alert_counts().values().sum::<u64>(), 1_000, "none is lost from the count");
+        assert_eq!(
+            recent.alert_counts().values().sum::<u64>(),
+            1_000,
+            "none is lost from the count"
+        );
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 
 use serde_json::json;
 use tidemill_types::{Error, schema::hex};
 
 use super::{Failure, Said};
+use crate::models::people::{self, People};
 use crate::serve::access::Role;
 use crate::serve::access::callers::hash;
 
@@ -21,6 +23,10 @@ pub(super) struct Options {
     /// Whose rate its requests count to; its own if not given.
     #[arg(long)]
     tenant: Option<String>,
+    /// Also lets them give orders to the run that writes to this folder: promote and roll back as operator,
+    /// approve as approver, both as admin.
+    #[arg(long, value_name = "FOLDER")]
+    run: Option<PathBuf>,
 }
 
 /// Makes a token.
@@ -39,11 +45,25 @@ pub(super) fn run(options: &Options) -> Result<Said, Failure> {
         Error::user(format!("there is no role `{}`", options.role))
             .help(format!("there are: {}", Role::ALL.map(Role::name).join(", ")))
     })?;
+    let orders = match role {
+        Role::Viewer => None,
+        Role::Operator => Some(people::Role::Operator),
+        Role::Approver => Some(people::Role::Approver),
+        Role::Admin => Some(people::Role::Admin),
+    };
+    if options.run.is_some() && orders.is_none() {
+        return Err(Error::user("a viewer gives no orders")
+            .help("leave --run away, or choose --role operator, approver or admin")
+            .into());
+    }
     let mut chance = [0; 32];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut chance))
         .map_err(|e| Error::external(format!("the system gives no random bytes: {e}")))?;
     let token = format!("tm_{}", hex(&chance));
+    if let Some((run, role)) = options.run.as_ref().zip(orders) {
+        People::add(run, &options.name, role, &token)?;
+    }
     let tenant = match &options.tenant {
         Some(tenant) => format!("tenant = \"{tenant}\"\n"),
         None => String::new(),

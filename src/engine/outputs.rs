@@ -322,7 +322,8 @@ impl Outputs {
         let n = rows.times.len();
         let counts = vec![((source.to_string(), String::new()), n as u64)];
         let newest = n.saturating_sub(SAMPLES)..n;
-        let sample = |i: usize| (rows.ids[i].to_string(), rows.times[i], row_as_json(&rows.batch, i));
+        let sample =
+            |i: usize| (rows.ids[i].to_string(), rows.times[i], row_as_json(&rows.batch, i));
         self.counts.recent.late(source, newest.map(sample));
         if !self.wants(Stream::Late) {
             return self.emit(Emission::Aside(Stream::Late, counts, None, until));

@@ -141,7 +141,15 @@ pub fn run(
         lines,
         inbox: Arc::clone(&inbox),
     };
-    let mut watcher = Watcher::new(&compiled, &status, &outputs, (&rows, &turns), live, metrics, Arc::clone(&shared.watermarks));
+    let mut watcher = Watcher::new(
+        &compiled,
+        &status,
+        &outputs,
+        (&rows, &turns),
+        live,
+        metrics,
+        Arc::clone(&shared.watermarks),
+    );
     let mill = SharedMill::default();
     let obeyed = setup.ledger.settled();
     let controller = Controller::start(&options.folder, inbox, Arc::clone(&mill), obeyed)?;

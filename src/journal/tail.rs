@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -49,15 +49,39 @@ pub fn page(folder: &Path, before: Option<u64>, limit: usize) -> Result<Page, Er
         return Ok(Page::default());
     }
     let files = files(folder)?;
-    let first = |path: &Path| -> Option<u64> {
-        path.file_stem()?.to_str()?.strip_prefix("journal-")?.parse().ok()
-    };
-    let total = match files.last() {
-        None => 0,
-        Some(path) => newest(path)?.map_or(first(path).unwrap_or(0), |n| n + 1),
-    };
+    let total = total(&files)?;
     let end = before.unwrap_or(total).min(total);
     let begin = end.saturating_sub(limit.clamp(1, PAGE) as u64);
+    let mut lines = between(&files, begin, end, total)?;
+    lines.reverse();
+    Ok(Page { lines, total })
+}
+
+/// Lines from number `from` on, in order, at most `limit`; [`Page::total`] says how many there are.
+///
+/// # Errors
+/// As [`page`].
+pub fn since(folder: &Path, from: u64, limit: usize) -> Result<Page, Error> {
+    if !folder.is_dir() {
+        return Ok(Page::default());
+    }
+    let files = files(folder)?;
+    let total = total(&files)?;
+    let lines = between(&files, from, from.saturating_add(limit as u64).min(total), total)?;
+    Ok(Page { lines, total })
+}
+
+/// The number of the first line of a file.
+fn first(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.strip_prefix("journal-")?.parse().ok()
+}
+
+fn total(files: &[PathBuf]) -> Result<u64, Error> {
+    let Some(path) = files.last() else { return Ok(0) };
+    Ok(newest(path)?.map_or(first(path).unwrap_or(0), |n| n + 1))
+}
+
+fn between(files: &[PathBuf], begin: u64, end: u64, total: u64) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
     for (i, path) in files.iter().enumerate() {
         let own = first(path).unwrap_or(0);
@@ -66,8 +90,7 @@ pub fn page(folder: &Path, before: Option<u64>, limit: usize) -> Result<Page, Er
             read(path, begin.max(own), end.min(next), &mut lines)?;
         }
     }
-    lines.reverse();
-    Ok(Page { lines, total })
+    Ok(lines)
 }
 
 fn failed(path: &Path, why: &dyn std::fmt::Display) -> Error {
@@ -145,8 +168,7 @@ mod tests {
     fn pages_from_the_end_are_those_of_the_whole() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(page(&folder.path().join("none"), None, 10).expect("empty"), Page::default());
-        let (mut journal, _) =
-            Journal::open_rolling_at(folder.path(), 200_000).expect("a journal");
+        let (mut journal, _) = Journal::open_rolling_at(folder.path(), 200_000).expect("a journal");
         journal.append(&Record::Header(Header::new("p", "plan"))).expect("a header");
         for n in 0..3_000_u64 {
             // Some lines are longer than a window.
@@ -171,6 +193,16 @@ mod tests {
         }
         found.reverse();
         assert_eq!(found, whole);
+        // And forward.
+        let mut forward = Vec::new();
+        loop {
+            let page = since(folder.path(), forward.len() as u64, 700).expect("lines");
+            if page.lines.is_empty() {
+                break;
+            }
+            forward.extend(page.lines.into_iter().map(|line| (line.n, line.record)));
+        }
+        assert_eq!(forward, whole);
         // An unfinished line is not there yet.
         let last = files(folder.path()).expect("files").pop().expect("a file");
         let mut text = std::fs::read(&last).expect("bytes");

@@ -11,6 +11,7 @@
 mod checks;
 mod drifts;
 mod emit;
+pub mod evidence;
 pub mod executors;
 mod judge;
 mod learn;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidemill_types::{Error, Micros};
 
+use super::evidence::OnTrial;
 use super::join::JoinCounts;
 use super::models::State;
 use super::watch::Said;
@@ -23,6 +24,7 @@ pub struct Status {
     results: Mutex<Option<Results>>,
     drift: Mutex<Drifts>,
     versions: Mutex<Happened>,
+    trials: Mutex<Vec<OnTrial>>,
 }
 
 /// Readings by drift section, detector and feature.
@@ -130,6 +132,18 @@ impl Status {
         self.versions.lock().map(|mut held| std::mem::take(&mut held.trainings)).unwrap_or_default()
     }
 
+    /// Versions on trial.
+    pub fn trials(&self) -> Vec<OnTrial> {
+        self.trials.lock().map(|trials| trials.clone()).unwrap_or_default()
+    }
+
+    /// Shows the versions on trial.
+    pub(super) fn show_trials(&self, trials: Vec<OnTrial>) {
+        if let Ok(mut shown) = self.trials.lock() {
+            *shown = trials;
+        }
+    }
+
     /// Something happened to a version.
     pub(super) fn happened(&self, moment: &Moment) {
         let Ok(mut held) = self.versions.lock() else { return };
@@ -150,7 +164,13 @@ impl Status {
     }
 
     /// Keeps a reading.
-    pub(super) fn keep(&self, (name, every): (&Arc<str>, Micros), said: &Said, bounds: Option<(f64, f64)>, at: Micros) {
+    pub(super) fn keep(
+        &self,
+        (name, every): (&Arc<str>, Micros),
+        said: &Said,
+        bounds: Option<(f64, f64)>,
+        at: Micros,
+    ) {
         let Ok(mut drift) = self.drift.lock() else { return };
         let (statistic, p_value) = (said.reading.statistic, said.reading.p_value);
         let told = Told { at, statistic, p_value, level: said.level_name() };
@@ -224,6 +244,7 @@ impl Mill {
     /// Lets others see how far it is.
     pub(super) fn show(&mut self) {
         self.show_models(false);
+        self.show_trials();
         let pending = self.champions_label().map_or(0, |l| self.joins[l].pending());
         let now = Now {
             watermark: self.clock,

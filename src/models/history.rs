@@ -8,7 +8,7 @@ use serde::Serialize;
 use tidemill_types::{Error, Micros};
 
 use super::orders::Order;
-use crate::journal::record::Record;
+use crate::journal::record::{Outcome, Record};
 use crate::journal::records;
 use crate::mill::rollout::evidence_told;
 
@@ -85,6 +85,8 @@ pub struct Histories {
     versions: BTreeMap<(String, u64), History>,
     /// Versions in charge before, by model, newest last.
     lines: BTreeMap<String, Vec<u64>>,
+    /// Parameters of trainings that have made no version yet.
+    parameters: BTreeMap<String, serde_json::Value>,
 }
 
 /// The folder of a run and that of its registry, whichever of them was named.
@@ -111,22 +113,31 @@ impl Histories {
     /// A journal that is damaged.
     pub fn of_run(run: &Path) -> Result<Histories, Error> {
         let mut all = Histories::default();
-        let mut parameters = BTreeMap::new();
         let folder = run.join("journal");
         if !folder.is_dir() {
             return Ok(all);
         }
         for entry in records(&folder)? {
-            match entry?.record {
-                Record::Task { task, .. } => drop(parameters.insert(task.id, task.parameters)),
-                Record::Version { version } => {
-                    let known = parameters.get(&version.lineage.task).cloned().unwrap_or_default();
-                    all.of(&version.model, version.version).parameters = known;
-                }
-                record => all.take(record),
-            }
+            all.add(entry?.record);
         }
         Ok(all)
+    }
+
+    /// Takes the next record of the journal.
+    pub fn add(&mut self, record: Record) {
+        match record {
+            Record::Task { task, .. } => {
+                self.parameters.insert(task.id, task.parameters);
+            }
+            Record::Outcome { task, outcome: Outcome::Failed { .. }, .. } => {
+                self.parameters.remove(&task);
+            }
+            Record::Version { version } => {
+                let known = self.parameters.remove(&version.lineage.task).unwrap_or_default();
+                self.of(&version.model, version.version).parameters = known;
+            }
+            record => self.take(record),
+        }
     }
 
     fn of(&mut self, model: &str, version: u64) -> &mut History {

@@ -100,12 +100,17 @@ impl Registry {
 
     /// The manifests of all versions of a model, oldest first; none of an unknown model.
     pub fn list(&self, model: &str) -> Result<Vec<ModelVersion>, Error> {
+        self.numbers(model)?.into_iter().map(|number| self.manifest(model, number)).collect()
+    }
+
+    /// The numbers of all versions of a model, oldest first.
+    pub fn numbers(&self, model: &str) -> Result<Vec<u64>, Error> {
         let mut numbers: Vec<u64> = names(&self.model_folder(model)?.join("versions"))?
             .iter()
             .filter_map(|name| name.strip_suffix(".json")?.parse().ok())
             .collect();
         numbers.sort_unstable();
-        numbers.into_iter().map(|number| self.manifest(model, number)).collect()
+        Ok(numbers)
     }
 
     /// The user's own names of versions.
@@ -200,7 +205,8 @@ impl Registry {
         .help("restore the file from a backup, or train that version again"))
     }
 
-    fn manifest(&self, model: &str, version: u64) -> Result<ModelVersion, Error> {
+    /// A version's manifest, without its artifact.
+    pub fn manifest(&self, model: &str, version: u64) -> Result<ModelVersion, Error> {
         let path = self.manifest_path(model, version)?;
         let text = match fs::read(&path) {
             Ok(text) => text,

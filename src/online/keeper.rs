@@ -117,7 +117,9 @@ impl Keeper {
         for (seen, column) in self.online.seen.iter().zip(features.columns()) {
             seen.rows.fetch_add(column.len() as u64, Ordering::Relaxed);
             seen.nulls.fetch_add(column.null_count() as u64, Ordering::Relaxed);
-            if let Some(row) = (0..column.len().min(times.len())).rev().find(|r| column.is_valid(*r)) {
+            if let Some(row) =
+                (0..column.len().min(times.len())).rev().find(|r| column.is_valid(*r))
+            {
                 seen.newest.fetch_max(times[row], Ordering::Relaxed);
             }
         }

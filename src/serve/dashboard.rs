@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tidemill_types::{Error, Fault};
 
 use super::access::Caller;
+use super::orders::Wish;
 use super::protocol::Failure;
 use super::routes::Shared;
 use super::tensor;
@@ -60,11 +61,21 @@ pub trait Watched: Send + Sync + 'static {
     /// # Errors
     /// Something that is not there, or a file that cannot be read.
     fn read(&self, view: &View) -> Result<Value, Error>;
+
+    /// Passes an order on to the run, and says what came of it: `state` is `done` or `waiting`.
+    ///
+    /// # Errors
+    /// What the run refuses, with the reason, as the user's fault.
+    fn order(&self, wish: &Wish) -> Result<Value, Error>;
 }
 
 /// The files of the page.
 const FILES: &[(&str, &str, &str)] = &[
-    ("base.css", CSS, concat!(include_str!("../report/colours.css"), include_str!("dashboard/base.css"))),
+    (
+        "base.css",
+        CSS,
+        concat!(include_str!("../report/colours.css"), include_str!("dashboard/base.css")),
+    ),
     ("parts.css", CSS, include_str!("dashboard/parts.css")),
     ("icon.svg", "image/svg+xml", include_str!("dashboard/icon.svg")),
     ("app.js", JS, include_str!("dashboard/app.js")),

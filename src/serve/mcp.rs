@@ -99,7 +99,7 @@ pub(super) async fn call(
     Ok(Json(said).into_response())
 }
 
-fn is_local(origin: &[u8]) -> bool {
+pub(super) fn is_local(origin: &[u8]) -> bool {
     let host = std::str::from_utf8(origin).ok().and_then(|text| text.split_once("://"));
     let host = host.map(|(_, rest)| rest.rsplit_once(':').map_or(rest, |(host, _)| host));
     matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))

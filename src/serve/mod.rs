@@ -14,6 +14,7 @@ mod guard;
 mod listener;
 pub mod load;
 pub mod mcp;
+pub mod orders;
 pub mod protocol;
 mod rest;
 mod routes;

@@ -13,10 +13,10 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
 use super::access::{Audit, Callers, Rates, Role};
+use super::dashboard::{self, Watched};
 use super::protocol::Failure;
 use super::scorer::{Answer, Asked, Question, Refusal, Scorer};
-use super::dashboard::{self, Watched};
-use super::{Options, feast, grpc, guard, mcp, rest};
+use super::{Options, feast, grpc, guard, mcp, orders, rest};
 use crate::observe::{Metrics, metrics};
 
 /// What every route has at hand.
@@ -49,6 +49,9 @@ pub(super) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/", None),
     ("GET", "/assets/{file}", None),
     ("GET", "/api/v1/{view}", Some(Role::Viewer)),
+    ("POST", "/api/v1/models/{model}/promote", Some(Role::Operator)),
+    ("POST", "/api/v1/models/{model}/rollback", Some(Role::Operator)),
+    ("POST", "/api/v1/models/{model}/approve", Some(Role::Approver)),
     ("GET", "/v2", Some(Role::Viewer)),
     ("POST", "/v2/repository/index", Some(Role::Viewer)),
     ("POST", "/v2/repository/models/{model}/load", Some(Role::Operator)),
@@ -108,6 +111,9 @@ pub(super) fn router(
         .route("/", get(dashboard::index))
         .route("/assets/{file}", get(dashboard::asset))
         .route("/api/v1/{view}", get(dashboard::read))
+        .route("/api/v1/models/{model}/promote", post(orders::promote))
+        .route("/api/v1/models/{model}/rollback", post(orders::rollback))
+        .route("/api/v1/models/{model}/approve", post(orders::approve))
         .route("/v2", get(rest::server))
         .route("/v2/health/live", get(rest::live))
         .route("/v2/health/ready", get(rest::health_ready))

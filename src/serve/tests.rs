@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value as Json, json};
 use tidemill_types::{DataType, Value};
 
+mod orders;
+
 use super::scorer::{Asked, FeatureRows, ModelState, StoreInfo};
 use super::*;
 
@@ -129,6 +131,18 @@ struct Views;
 impl Watched for Views {
     fn read(&self, view: &dashboard::View) -> Result<Json, Error> {
         Ok(json!({"view": format!("{view:?}")}))
+    }
+
+    fn order(&self, wish: &super::orders::Wish) -> Result<Json, Error> {
+        match wish.model.as_str() {
+            "online" => Ok(json!({
+                "who": wish.who,
+                "what": format!("{:?}", wish.what),
+                "why": wish.why,
+                "proof": wish.token.is_some(),
+            })),
+            other => Err(Error::user(format!("there is no model `{other}`"))),
+        }
     }
 }
 
@@ -345,7 +359,8 @@ fn a_port_that_is_taken_is_an_error() {
     let options = Options { address: server.address(), ..Options::default() };
     let scorer = Arc::new(Sums { ready: true, delay: Duration::ZERO, entered: Arc::default() });
     let metrics = Arc::new(Metrics::new("test").expect("metrics"));
-    let error = Server::start(options, scorer, Arc::new(Views), metrics).expect_err("taken").to_string();
+    let error =
+        Server::start(options, scorer, Arc::new(Views), metrics).expect_err("taken").to_string();
     assert!(error.contains("cannot listen on") && error.contains("--serve"), "{error}");
 }
 

@@ -21,14 +21,9 @@ MODELS = {
 api = client.ApiClient(client.Configuration())
 
 
-class Body:
-    def __init__(self, text):
-        self.data = text
-
-
 def round_trip(document):
     model = MODELS[(document["apiVersion"], document["kind"])]
-    read = api.deserialize(Body(json.dumps(document)), model)
+    read = api.deserialize(json.dumps(document), model, "application/json")
     return api.sanitize_for_serialization(read)
 
 

@@ -70,8 +70,11 @@ impl Checkout {
             command.arg("--set").arg(format!("source.{source}.brokers={}", broker.address()));
             command.arg("--set").arg(format!("source.{source}.topic={topic}"));
         }
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a log"));
         let log = Arc::new(Mutex::new(String::new()));
         let address = loop {
@@ -103,12 +106,15 @@ impl Checkout {
     pub fn ripen(&self, headers: &str) {
         let deadline = Instant::now() + Duration::from_secs(240);
         loop {
-            let drift = self.get("/api/v1/drift", headers)["map"]["columns"].as_array().map_or(0, Vec::len);
+            let drift =
+                self.get("/api/v1/drift", headers)["map"]["columns"].as_array().map_or(0, Vec::len);
             let models = self.get("/api/v1/models", headers);
-            let versions = models["models"][0]["versions"].as_array().map_or(0, Vec::len);
+            let versions = models["models"][0]["versions"].as_array();
+            let former = |of: &&Value| of["stage"] == "former";
+            let versions = versions.map_or(0, |all| all.iter().filter(former).count());
             let status = self.get("/api/v1/status", headers);
             let lag = status["lag_seconds"].as_f64().unwrap_or(f64::MAX);
-            if drift > 20 && versions > 1 && lag < 30.0 && status["alerts"].as_u64() > Some(0) {
+            if drift > 20 && versions > 0 && lag < 30.0 && status["alerts"].as_u64() > Some(0) {
                 return;
             }
             let log = self.log();
@@ -128,7 +134,13 @@ impl Checkout {
     }
 
     /// A request: status, headers and body.
-    pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         write!(
             stream,
@@ -212,7 +224,8 @@ fn feed(broker: &str, topics: &[String; 2], over: &AtomicBool) {
     let producer: BaseProducer = client.expect("a producer");
     let send = |topic: &str, text: &str| {
         let record = BaseRecord::<[u8], str>::to(topic).payload(text);
-        while let Err((_, record)) = producer.send(BaseRecord::<[u8], str>::to(topic).payload(text)) {
+        while let Err((_, record)) = producer.send(BaseRecord::<[u8], str>::to(topic).payload(text))
+        {
             drop(record);
             producer.poll(Duration::from_millis(20));
         }

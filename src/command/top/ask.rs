@@ -27,8 +27,9 @@ impl Server {
     /// What is no such address, a name that is not known, a token with characters that no header may have.
     pub(super) fn new(url: &str, token: Option<String>) -> Result<Server, Error> {
         if url.starts_with("https://") {
-            return Err(Error::user("`tidemill top` speaks plain HTTP")
-                .help("look at the dashboard in a browser, or ask through a local proxy that ends TLS"));
+            return Err(Error::user("`tidemill top` speaks plain HTTP").help(
+                "look at the dashboard in a browser, or ask through a local proxy that ends TLS",
+            ));
         }
         let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let wrong = || {

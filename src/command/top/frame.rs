@@ -388,9 +388,7 @@ mod tests {
                 "ended": n == 1, "late": 3, "dead": 0,
             })
         };
-        let feature = |n: usize| {
-            json!({"of": format!("feature {n}"), "statistic": 0.31, "level": "drift", "cells": [null, 0.0, 0.15, 0.3]})
-        };
+        let feature = |n: usize| json!({"of": format!("feature {n}"), "statistic": 0.31, "level": "drift", "cells": [null, 0.0, 0.15, 0.3]});
         let alert = json!({
             "event_time": "2026-01-01T12:34:56Z", "level": "warning", "of": "\u{1b}[2J\u{7}evil",
             "drift": "features", "detector": "psi", "statistic": 0.2,
@@ -431,7 +429,8 @@ mod tests {
             assert!(widest <= Some(columns), "{columns}x{lines}: {widest:?}\n{text}");
         }
         let text = bare(&draw(&look(), &Room { columns: 80, lines: 24, colour: true }));
-        for part in ["shop running", "SOURCE", "MODEL", "v2", "DRIFT", "ALERTS (40)", "more", "█"] {
+        for part in ["shop running", "SOURCE", "MODEL", "v2", "DRIFT", "ALERTS (40)", "more", "█"]
+        {
             assert!(text.contains(part), "no {part}:\n{text}");
         }
     }
@@ -452,7 +451,9 @@ mod tests {
         let mut look = Look { pipeline: json!({"name": "p"}), ..Look::default() };
         look.lost = Some((Duration::from_secs(7), "refused".into()));
         let text = draw(&look, &Room { columns: 80, lines: 24, colour: false });
-        for part in ["no answer for 7.0 s: refused", "the pipeline has none", "nothing was read yet"] {
+        for part in
+            ["no answer for 7.0 s: refused", "the pipeline has none", "nothing was read yet"]
+        {
             assert!(text.contains(part), "no `{part}`:\n{text}");
         }
     }

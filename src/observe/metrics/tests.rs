@@ -48,9 +48,7 @@ fn lint(text: &str) -> Vec<String> {
     for line in text.lines() {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         match words.as_slice() {
-            ["#", "HELP", name, help] if !help.is_empty() => {
-                _ = helped.insert(name.to_string())
-            }
+            ["#", "HELP", name, help] if !help.is_empty() => _ = helped.insert(name.to_string()),
             ["#", "TYPE", name, kind] => _ = kinds.insert(name.to_string(), kind.to_string()),
             _ => (),
         }
@@ -68,14 +66,8 @@ fn lint(text: &str) -> Vec<String> {
         );
         say(NOT_BASE.iter().any(|unit| name.contains(unit)), "not a base unit");
         say(name.contains(kind.as_str()), "the name says the type");
-        say(
-            ["_bucket", "_count", "_sum"].iter().any(|s| name.ends_with(s)),
-            "a reserved ending",
-        );
-        say(
-            name.contains(':') || name.chars().any(|c| c.is_ascii_uppercase()),
-            "not snake case",
-        );
+        say(["_bucket", "_count", "_sum"].iter().any(|s| name.ends_with(s)), "a reserved ending");
+        say(name.contains(':') || name.chars().any(|c| c.is_ascii_uppercase()), "not snake case");
         say(!name.starts_with("tidemill_"), "not our prefix");
     }
     found
@@ -120,8 +112,7 @@ fn series_are_bounded_and_nothing_is_lost() {
     let series: Vec<&str> =
         text.lines().filter(|l| l.starts_with("tidemill_dead_letters_total")).collect();
     assert_eq!(series.len(), SERIES_LIMIT);
-    let sum: u64 =
-        series.iter().filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    let sum: u64 = series.iter().filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum();
     assert_eq!(sum, 2 * SERIES_LIMIT as u64);
 }
 

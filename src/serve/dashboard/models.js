@@ -1,7 +1,7 @@
 // Models: which version is in charge, where each came from, what was decided, and what a person may decide.
 
 import { order } from "./api.js";
-import { count, empty, h, moment, number, percent, section, table } from "./dom.js";
+import { count, empty, h, moment, number, percent, s, section, table } from "./dom.js";
 
 const SHAPES = { champion: "◆", canary: "◐", shadow: "○", refused: "✕", rolled_back: "↩", former: "–", new: "+" };
 const RANKS = ["viewer", "operator", "approver", "admin"];
@@ -39,6 +39,29 @@ function ask(model, what, body, sentence, refresh) {
   dialog.showModal();
 }
 
+const WIDTH = 560;
+const HEIGHT = 110;
+
+/** The capitals of two gamblers, one of whom bets that the version is better and one that it is worse, as labels come. */
+function trial(of) {
+  const log = (capital) => Math.log10(Math.max(capital, 0.01));
+  const most = Math.max(log(of.better_at), log(of.worse_at)) + 0.4;
+  const last = Math.max(of.rows, 1);
+  const x = (rows) => ((rows / last) * (WIDTH - 64)).toFixed(1);
+  const y = (capital) => (HEIGHT - 6 - ((Math.min(log(capital), most) + 2) / (most + 2)) * (HEIGHT - 12)).toFixed(1);
+  const line = (key) => (of.growth.length > 1 ? s("path", { class: `capital ${key}`, d: `M${of.growth.map((at) => `${x(at.rows)} ${y(at[key])}`).join("L")}` }) : null);
+  const bound = (at, key) => [s("path", { class: `bound ${key}`, d: `M0 ${y(at)}H${WIDTH - 60}` }), s("text", { x: WIDTH - 56, y: Number(y(at)) + 4 }, key)];
+  const newest = of.growth.at(-1);
+  const serves = of.stage === "probation" ? "in charge" : of.share > 0 ? `${percent(of.share)} of the keys` : "nobody";
+  return h("div", { class: "trial" },
+    h("h3", {}, `Version ${of.version} on trial against ${of.against}: ${of.stage}`),
+    h("p", { class: "what" }, `since ${of.since.slice(0, 19).replace("T", " ")} UTC; it serves ${serves}. Log loss ${of.mean > 0 ? "+" : ""}${number(of.mean)} nats (standard error ${number(of.standard_error)}) over ${count(of.rows)} rows. Evidence ${number(newest.better)} of ${number(of.better_at)} for better, ${number(newest.worse)} of ${number(of.worse_at)} for worse.`),
+    s("svg", { class: "evidence", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "Evidence for better and for worse, by rows compared, on a logarithmic scale" },
+      bound(of.better_at, "better"), of.worse_at === of.better_at ? null : bound(of.worse_at, "worse"),
+      s("path", { class: "one", d: `M0 ${y(1)}H${WIDTH - 60}` }), s("text", { x: WIDTH - 56, y: Number(y(1)) + 4 }, "even"), line("better"), line("worse")),
+    h("ul", { class: "legend" }, h("li", { class: "better" }, "— for better"), h("li", { class: "worse" }, "┄ for worse")));
+}
+
 function actions(model, of, role, refresh) {
   const may = (least) => RANKS.indexOf(role) >= RANKS.indexOf(least);
   const name = `${model.name} version ${of.version}`;
@@ -64,6 +87,7 @@ function one(model, role, refresh) {
     h("h2", {}, model.name, model.serves && h("span", { class: "tag" }, "serves")),
     h("p", { class: "what" }, `${model.type.replaceAll("_", " ")}; ${model.current > 0 ? `version ${model.current} is in charge` : "no version yet"}`),
     h("p", { class: told?.bad ? "said bad" : "said", role: "status", hidden: !told }, told?.text ?? ""),
+    model.trial && trial(model.trial),
     rows.length === 0 ? empty(model.retrained ? "It has not been trained yet: too few labelled rows so far." : "It learns row by row; its state becomes a version when it is published.") : table(`Versions of ${model.name}`, heads, rows),
     model.left_out > 0 && empty(`${count(model.left_out)} older versions are in the registry: tidemill models list.`),
     model.events.length > 0 && h("details", { class: "moments" }, h("summary", {}, "What has happened, and the evidence"),

@@ -1,0 +1,164 @@
+//! Orders about models: what a page of the dashboard, or a program, asks to be done.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tidemill_types::Fault;
+
+use super::access::Caller;
+use super::guard::recorded;
+use super::protocol::Failure;
+use super::rest::plain;
+use super::routes::Shared;
+use super::{mcp, tensor};
+
+/// What somebody wants done. It holds a token, and is never printed.
+pub struct Wish {
+    /// Who, as the tokens file names them.
+    pub who: String,
+    /// Their token, if they have sent one: the run may want to see it proven.
+    pub token: Option<String>,
+    /// The model.
+    pub model: String,
+    /// What.
+    pub what: What,
+    /// Why, in their words.
+    pub why: String,
+}
+
+/// What may be wanted of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Put this version in charge.
+    Promote(u64),
+    /// Go back to the version before, or to this one.
+    RollBack(Option<u64>),
+    /// It may serve, as far as I am concerned.
+    Approve(u64),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    version: Option<u64>,
+    why: String,
+}
+
+/// Characters of a reason.
+const WHY: usize = 300;
+
+/// `POST /api/v1/models/{model}/promote`
+pub(super) async fn promote(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Failure> {
+    let (version, why) = read(&caller, &headers, body)?;
+    order(&shared, &caller, &headers, model, What::Promote(wanted(version)?), why).await
+}
+
+/// `POST /api/v1/models/{model}/rollback`
+pub(super) async fn rollback(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Failure> {
+    let (version, why) = read(&caller, &headers, body)?;
+    order(&shared, &caller, &headers, model, What::RollBack(version), why).await
+}
+
+/// `POST /api/v1/models/{model}/approve`
+pub(super) async fn approve(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Failure> {
+    let (version, why) = read(&caller, &headers, body)?;
+    order(&shared, &caller, &headers, model, What::Approve(wanted(version)?), why).await
+}
+
+fn wanted(version: Option<u64>) -> Result<u64, Failure> {
+    version.ok_or_else(|| Failure::invalid("`version` says which version is meant"))
+}
+
+/// The version and the reason; refuses what a foreign page could make a browser send.
+fn read(
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(Option<u64>, String), Failure> {
+    if !is_own(caller, headers) {
+        return Err(Failure::new(StatusCode::FORBIDDEN, "orders of other pages are not taken"));
+    }
+    let body = plain(headers, body)?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    // Of the types that a form may have, this is none: a browser asks before it sends it elsewhere.
+    if !kind.is_some_and(|kind| kind.split(';').next() == Some("application/json")) {
+        let why = "an order is application/json";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
+    let asked: Asked = serde_json::from_slice(&body).map_err(|e| {
+        Failure::invalid(format!(
+            "this is no order: {e}; write {{\"version\": 3, \"why\": \"...\"}}"
+        ))
+    })?;
+    let why = asked.why.trim();
+    if why.is_empty() || why.chars().count() > WHY || why.chars().any(char::is_control) {
+        let wrong = format!("`why` is a reason of 1 to {WHY} characters on one line");
+        return Err(Failure::invalid(wrong));
+    }
+    Ok((asked.version, why.to_string()))
+}
+
+/// Whether a request is no page's, or that of a page that this server gave. Whoever shows no token is known
+/// by the address alone, which a name of a foreign page may point to: it must be this machine's own.
+fn is_own(caller: &Caller, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let of_origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    let same = of_origin.is_some_and(|(_, of_origin)| Some(of_origin) == host);
+    same && (&*caller.name != "anonymous" || mcp::is_local(origin.as_bytes()))
+}
+
+async fn order(
+    shared: &Shared,
+    caller: &Caller,
+    headers: &HeaderMap,
+    model: String,
+    what: What,
+    why: String,
+) -> Result<Response, Failure> {
+    let said = match what {
+        What::Promote(version) => format!("promote {model} {version}"),
+        What::RollBack(None) => format!("rollback {model}"),
+        What::RollBack(Some(version)) => format!("rollback {model} {version}"),
+        What::Approve(version) => format!("approve {model} {version}"),
+    };
+    recorded(shared, caller, format!("{said}: {why}"))?;
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|text| text.get(7..)).map(|token| token.trim().to_string());
+    let wish = Wish { who: caller.name.to_string(), token, model, what, why };
+    let watched = Arc::clone(&shared.watched);
+    // It waits for the run, on a thread that may.
+    let done = shared.work(tensor::ROW_LIMIT, move || Ok(watched.order(&wish))).await?;
+    let answer = done.map_err(|error| {
+        let status = match error.fault {
+            Fault::User => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Failure::new(status, error.message)
+    })?;
+    Ok(Json(answer).into_response())
+}
