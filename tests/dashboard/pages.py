@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -35,6 +36,14 @@ def check(truth, what):
     if not truth:
         raise SystemExit(f"not so: {what}")
 
+def until(page, question, arg=None, timeout=20_000):
+    """Asks the page until it says yes. Playwright's own waiting would be text that is run within the page, which its policy forbids."""
+    end = time.monotonic() + timeout / 1000
+    while not page.evaluate(question, arg):
+        if time.monotonic() > end:
+            raise SystemExit(f"not within {timeout} ms: {question} {arg or ''}\n{page.inner_text('body')[:2000]}")
+        time.sleep(0.1)
+
 
 def opened(browser, size, colours, trouble):
     width, height = SIZES[size]
@@ -51,7 +60,7 @@ def go(page, name):
     page.goto(f"{BASE}/#/{name}")
     page.wait_for_selector("main .page")
     for text in PAGES[name]:
-        page.wait_for_function("text => document.querySelector('main').innerText.includes(text)", arg=text, timeout=20_000)
+        until(page, "text => document.querySelector('main').innerText.includes(text)", arg=text, timeout=20_000)
 
 
 # Contrast by WCAG 2: of every text that stands on the page against what is behind it.
@@ -126,7 +135,7 @@ def telephone(browser):
     pictures = [base64.b64encode((PICTURES / f"{name}-narrow-{colours}.png").read_bytes()).decode() for name, colours in names]
     images = "".join(f'<img src="data:image/png;base64,{picture}">' for picture in pictures)
     page.set_content(f'<body style="margin:0;display:flex;gap:16px;background:#8a929b">{images}')
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    until(page, "[...document.images].every((image) => image.complete)")
     page.screenshot(path=PICTURES / "narrow.png")
     page.close()
 
@@ -149,12 +158,12 @@ def numbers_move(page):
     go(page, "graph")
     rows = lambda: int(re.search(r"([\d,]+) in all", page.inner_text(".tiles li:first-child")).group(1).replace(",", ""))
     before = rows()
-    page.wait_for_function(
+    until(page,
         "before => Number(document.querySelector('.tiles li').innerText.match(/([\\d,]+) in all/)[1].replaceAll(',', '')) > before",
         arg=before, timeout=15_000)
     said = page.evaluate("fetch('/api/v1/status').then((answer) => answer.json())")
     check(before < said["rows"], f"the page shows {before} rows, the API {said['rows']}")
-    page.wait_for_function("document.querySelectorAll('.lines path').length >= 12", timeout=10_000)
+    until(page, "document.querySelectorAll('.lines path').length >= 12", timeout=10_000)
 
 
 def keyboard(page):
@@ -174,13 +183,13 @@ def keyboard(page):
     check(page.evaluate("document.activeElement.id") == "map", "the focus outlives an update")
     go(page, "features")
     page.fill("#find", "shop_")
-    page.wait_for_function("document.querySelectorAll('tbody tr').length === 2")
+    until(page, "document.querySelectorAll('tbody tr').length === 2")
     page.fill("#find", "nothing of the kind")
-    page.wait_for_function("document.querySelector('main').innerText.includes('No feature has such a name')")
+    until(page, "document.querySelector('main').innerText.includes('No feature has such a name')")
     go(page, "journal")
     first = page.inner_text(".records li:first-child .n")
     page.click("text=Older")
-    page.wait_for_function("first => document.querySelector('.records li .n')?.innerText !== first", arg=first)
+    until(page, "first => document.querySelector('.records li .n')?.innerText !== first", arg=first)
     page.click("text=Newest")
 
 

@@ -4,6 +4,7 @@ roles.py BROWSER ADDRESS PICTURES VIEWER OPERATOR APPROVER
 """
 
 import sys
+import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -19,6 +20,14 @@ def check(truth, what):
     if not truth:
         raise SystemExit(f"not so: {what}")
 
+def until(page, question, arg=None, timeout=20_000):
+    """Asks the page until it says yes. Playwright's own waiting would be text that is run within the page, which its policy forbids."""
+    end = time.monotonic() + timeout / 1000
+    while not page.evaluate(question, arg):
+        if time.monotonic() > end:
+            raise SystemExit(f"not within {timeout} ms: {question} {arg or ''}\n{page.inner_text('body')[:2000]}")
+        time.sleep(0.1)
+
 
 def signed_in(browser, role):
     page = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce").new_page()
@@ -29,7 +38,7 @@ def signed_in(browser, role):
         page.screenshot(path=PICTURES / "sign-in-wide-light.png")
         page.fill("#token", "tm_wrong")
         page.press("#token", "Enter")
-        page.wait_for_function("document.querySelector('#sign-in-why').innerText.includes('not known')", timeout=20_000)
+        until(page, "document.querySelector('#sign-in-why').innerText.includes('not known')", timeout=20_000)
     page.fill("#token", TOKENS[role])
     page.click("#sign-in-form button")
     page.wait_for_selector("main table", timeout=20_000)
@@ -52,7 +61,7 @@ def order(page, name, why):
     page.fill("#why", why)
     page.screenshot(path=PICTURES / "confirm-wide-light.png")
     page.press("#why", "Enter")
-    page.wait_for_function(
+    until(page,
         "/holds from epoch|Not done|waits/.test(document.querySelector('main .said:not([hidden])')?.innerText ?? '')", timeout=30_000)
     return page.inner_text("main .said:not([hidden])")
 
@@ -76,12 +85,12 @@ with sync_playwright() as playwright:
     [champion] = of_trees(page, "champion")
     said = order(page, f"Roll back trees version {champion}", "it refuses everybody")
     check("holds from epoch" in said, said)
-    page.wait_for_function("n => [...document.querySelectorAll('main section[data-key=trees] tbody tr')].some((row) => row.innerText.includes(`v${n}`) && row.innerText.includes('rolled back'))",
+    until(page, "n => [...document.querySelectorAll('main section[data-key=trees] tbody tr')].some((row) => row.innerText.includes(`v${n}`) && row.innerText.includes('rolled back'))",
                            arg=champion, timeout=20_000)
     page.screenshot(path=PICTURES / "rolled-back-wide-light.png")
     said = order(page, f"Promote trees version {champion}", "it was right after all")
     check("holds from epoch" in said, said)
-    page.wait_for_function("n => document.querySelector('main section[data-key=trees]').innerText.includes(`version ${n} is in charge`)", arg=champion, timeout=20_000)
+    until(page, "n => document.querySelector('main section[data-key=trees]').innerText.includes(`version ${n} is in charge`)", arg=champion, timeout=20_000)
     page.click("main section[data-key=trees] .moments summary")
     page.wait_for_timeout(500)
     told = page.inner_text("main section[data-key=trees] .moments")
