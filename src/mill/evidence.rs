@@ -125,7 +125,8 @@ mod tests {
         assert!(growth.len() > POINTS / 3 && growth[0].0 == 0, "{}", growth.len());
         assert_eq!(growth.last(), Some(&(9_999, 9_999.0, 1.0)));
         assert!(growth.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        let evidence = Evidence { rows: 3, mean: 0.0, standard_error: 0.0, better: 1.0, worse: 1.0 };
+        let evidence =
+            Evidence { rows: 3, mean: 0.0, standard_error: 0.0, better: 1.0, worse: 1.0 };
         let mut other = trial(3);
         other.grow(shown.as_ref(), &evidence);
         assert_eq!(other.growth, [(3, 1.0, 1.0)]);

@@ -193,6 +193,30 @@ def keyboard(page):
     page.click("text=Newest")
 
 
+def a_trial_is_drawn(page):
+    """A version on trial, put into a real answer: this pipeline promotes by its gate, so that none is on trial for long."""
+    growth = [{"rows": 10 * n, "better": 1.04 ** n, "worse": 0.97 ** n} for n in range(100)]
+    trial = {"version": 2, "against": 1, "stage": "canary", "share": 0.25, "since": "2026-01-01T00:00:00Z", "rows": 990,
+             "mean": -0.0123, "standard_error": 0.004, "better_at": 20, "worse_at": 100, "growth": growth}
+
+    def with_trial(route):
+        answer = route.fetch()
+        models = answer.json()
+        models["models"][0]["trial"] = trial
+        route.fulfill(response=answer, json=models)
+
+    page.route("**/api/v1/models", with_trial)
+    go(page, "models")
+    page.wait_for_selector(".evidence path.capital.better")
+    said = page.inner_text(".trial")
+    for text in ("Version 2 on trial against 1: canary", "25.0 % of the keys", "-0.0123 nats", "of 20 for better", "of 100 for worse"):
+        check(text in said, f"`{text}` is not in {said}")
+    heights = [float(point.split(" ")[1]) for point in page.get_attribute(".evidence path.capital.better", "d")[1:].split("L")]
+    check(heights == sorted(heights, reverse=True) and heights[0] > heights[-1] + 20, f"evidence that grows does not rise: {heights}")
+    page.screenshot(path=PICTURES / "trial-wide-light.png")
+    page.unroute("**/api/v1/models")
+
+
 def nobody_answers(page):
     """A program that is gone is told, and so is that it is back."""
     go(page, "graph")
@@ -217,6 +241,7 @@ with sync_playwright() as playwright:
     markup_is_text(page)
     numbers_move(page)
     keyboard(page)
+    a_trial_is_drawn(page)
     check(not trouble, trouble)
     nobody_answers(page)
     context.close()

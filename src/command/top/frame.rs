@@ -250,7 +250,7 @@ fn summary(frame: &mut Frame, look: &Look) {
         second.push(format!("checkpoint {}", size(line["bytes"].as_u64().unwrap_or(0))));
     }
     for parts in [first, second] {
-        frame.row(&[cell(parts.join("   "), 0)]);
+        frame.row(&[cell(parts.join("  "), 0)]);
     }
 }
 
@@ -289,13 +289,14 @@ fn of_models(frame: &mut Frame, look: &Look, narrow: bool, most: usize) {
         _ => "-".to_string(),
     };
     let row = |model: &Json| {
-        let last = &model["moments"][0];
-        let last = match last.is_object() {
-            false => String::new(),
-            true => {
+        let (last, trial) = (&model["events"][0], &model["trial"]);
+        let last = match (trial.is_object(), last.is_object()) {
+            (true, _) => on_trial(trial),
+            (false, true) => {
                 let at = moment(&last["at"], narrow);
-                format!("{at} {}: {}", text(&last["step"]), text(&last["why"]))
+                format!("{at} v{} {}", count(&last["version"]), text(&last["what"]))
             }
+            _ => String::new(),
         };
         let serves = if model["serves"] == true { " *" } else { "" };
         vec![
@@ -310,6 +311,22 @@ fn of_models(frame: &mut Frame, look: &Look, narrow: bool, most: usize) {
     if models.is_empty() {
         frame.row(&[cell("the pipeline has none", 0).painted(Paint::Soft)]);
     }
+}
+
+/// How far the version on trial has come, in few words.
+fn on_trial(trial: &Json) -> String {
+    let newest = list(&trial["growth"]).last().cloned().unwrap_or_default();
+    format!(
+        "v{} {} at {:.0} % against v{}: evidence {} of {} for better, {} of {} for worse",
+        count(&trial["version"]),
+        text(&trial["stage"]),
+        trial["share"].as_f64().unwrap_or(0.0) * 100.0,
+        count(&trial["against"]),
+        number(&newest["better"]),
+        rate(&trial["better_at"]),
+        number(&newest["worse"]),
+        rate(&trial["worse_at"]),
+    )
 }
 
 /// Cells of the map, for a line of blocks: the larger of neighbours where there are too many.
@@ -400,7 +417,10 @@ mod tests {
                 "watermark": "2026-01-01T12:34:56Z", "sources": (0..9).map(source).collect::<Vec<_>>(),
             }),
             models: json!({"models": [{"name": "trees", "current": 2, "serves": true, "versions": [{"version": 3}],
-                "moments": [{"at": "2026-01-01T12:00:00Z", "step": "trained", "why": "every 1h"}]}]}),
+                "events": [{"at": "2026-01-01T12:00:00Z", "version": 2, "what": "takes over from version 1"}]},
+                {"name": "others", "current": 1, "versions": [{"version": 2}], "events": [], "trial":
+                {"version": 2, "against": 1, "stage": "canary", "share": 0.25, "better_at": 20.0, "worse_at": 100.0,
+                 "growth": [{"rows": 7, "better": 3.5, "worse": 0.5}]}}]}),
             drift: json!({"map": {"drift": "features", "detector": "psi", "warning": 0.1, "limit": 0.25,
                 "features": (0..20).map(feature).collect::<Vec<_>>()}}),
             alerts: json!({"alerts": vec![alert; 40]}),
@@ -437,8 +457,13 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_no_escape_and_data_move_no_cursor() {
-        let plain = Room { columns: 100, lines: usize::MAX, colour: false };
+        let plain = Room { columns: 140, lines: usize::MAX, colour: false };
         let text = draw(&look(), &plain);
+        for part in
+            ["v2 takes over from version 1", "v2 canary at 25 % against v1: evidence 3.5000 of 20"]
+        {
+            assert!(text.contains(part), "no `{part}`:\n{text}");
+        }
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
         assert!(text.contains("?[2J?evil"), "{text}");
         let coloured = draw(&look(), &Room { colour: true, ..plain });
