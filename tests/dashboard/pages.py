@@ -115,6 +115,7 @@ def look(browser):
                 if name == "rejects":
                     for group in page.query_selector_all("details.group:not([open]) > summary"):
                         group.click()
+                    page.evaluate("scrollTo(0, 0)")
                     page.wait_for_timeout(300)
                 width = page.evaluate("document.documentElement.scrollWidth")
                 check(width <= SIZES[size][0], f"{name} is {width} wide on {SIZES[size][0]} pixels")

@@ -1,6 +1,6 @@
 // Alerts: what detectors and trainings had to say since the program started.
 
-import { count, empty, h, level, moment, number, section, table } from "./dom.js";
+import { chance, count, empty, h, level, moment, number, section, table } from "./dom.js";
 
 let only = "";
 
@@ -21,6 +21,6 @@ export const alerts = {
         shown.length === 0 ? empty("Nothing has been found that is worth an alert.") : table("Alerts",
           [{ name: "Level" }, { name: "Of" }, { name: "Found by" }, { name: "Reading", number: true }, { name: "p-value", number: true }, { name: "Event time" }, { name: "Told" }],
           shown.map((of, n) => ({ key: `${of.event_time} ${of.drift} ${of.detector} ${of.of} ${answer.alerts.length - n}`, cells: [
-            level(of.level), h("b", {}, of.of), `${of.drift}: ${of.detector.replaceAll("_", " ")}`, number(of.statistic), number(of.p_value), moment(of.event_time), moment(of.seen)] })))));
+            level(of.level), h("b", {}, of.of), `${of.drift}: ${of.detector.replaceAll("_", " ")}`, number(of.statistic), chance(of.p_value), moment(of.event_time), moment(of.seen)] })))));
   },
 };

@@ -88,6 +88,9 @@ export function number(value) {
   return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
 }
 
+/** A p-value; one that no float can hold is below all that can. */
+export const chance = (p) => (p === 0 ? "< 1e-300" : number(p));
+
 export const percent = (share) => (share === 0 ? "0 %" : share < 0.001 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`);
 
 /** A span of seconds for people. */

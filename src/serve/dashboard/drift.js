@@ -1,6 +1,6 @@
 // Drift: every feature over the whole run, the worst first.
 
-import { count, day, empty, h, level, moment, number, s, section, span, table } from "./dom.js";
+import { chance, count, day, empty, h, level, moment, number, s, section, span, table } from "./dom.js";
 
 let chosen = null;
 /** Rows of the map that are drawn before somebody asks for all. */
@@ -91,7 +91,7 @@ export const drift = {
         map.features.length > FEW && h("p", { class: "tools" }, h("button", { onclick: () => { all = !all; refresh(); } }, all ? `Only the worst ${FEW}` : `All ${count(map.features.length)}`)),
         map.left_out > 0 && empty(`${count(map.left_out)} more have drifted less.`)),
       section("Newest readings", null, table("Newest readings", heads, map.features.map((of) => ({ key: of.of, cells: [
-        h("b", {}, of.of), number(of.statistic), number(of.p_value), level(of.level), moment(of.at)] })))));
+        h("b", {}, of.of), number(of.statistic), chance(of.p_value), level(of.level), moment(of.at)] })))));
   },
   shown(main, { answer }) {
     const place = main.querySelector("#map");
