@@ -126,7 +126,7 @@ pub(super) async fn asset(Path(file): Path<String>) -> Result<Response, Failure>
 
 fn value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(known, _)| *known == key).map(|(_, value)| value).last()
+    pairs.filter(|(known, _)| *known == key).map(|(_, value)| value).next_back()
 }
 
 fn number<T: std::str::FromStr>(query: &str, key: &str) -> Result<Option<T>, Failure> {

@@ -105,7 +105,7 @@ fn read(
     let body = plain(headers, body)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     // Of the types that a form may have, this is none: a browser asks before it sends it elsewhere.
-    if !kind.is_some_and(|kind| kind.split(';').next() == Some("application/json")) {
+    if kind.is_none_or(|kind| kind.split(';').next() != Some("application/json")) {
         let why = "an order is application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }

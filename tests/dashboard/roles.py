@@ -51,8 +51,13 @@ def buttons(page):
     return page.eval_on_selector_all("main .act button", "all => all.map((button) => button.innerText)")
 
 
+# What came of the last order.
+SAID = "() => document.querySelector('main .said:not([hidden])')?.innerText ?? ''"
+
+
 def order(page, name, why):
     """Presses a button, gives the reason, and says what came of it."""
+    before = page.evaluate(SAID)
     page.click(f"main .act button[aria-label='{name}']")
     page.wait_for_selector("#confirm[open]")
     check(name in page.inner_text("#confirm"), page.inner_text("#confirm"))
@@ -61,9 +66,9 @@ def order(page, name, why):
     page.fill("#why", why)
     page.screenshot(path=PICTURES / "confirm-wide-light.png")
     page.press("#why", "Enter")
-    until(page,
-        "/holds from epoch|Not done|waits/.test(document.querySelector('main .said:not([hidden])')?.innerText ?? '')", timeout=30_000)
-    return page.inner_text("main .said:not([hidden])")
+    until(page, f"before => {{ const now = ({SAID})(); return now !== before && /holds from epoch|Not done|waits/.test(now); }}",
+          arg=before, timeout=30_000)
+    return page.evaluate(SAID)
 
 
 def of_trees(page, stage):
