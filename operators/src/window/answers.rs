@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use tidemill_types::{DataType, Value};
 
-use super::history::Reply;
+use super::held::Reply;
 use super::layout::Layout;
 use crate::aggregate::View;
 use crate::aggregate::moment::{Moment, Noted};

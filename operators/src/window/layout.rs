@@ -7,9 +7,10 @@ use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{DataType, Micros};
 
 use super::frame::Reach;
-use super::history::{Scratch, States};
+use super::history::Scratch;
 use super::log::{Log, Spot, Width};
 use super::session::Sessions;
+use super::standing::States;
 use super::{Group, Output};
 use crate::aggregate::moment::{Moment, Noted};
 use crate::aggregate::numbers::{Asks, Numbers};

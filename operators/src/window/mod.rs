@@ -23,18 +23,21 @@ mod answers;
 mod expiry;
 mod frame;
 mod heap;
+mod held;
 mod history;
 mod layout;
 mod log;
 mod session;
 mod snapshot;
+mod standing;
 
 pub use answers::Answers;
 
 use answers::One;
 use expiry::Expiry;
 use heap::Heap;
-use history::{AsOf, History, Reply, Scratch};
+use held::Reply;
+use history::{AsOf, History, Scratch};
 use layout::Layout;
 pub use snapshot::RANGES;
 

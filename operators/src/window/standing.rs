@@ -1,0 +1,260 @@
+//! Where the windows of a key stand, what they hold, and how rows come into them and go.
+
+use std::ops::Range;
+
+use tidemill_types::{Micros, Value};
+
+use super::heap::Heap;
+use super::layout::{Counted, Feed, Layout, Window};
+use super::log::{Log, RowRef, Seen};
+use crate::aggregate::Row;
+use crate::aggregate::numbers::Numbers;
+use crate::aggregate::state::State;
+
+/// What stands for a row where no column is read: anything that is not NULL.
+pub(super) static ROW: Value = Value::Bool(true);
+/// Where the windows of a key stand, and what they hold.
+pub(super) struct Standing {
+    pub(super) cursors: Box<[Cursor]>,
+    pub(super) states: States,
+}
+
+/// The primitives of all windows.
+pub(super) struct States {
+    pub(super) counts: Box<[u64]>,
+    pub(super) numbers: Box<[Numbers]>,
+    pub(super) states: Box<[State]>,
+}
+
+/// The rows that a window holds.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Cursor {
+    /// 0 where no row ever leaves the window.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// The times of the rows before and at `start`, so that the old rows of a key are touched only when one
+    /// of them leaves.
+    pub(super) before: Micros,
+    pub(super) first: Micros,
+}
+
+impl Cursor {
+    pub(super) fn new(range: Range<usize>, log: &Log) -> Cursor {
+        let (before, first) = log.beside(range.start);
+        Cursor { start: range.start, end: range.end, before, first }
+    }
+}
+
+impl Standing {
+    /// Windows over no rows yet: a read moves them to where they belong.
+    pub(super) fn new(layout: &Layout, log: &Log) -> Standing {
+        let nowhere = |window: &Window| {
+            let start = if window.reach.holds_all() { 0 } else { log.base() };
+            Cursor::new(start..log.base(), log)
+        };
+        Standing { cursors: layout.windows.iter().map(nowhere).collect(), states: layout.states() }
+    }
+}
+
+impl States {
+    #[inline]
+    pub(super) fn count(&self, of: Counted, rows: u64) -> u64 {
+        match of {
+            Counted::No => 0,
+            Counted::Rows => rows,
+            Counted::At(count) => self.counts[count],
+            Counted::Numbers(numbers) => self.numbers[numbers].count(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.counts)
+            + size_of_val(&*self.numbers)
+            + self.numbers.iter().map(Numbers::bytes).sum::<usize>()
+            + size_of_val(&*self.states)
+            + self.states.iter().map(State::bytes).sum::<usize>()
+    }
+
+    pub(super) fn clear(&mut self, window: &Window) {
+        self.counts[window.counts.clone()].fill(0);
+        self.numbers[window.numbers.clone()].iter_mut().for_each(Numbers::clear);
+        self.states[window.states.clone()].iter_mut().for_each(State::clear);
+    }
+
+    /// Takes a row that passes the filter in or out of what one column feeds.
+    #[inline]
+    pub(super) fn step<const IN: bool>(&mut self, feed: &Feed, row: &Row<'_>) {
+        if let Some(numbers) = feed.numbers {
+            self.numbers[numbers].step_value::<IN>(row.value);
+        }
+        if let Some(count) = feed.count {
+            let n = u64::from(!row.value.is_null());
+            let count = &mut self.counts[count];
+            *count = if IN { *count + n } else { count.saturating_sub(n) };
+        }
+        for state in &mut self.states[feed.states.clone()] {
+            if IN { state.insert(row) } else { state.remove(row) }
+        }
+    }
+}
+
+/// Takes in the row that comes next in all windows, where that is what happens, looking at it once.
+#[inline]
+pub(super) fn enter(
+    log: &Log,
+    layout: &Layout,
+    cursors: &mut [Cursor],
+    ranges: &[Range<usize>],
+    states: &mut States,
+    heap: &Heap,
+) {
+    let Some(next) = cursors.first().map(|cursor| cursor.end) else { return };
+    let holds = |range: &Range<usize>| range.start <= next && range.end == next + 1;
+    if !ranges.iter().all(holds) || !cursors.iter().all(|cursor| cursor.end == next) {
+        return;
+    }
+    for ((window, cursor), range) in layout.windows.iter().zip(&mut *cursors).zip(ranges) {
+        if range.start == next {
+            states.clear(window);
+            *cursor = Cursor::new(next..next, log);
+        }
+        cursor.end = next + 1;
+    }
+    let row = log.row(next);
+    for lane in &layout.entry.lanes {
+        if lane.filter.is_some_and(|filter| !row.is_true(filter)) {
+            continue;
+        }
+        match row.number(lane.spot) {
+            Seen::Number(number) => {
+                for &numbers in &lane.numbers {
+                    states.numbers[numbers].step::<true>(&number);
+                }
+            }
+            Seen::Special(x) => {
+                for &numbers in &lane.numbers {
+                    states.numbers[numbers].step_special::<true>(x);
+                }
+            }
+            Seen::Nothing => {}
+        }
+    }
+    for &(window, feed) in &layout.entry.others {
+        let feed = &layout.windows[window].feeds[feed];
+        if feed.filter.is_none_or(|filter| row.is_true(filter)) {
+            seen(row, feed.column, feed.second, heap, |row| states.step::<true>(feed, row));
+        }
+    }
+}
+
+/// Moves a window to a range, by the shorter way: over the rows that differ or, where the old and the
+/// new range share none, from nothing.
+#[inline]
+pub(super) fn shift(
+    log: &Log,
+    window: &Window,
+    cursor: &mut Cursor,
+    new: Range<usize>,
+    states: &mut States,
+    heap: &Heap,
+) {
+    let old = cursor.start..cursor.end;
+    if old == new {
+        return;
+    }
+    let feeds = &window.feeds;
+    if new.start != old.start || cursor.first == Micros::MAX {
+        *cursor = Cursor::new(new.clone(), log);
+    } else {
+        cursor.end = new.end;
+    }
+    if new.start >= old.end || new.end <= old.start {
+        states.clear(window);
+        feed::<true>(log, new, feeds, states, heap);
+        return;
+    }
+    let mut enter = |rows: Range<usize>| {
+        if !rows.is_empty() {
+            feed::<true>(log, rows, feeds, states, heap);
+        }
+    };
+    enter(old.end..new.end);
+    enter(new.start..old.start);
+    let mut leave = |rows: Range<usize>| {
+        if !rows.is_empty() {
+            feed::<false>(log, rows, feeds, states, heap);
+        }
+    };
+    leave(new.end..old.end);
+    leave(old.start..new.start);
+    refill(log, new, window, states, heap);
+}
+
+/// Puts rows into the states of a window or takes them out.
+pub(super) fn feed<const IN: bool>(
+    log: &Log,
+    rows: Range<usize>,
+    feeds: &[Feed],
+    states: &mut States,
+    heap: &Heap,
+) {
+    for at in rows {
+        let row = log.row(at);
+        for feed in feeds {
+            if feed.filter.is_some_and(|filter| !row.is_true(filter)) {
+                continue;
+            }
+            match feed.only {
+                Some((spot, numbers)) => {
+                    let numbers = &mut states.numbers[numbers];
+                    match row.number(spot) {
+                        Seen::Number(number) => numbers.step::<IN>(&number),
+                        Seen::Special(x) => numbers.step_special::<IN>(x),
+                        Seen::Nothing => {}
+                    }
+                }
+                None => seen(row, feed.column, feed.second, heap, |row| {
+                    states.step::<IN>(feed, row);
+                }),
+            }
+        }
+    }
+}
+
+/// Shows a row as states see it.
+#[inline]
+pub(super) fn seen<T>(
+    row: RowRef<'_>,
+    column: Option<usize>,
+    second: Option<usize>,
+    heap: &Heap,
+    see: impl FnOnce(&Row<'_>) -> T,
+) -> T {
+    let value = column.map(|column| row.value(column, heap));
+    let second = second.map(|column| row.value(column, heap));
+    let value = value.as_ref().unwrap_or(&ROW);
+    see(&Row { time: row.time(), value, second: second.as_ref().unwrap_or(&Value::Null) })
+}
+
+/// Tells extremes that have lost all they knew of what is in the window.
+#[inline]
+pub(super) fn refill(
+    log: &Log,
+    rows: Range<usize>,
+    window: &Window,
+    states: &mut States,
+    heap: &Heap,
+) {
+    if !window.extremes {
+        return;
+    }
+    for feed in &window.feeds {
+        if let (Some(numbers), Some(column)) = (feed.numbers, feed.column)
+            && states.numbers[numbers].is_starved()
+        {
+            let passes = |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter));
+            let rows = || rows.clone().map(|at| log.row(at)).filter(passes);
+            states.numbers[numbers].refill(|| rows().map(|row| row.value(column, heap)));
+        }
+    }
+}
