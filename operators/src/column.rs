@@ -206,6 +206,24 @@ impl Builder {
         }
     }
 
+    /// Appends many floats.
+    #[inline]
+    pub fn floats(&mut self, values: impl Iterator<Item = Option<f64>>) {
+        match self {
+            Builder::Float64(numbers) => numbers.extend(values),
+            other => other.extend(values.map(|x| x.map_or(Value::Null, Value::Float))),
+        }
+    }
+
+    /// Appends many whole numbers.
+    #[inline]
+    pub fn ints(&mut self, values: impl Iterator<Item = Option<i64>>) {
+        match self {
+            Builder::Int64(numbers) => numbers.extend(values),
+            other => other.extend(values.map(|i| i.map_or(Value::Null, Value::Int))),
+        }
+    }
+
     /// Appends many values.
     #[inline]
     pub fn extend(&mut self, values: impl Iterator<Item = Value>) {

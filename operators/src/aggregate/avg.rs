@@ -2,7 +2,9 @@
 
 use tidemill_types::{DataType, Value};
 
+use super::moment::Moment;
 use super::{Aggregate, Call, Entry, Primitive, View};
+use crate::column::Builder;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "avg",
@@ -34,5 +36,10 @@ impl Aggregate for Avg {
             0 => Value::Null,
             n => Value::Float(view.moment().mean(n)),
         }
+    }
+
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        let mean = |moment: &Moment| (moment.count > 0).then(|| moment.mean(moment.count));
+        out.floats(moments.iter().map(mean));
     }
 }

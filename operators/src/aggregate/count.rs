@@ -2,7 +2,9 @@
 
 use tidemill_types::{DataType, Value};
 
+use super::moment::Moment;
 use super::{Aggregate, Call, Entry, Primitive, View};
+use crate::column::Builder;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "count",
@@ -33,6 +35,10 @@ impl Aggregate for Count {
 
     fn finish(&self, view: &View<'_>) -> Value {
         Value::Int(view.count() as i64)
+    }
+
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        out.ints(moments.iter().map(|moment| Some(moment.count as i64)));
     }
 }
 

@@ -45,7 +45,15 @@ impl Rounded {
     /// Zero.
     pub const ZERO: Rounded = Rounded { mantissa: 0.0, exponent: 0 };
 
+    /// The same without an exponent, which must be from -900 to 900 and the mantissa from 1 to 2^64 or 0.
+    #[inline]
+    pub(super) fn plain(self) -> Rounded {
+        let power = f64::from_bits(((self.exponent + 1023) as u64) << 52);
+        Rounded { mantissa: self.mantissa * power, exponent: 0 }
+    }
+
     /// The quotient, rounded once more.
+    #[inline]
     pub fn divided_by(self, divisor: f64) -> Rounded {
         Rounded { mantissa: self.mantissa / divisor, ..self }
     }
@@ -68,7 +76,11 @@ impl Rounded {
     }
 
     /// The square root; NaN below 0.
+    #[inline]
     pub fn sqrt(self) -> Rounded {
+        if self.exponent == 0 {
+            return Rounded { mantissa: libm::sqrt(self.mantissa), exponent: 0 };
+        }
         let odd = self.exponent.rem_euclid(2);
         let mantissa = libm::sqrt(self.mantissa * f64::from(1 + odd));
         Rounded { mantissa, exponent: (self.exponent - odd) / 2 }
@@ -77,6 +89,9 @@ impl Rounded {
     /// The nearest f64; infinite beyond its range.
     #[inline]
     pub fn to_f64(self) -> f64 {
+        if self.exponent == 0 {
+            return self.mantissa;
+        }
         let own = (self.mantissa.to_bits() >> 52 & 0x7ff) as i32;
         // Where neither power nor product leaves the normal numbers, a product is exact.
         if (-1022..=1023).contains(&self.exponent) && (2..2046).contains(&(own + self.exponent)) {

@@ -63,6 +63,15 @@ impl End {
         }
     }
 
+    /// As a float.
+    #[inline]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            End::Int(i) => i as f64,
+            End::Float(x) => x,
+        }
+    }
+
     /// As a value.
     #[inline]
     pub fn value(self) -> Value {

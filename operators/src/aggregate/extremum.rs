@@ -2,7 +2,10 @@
 
 use tidemill_types::{DataType, Value};
 
+use super::extreme::End;
+use super::moment::Moment;
 use super::{Aggregate, Call, Entry, Primitive, View};
+use crate::column::Builder;
 
 pub(super) const MIN: Entry = Entry {
     name: "min",
@@ -53,5 +56,13 @@ impl Aggregate for Extremum {
         let Some(ordered) = view.ordered() else { return Value::Null };
         let extremum = if self.greatest { ordered.max() } else { ordered.min() };
         extremum.unwrap_or_default()
+    }
+
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        let ends = moments.iter().map(|moment| moment.end(self.greatest));
+        match self.output {
+            DataType::Float64 => out.floats(ends.map(|end| end.map(End::as_f64))),
+            _ => out.extend(ends.map(|end| end.map_or(Value::Null, End::value))),
+        }
     }
 }

@@ -38,6 +38,7 @@ mod ewma;
 mod extremum;
 mod frequency;
 mod geometric;
+mod hundredths;
 mod pairs;
 mod per;
 mod position;
@@ -48,6 +49,7 @@ mod sequence;
 mod shape;
 mod sketch;
 mod sum;
+mod units;
 mod value_range;
 mod variance;
 

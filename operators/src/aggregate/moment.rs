@@ -4,9 +4,10 @@ use tidemill_types::Value;
 
 use super::exact_sum::Rounded;
 use super::extreme::End;
-use super::numbers::{Asks, Core, Numbers};
+use super::numbers::{Asks, Numbers};
 use super::ordered::Ordered;
 use super::state::State;
+use super::units::Sums;
 
 /// Count, sum, deviation and both ends of the numbers in a window. What is not read is as over no
 /// numbers.
@@ -16,13 +17,30 @@ pub struct Moment {
     pub count: u64,
     /// The sum of those that are finite, rounded once.
     sum: Rounded,
-    /// What the others sum up to: NaN or an infinity.
-    non_finite: Option<f64>,
-    /// The sum as a whole number of 64 bits, where it is asked for and is one.
-    whole: Option<i64>,
     deviation: Rounded,
     least: Option<End>,
     greatest: Option<End>,
+    special: Special,
+}
+
+/// What few moments have.
+#[derive(Clone, Copy, Debug, Default)]
+enum Special {
+    #[default]
+    No,
+    /// What the values that are not finite sum up to: NaN or an infinity.
+    NonFinite(f64),
+    /// The sum as a whole number of 64 bits, where it is asked for and is one.
+    Whole(i64),
+}
+
+impl Special {
+    fn of(non_finite: Option<f64>, whole: impl FnOnce() -> Option<i64>) -> Special {
+        match non_finite {
+            Some(x) => Special::NonFinite(x),
+            None => whole().map_or(Special::No, Special::Whole),
+        }
+    }
 }
 
 impl Moment {
@@ -35,14 +53,14 @@ impl Moment {
     /// Reads what running numbers come to; `whole` says whether [`Moment::whole`] is asked for.
     pub(crate) fn of(numbers: &Numbers, whole: bool) -> Moment {
         let asks = numbers.asks();
+        let non_finite = numbers.non_finite();
         Moment {
             count: numbers.count(),
             sum: if asks.sum { numbers.sum() } else { Rounded::ZERO },
-            non_finite: numbers.non_finite(),
-            whole: if whole { numbers.whole() } else { None },
             deviation: if asks.squares { numbers.deviation() } else { Rounded::ZERO },
             least: numbers.end(false).get(),
             greatest: numbers.end(true).get(),
+            special: Special::of(non_finite, || if whole { numbers.whole() } else { None }),
         }
     }
 
@@ -74,23 +92,32 @@ impl Moment {
     /// NaN or an infinity, if there is one among the values or they make one.
     #[inline]
     pub fn non_finite(&self) -> Option<f64> {
-        self.non_finite
+        match self.special {
+            Special::NonFinite(x) => Some(x),
+            _ => None,
+        }
+    }
+
+    /// The sum, rounded once; infinite beyond the range of a float.
+    #[inline]
+    pub fn sum(&self) -> f64 {
+        self.non_finite().unwrap_or_else(|| self.sum.to_f64())
     }
 
     /// The sum divided by a count: the sum is rounded once, the quotient once, and there is no
     /// overflow in between.
     #[inline]
     pub fn mean(&self, n: u64) -> f64 {
-        match self.non_finite {
-            Some(x) => x,
-            None => self.sum.divided_by(n as f64).to_f64(),
-        }
+        self.non_finite().unwrap_or_else(|| self.sum.divided_by(n as i64 as f64).to_f64())
     }
 
     /// The sum, if it is a whole number of 64 bits.
     #[inline]
     pub fn whole(&self) -> Option<i64> {
-        self.whole
+        match self.special {
+            Special::Whole(sum) => Some(sum),
+            _ => None,
+        }
     }
 
     /// `n * (sum of squares) - sum^2`: n^2 times the population variance, rounded once.
@@ -102,49 +129,87 @@ impl Moment {
     /// The least or the greatest number; none over no numbers.
     #[inline]
     pub fn extreme(&self, greatest: bool) -> Option<Value> {
-        if greatest { self.greatest } else { self.least }.map(End::value)
+        self.end(greatest).map(End::value)
+    }
+
+    /// The same as it is kept.
+    #[inline]
+    pub(crate) fn end(&self, greatest: bool) -> Option<End> {
+        if greatest { self.greatest } else { self.least }
     }
 }
 
-/// A moment as it is noted down while rows come and go, to be worked out later with many others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Noted {
+/// What is read off a window to be noted down.
+pub(crate) enum Found<'a> {
     /// How many rows there are is all that is asked.
     Rows(u64),
-    /// What numbers in a common unit add up to, and their ends.
-    Core(Core, Option<End>, Option<End>),
-    /// Anything else, worked out at once.
+    Numbers(&'a Numbers),
+    /// Anything else, worked out.
     Moment(Moment),
 }
 
+/// A moment as it is noted down while rows come and go, to be worked out later with many others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Noted {
+    count: u64,
+    sums: Sums,
+    least: Option<End>,
+    greatest: Option<End>,
+    /// Instead of the rest.
+    moment: Option<Box<Moment>>,
+}
+
 impl Noted {
-    /// Notes what running numbers come to.
+    /// Notes what was found; `whole` as in [`Moment::of`].
     #[inline(always)]
-    pub(crate) fn of(numbers: &Numbers, whole: bool) -> Noted {
-        match numbers.core() {
-            Some(core) => Noted::Core(*core, numbers.end(false).get(), numbers.end(true).get()),
-            None => Noted::Moment(Moment::of(numbers, whole)),
+    pub(crate) fn note(&mut self, found: Found<'_>, whole: bool) {
+        match found {
+            Found::Rows(count) => self.count = count,
+            Found::Numbers(numbers) => match numbers.sums() {
+                Some(sums) => {
+                    self.count = numbers.count();
+                    self.sums = *sums;
+                    self.least = numbers.end(false).get();
+                    self.greatest = numbers.end(true).get();
+                }
+                None => self.set(Moment::of(numbers, whole)),
+            },
+            Found::Moment(moment) => self.set(moment),
         }
     }
 
-    /// Works it out.
-    #[inline]
-    pub(crate) fn moment(&self, asks: Asks, whole: bool) -> Moment {
-        match self {
-            Noted::Rows(rows) => Moment::of_rows(*rows),
-            Noted::Core(core, least, greatest) => Moment {
-                count: core.count,
-                sum: if asks.sum { core.sum() } else { Rounded::ZERO },
-                non_finite: None,
-                whole: if whole { core.whole() } else { None },
-                deviation: match asks.squares {
-                    true => core.deviation().unwrap_or_else(|| core.wide_deviation()),
-                    false => Rounded::ZERO,
-                },
-                least: *least,
-                greatest: *greatest,
-            },
-            Noted::Moment(moment) => *moment,
+    #[cold]
+    fn set(&mut self, moment: Moment) {
+        self.moment = Some(Box::new(moment));
+    }
+
+    /// Works out all of a mark; `asks` and `whole` are what was asked of it.
+    pub(crate) fn moments(all: &mut [Noted], asks: Asks, whole: bool, moments: &mut Vec<Moment>) {
+        let ends = |noted: &Noted| Moment {
+            count: noted.count,
+            least: noted.least,
+            greatest: noted.greatest,
+            ..Moment::default()
+        };
+        moments.clear();
+        moments.extend(all.iter().map(ends));
+        if asks.sum {
+            all.iter().zip(&mut *moments).for_each(|(noted, moment)| moment.sum = noted.sums.sum());
+        }
+        if asks.squares {
+            for (noted, moment) in all.iter().zip(&mut *moments) {
+                moment.deviation = noted.sums.deviation(noted.count);
+            }
+        }
+        if asks.sum && whole {
+            for (noted, moment) in all.iter().zip(&mut *moments) {
+                moment.special = noted.sums.whole().map_or(Special::No, Special::Whole);
+            }
+        }
+        for (noted, moment) in all.iter_mut().zip(moments) {
+            if let Some(worked_out) = noted.moment.take() {
+                *moment = *worked_out;
+            }
         }
     }
 }

@@ -10,9 +10,11 @@ use tidemill_types::Value;
 
 use super::Primitive;
 use super::bytes::{Reader, Writer};
-use super::exact_sum::{ExactSum, NO_BASE, REACH, Rounded, SPARE, Special, dyadic, shift_left};
+use super::exact_sum::{ExactSum, NO_BASE, Rounded, Special, dyadic};
 use super::extreme::Extreme;
-use super::squares::{Count, SumSquares};
+use super::hundredths::{Hundredths, Part};
+use super::squares::SumSquares;
+use super::units::{Sums, Units};
 use super::wide::Wide;
 
 /// How many numbers are taken beyond the common base between two looks whether it would do again.
@@ -52,6 +54,7 @@ impl Asks {
 pub struct Number {
     m: i64,
     e: i32,
+    part: Option<Part>,
     rank: i64,
     float: bool,
 }
@@ -61,70 +64,26 @@ impl Number {
     #[inline]
     pub fn of_float(x: f64) -> Option<Number> {
         let (m, e) = dyadic(x);
-        x.is_finite().then(|| Number { m, e, rank: Extreme::rank_of(x), float: true })
+        let part = Part::of_float(x, m, e);
+        x.is_finite().then(|| Number { m, e, part, rank: Extreme::rank_of(x), float: true })
     }
 
     /// A whole number.
     #[inline]
     pub fn of_int(i: i64) -> Number {
-        Number { m: i, e: 0, rank: i, float: false }
+        Number { m: i, e: 0, part: Part::of_int(i), rank: i, float: false }
     }
 }
 
 /// See the head of this file. A few nanoseconds a number, some tens where sizes differ by more than 2^60.
 #[derive(Clone, Debug)]
 pub struct Numbers {
-    core: Core,
+    sums: Sums,
+    count: u64,
     asks: Asks,
     least: Extreme,
     greatest: Extreme,
     beyond: Option<Box<Beyond>>,
-}
-
-/// What most numbers need nothing but.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Core {
-    pub(super) sum: i128,
-    pub(super) squares: Count,
-    pub(super) count: u64,
-    /// [`NO_BASE`] while sum and squares are beyond.
-    pub(super) base: i32,
-}
-
-impl Core {
-    /// The sum, rounded once.
-    #[inline]
-    pub(super) fn sum(&self) -> Rounded {
-        Rounded::of(self.sum, self.base)
-    }
-
-    /// The sum, where it is a whole number of 64 bits.
-    #[inline]
-    pub(super) fn whole(&self) -> Option<i64> {
-        match self.base {
-            0 => i64::try_from(self.sum).ok(),
-            _ => self.exact().0.to_i128().and_then(|sum| i64::try_from(sum).ok()),
-        }
-    }
-
-    /// Sum and sum of squares on their own.
-    fn exact(&self) -> (ExactSum, SumSquares) {
-        let squares = SumSquares::of_parts(self.squares, 2 * self.base);
-        (ExactSum::of_parts(self.sum, self.base), squares)
-    }
-
-    /// [`Core::deviation`] at any width.
-    #[cold]
-    pub(super) fn wide_deviation(&self) -> Rounded {
-        let (sum, squares) = self.exact();
-        squares.deviation(self.count, &sum)
-    }
-
-    /// `n * (sum of squares) - sum^2`, while 256 bits hold it.
-    #[inline]
-    pub(super) fn deviation(&self) -> Option<Rounded> {
-        self.squares.deviation(self.count, self.sum.unsigned_abs(), 2 * self.base)
-    }
 }
 
 /// What has no common base.
@@ -139,7 +98,8 @@ impl Numbers {
     /// Over none.
     pub fn new(asks: Asks) -> Numbers {
         Numbers {
-            core: Core::default(),
+            sums: Sums::default(),
+            count: 0,
             asks,
             least: Extreme::new(false),
             greatest: Extreme::new(true),
@@ -155,33 +115,16 @@ impl Numbers {
     /// Takes a finite number in or out.
     #[inline]
     pub fn step<const IN: bool>(&mut self, number: &Number) {
-        let Number { m, e, .. } = *number;
-        self.core.count = if IN { self.core.count + 1 } else { self.core.count.saturating_sub(1) };
+        self.count = if IN { self.count + 1 } else { self.count.saturating_sub(1) };
         if self.asks.sum {
-            let up = e.wrapping_sub(self.core.base) as u32;
-            if up > REACH || !self.step_within::<IN>(m, up) {
-                self.step_beyond::<IN>(m, e);
+            match (&mut self.sums, number.part) {
+                (Sums::Hundredths(sums), Some(part)) if Hundredths::holds(self.count) => {
+                    sums.step::<IN>(part, self.asks.squares);
+                }
+                _ => self.step_units::<IN>(number),
             }
         }
         self.step_ends::<IN>(number.rank, number.float);
-    }
-
-    /// Adds `m` and its square, or takes them out, `up` bits above the base; false, and nothing is
-    /// changed, beyond the range.
-    #[inline]
-    fn step_within<const IN: bool>(&mut self, m: i64, up: u32) -> bool {
-        let term = i128::from(m) << up;
-        let sum =
-            if IN { self.core.sum.checked_add(term) } else { self.core.sum.checked_sub(term) };
-        let Some(sum) = sum else { return false };
-        if self.asks.squares {
-            let magnitude = u128::from(m.unsigned_abs());
-            let squares = self.core.squares.step::<IN>(magnitude * magnitude, 2 * up);
-            let Some(squares) = squares else { return false };
-            self.core.squares = squares;
-        }
-        self.core.sum = sum;
-        true
     }
 
     #[inline]
@@ -198,70 +141,64 @@ impl Numbers {
         }
     }
 
+    /// What is no hundredth, or is among others that are none.
     #[inline(never)]
-    fn step_beyond<const IN: bool>(&mut self, m: i64, e: i32) {
+    fn step_units<const IN: bool>(&mut self, number: &Number) {
+        let Number { m, e, part, .. } = *number;
         if m == 0 {
             return;
         }
-        if self.core.base != NO_BASE {
-            let zeros = m.trailing_zeros();
-            let (m, e) = (m >> zeros, e + zeros as i32);
-            if let Some(base) = self.lower(e)
-                && self.step_within::<IN>(m, (e - base) as u32)
-            {
-                return;
+        let squares = self.asks.squares;
+        if let Sums::Hundredths(sums) = &self.sums {
+            match sums.units() {
+                Some(units) => self.sums = Sums::Units(units),
+                None => self.go_beyond(),
             }
         }
-        let squares = self.asks.squares;
-        let (sum, base) = (self.core.sum, self.core.base);
-        let beyond = self.beyond.get_or_insert_default();
-        let finite = beyond.finite.get_or_insert_with(|| {
-            (ExactSum::of_parts(sum, base), SumSquares::of_parts(self.core.squares, 2 * base))
-        });
+        let Sums::Units(units) = &mut self.sums else { return };
+        if let Some(part) = part
+            && units.is_zero()
+            && Hundredths::holds(self.count)
+        {
+            let mut sums = Hundredths::default();
+            sums.step::<IN>(part, squares);
+            self.sums = Sums::Hundredths(sums);
+        } else if !units.step::<IN>(m, e, squares) {
+            self.step_beyond::<IN>(m, e);
+        }
+    }
+
+    #[cold]
+    fn step_beyond<const IN: bool>(&mut self, m: i64, e: i32) {
+        self.go_beyond();
+        let Some(beyond) = &mut self.beyond else { return };
+        let Some(finite) = &mut beyond.finite else { return };
         finite.0.step::<IN>(m, e);
-        if squares {
+        if self.asks.squares {
             finite.1.step::<IN>(m, e);
         }
-        self.core.base = NO_BASE;
         beyond.age = beyond.age.wrapping_add(1);
-        if beyond.age.is_multiple_of(BACK_EVERY) || self.core.count == 0 {
+        if beyond.age.is_multiple_of(BACK_EVERY) || self.count == 0 {
             self.come_back();
         }
     }
 
-    /// Lowers the base so that numbers of this exponent and somewhat smaller ones are within reach.
-    fn lower(&mut self, e: i32) -> Option<i32> {
-        if self.core.sum == 0 && self.core.squares.is_zero() {
-            self.core.base = e - SPARE;
-        } else if e < self.core.base {
-            let down = self.core.base - e + SPARE;
-            let sum = shift_left(self.core.sum, down)?;
-            self.core.squares = self.core.squares.shifted(2 * down.unsigned_abs())?;
-            (self.core.sum, self.core.base) = (sum, self.core.base - down);
-        }
-        (e - self.core.base <= REACH as i32).then_some(self.core.base)
+    /// Goes on without a common base.
+    fn go_beyond(&mut self) {
+        let beyond = self.beyond.get_or_insert_default();
+        let exact = || self.sums.exact();
+        beyond.finite.get_or_insert_with(exact);
+        self.sums = Sums::Units(Units { base: NO_BASE, ..Units::default() });
     }
 
     /// Goes on with a common base where there is one again.
     fn come_back(&mut self) {
         let Some(beyond) = &mut self.beyond else { return };
         let Some((sum, squares)) = &beyond.finite else { return };
-        let Some((value, base)) = sum.parts() else { return };
-        let common = match squares.parts() {
-            Some((squares, _)) if squares.is_zero() => Some((value, squares, base)),
-            Some((squares, double)) => {
-                let half = double.div_euclid(2);
-                let common = if value == 0 { half } else { base.min(half) };
-                let value = if value == 0 { Some(0) } else { shift_left(value, base - common) };
-                let squares = squares.shifted((double - 2 * common).unsigned_abs());
-                value.zip(squares).map(|(value, squares)| (value, squares, common))
-            }
-            None => None,
-        };
-        let Some((value, squares, base)) = common else { return };
+        let Some(units) = Units::of(sum, squares) else { return };
         beyond.finite = None;
-        (self.core.sum, self.core.squares, self.core.base) = (value, squares, base);
-        if self.beyond.as_ref().is_some_and(|beyond| beyond.special.is_empty()) {
+        self.sums = Sums::Units(units);
+        if beyond.special.is_empty() {
             self.beyond = None;
         }
     }
@@ -269,7 +206,7 @@ impl Numbers {
     /// Takes in or out what is not finite.
     #[inline(never)]
     pub fn step_special<const IN: bool>(&mut self, x: f64) {
-        self.core.count = if IN { self.core.count + 1 } else { self.core.count.saturating_sub(1) };
+        self.count = if IN { self.count + 1 } else { self.count.saturating_sub(1) };
         if self.asks.sum {
             let beyond = self.beyond.get_or_insert_default();
             beyond.special.change(x, |n| *n = if IN { *n + 1 } else { n.saturating_sub(1) });
@@ -296,10 +233,14 @@ impl Numbers {
 
     /// Takes out all.
     pub fn clear(&mut self) {
-        (self.core.sum, self.core.squares, self.core.count) = (0, Count::ZERO, 0);
-        if self.core.base == NO_BASE {
-            self.core.base = 0;
-        }
+        self.count = 0;
+        self.sums = match self.sums {
+            // Numbers to come are likely to be as those that were there.
+            Sums::Units(Units { base, .. }) if base != NO_BASE => {
+                Sums::Units(Units { base, ..Units::default() })
+            }
+            _ => Sums::default(),
+        };
         self.beyond = None;
         if self.asks.least {
             self.least.clear();
@@ -312,7 +253,7 @@ impl Numbers {
     /// How many there are.
     #[inline]
     pub fn count(&self) -> u64 {
-        self.core.count
+        self.count
     }
 
     /// NaN or an infinity, if there is one among them or they make one.
@@ -330,7 +271,7 @@ impl Numbers {
     pub fn sum(&self) -> Rounded {
         match self.finite() {
             Some((sum, _)) => sum.rounded(),
-            None => self.core.sum(),
+            None => self.sums.sum(),
         }
     }
 
@@ -339,7 +280,7 @@ impl Numbers {
     pub fn whole(&self) -> Option<i64> {
         match self.finite() {
             Some((sum, _)) => sum.to_i128().and_then(|sum| i64::try_from(sum).ok()),
-            None => self.core.whole(),
+            None => self.sums.whole(),
         }
     }
 
@@ -347,14 +288,14 @@ impl Numbers {
     #[inline]
     pub fn deviation(&self) -> Rounded {
         match self.finite() {
-            Some((sum, squares)) => squares.deviation(self.core.count, sum),
-            None => self.core.deviation().unwrap_or_else(|| self.core.wide_deviation()),
+            Some((sum, squares)) => squares.deviation(self.count, sum),
+            None => self.sums.deviation(self.count),
         }
     }
 
     /// Sum and sum of squares on their own.
     fn exact(&self) -> (ExactSum, SumSquares) {
-        self.finite().cloned().unwrap_or_else(|| self.core.exact())
+        self.finite().cloned().unwrap_or_else(|| self.sums.exact())
     }
 
     /// Sum and sum of squares, at any width.
@@ -363,10 +304,10 @@ impl Numbers {
         (sum.to_wide(), squares.to_wide())
     }
 
-    /// What tells all the rest, unless some numbers have no common base or are not finite.
+    /// Sum and sum of squares, unless some numbers have no common base or are not finite.
     #[inline]
-    pub(super) fn core(&self) -> Option<&Core> {
-        self.beyond.is_none().then_some(&self.core)
+    pub(super) fn sums(&self) -> Option<&Sums> {
+        self.beyond.is_none().then_some(&self.sums)
     }
 
     /// An end.
@@ -399,7 +340,7 @@ impl Numbers {
         for beyond in [&self.beyond, &other.beyond].into_iter().flatten() {
             special.merge(&beyond.special);
         }
-        self.core.count = self.core.count.saturating_add(other.core.count);
+        self.count = self.count.saturating_add(other.count);
         self.take(special, sum, squares);
         self.least.merge(&other.least);
         self.greatest.merge(&other.greatest);
@@ -407,14 +348,14 @@ impl Numbers {
 
     fn take(&mut self, special: Special, sum: ExactSum, squares: SumSquares) {
         let finite = Some((sum, squares));
-        (self.core.sum, self.core.squares, self.core.base) = (0, Count::ZERO, NO_BASE);
+        self.sums = Sums::Units(Units { base: NO_BASE, ..Units::default() });
         self.beyond = Some(Box::new(Beyond { special, finite, age: 0 }));
         self.come_back();
     }
 
     pub(super) fn save(&self, out: &mut Writer) {
         let (sum, squares) = self.exact();
-        out.byte(self.asks.byte()).count(self.core.count);
+        out.byte(self.asks.byte()).count(self.count);
         sum.save(out);
         squares.save(out);
         out.special(self.beyond.as_ref().map(|beyond| &beyond.special));
@@ -428,7 +369,7 @@ impl Numbers {
             return None;
         }
         let mut numbers = Numbers::new(self.asks);
-        numbers.core.count = bytes.count()?;
+        numbers.count = bytes.count()?;
         let (sum, squares) = (ExactSum::restore(bytes)?, SumSquares::restore(bytes)?);
         let special = bytes.special()?.map_or_else(Special::default, |special| *special);
         numbers.take(special, sum, squares);

@@ -33,6 +33,12 @@ pub(super) struct Count {
 impl Count {
     pub(super) const ZERO: Count = Count { high: 0, low: 0 };
 
+    /// `high * 2^128 + low`
+    #[inline]
+    pub(super) fn of_halves(high: u128, low: u128) -> Count {
+        Count { high, low }
+    }
+
     fn new(low: u128) -> Count {
         Count { high: 0, low }
     }
@@ -97,13 +103,29 @@ impl Count {
             return None;
         }
         // The square is no greater (Cauchy and Schwarz).
-        let Count { high, low } = self.times(n).minus(Count::square(sum))?;
-        if high == 0 {
-            return Some(Rounded::of_magnitude(low, base, false));
+        Some(self.times(n).minus(Count::square(sum))?.rounded(base))
+    }
+
+    /// Times `2^base`, rounded once.
+    #[inline]
+    pub(super) fn rounded(self, base: i32) -> Rounded {
+        let Count { high, low } = self;
+        match (high as u64, (high >> 64) as u64) {
+            (0, 0) => Rounded::of_magnitude(low, base, false),
+            (word, 0) => {
+                let shift = word.leading_zeros();
+                let next = (low >> 64) as u64;
+                // What lies below 64 bits can only break a tie: one bit stands for all of it.
+                let sticky = next << shift != 0 || low as u64 != 0;
+                let top = word << shift | next >> 1 >> (63 - shift) | u64::from(sticky);
+                Rounded { mantissa: top as f64, exponent: base + 128 - shift as i32 }
+            }
+            _ => {
+                let shift = high.leading_zeros();
+                let top = high << shift | low >> 1 >> (127 - shift);
+                Rounded::of_magnitude(top, base + 128 - shift as i32, low << shift != 0)
+            }
         }
-        let shift = high.leading_zeros();
-        let top = high << shift | low >> 1 >> (127 - shift);
-        Some(Rounded::of_magnitude(top, base + 128 - shift as i32, low << shift != 0))
     }
 
     /// Times a count, modulo 2^256.
@@ -230,7 +252,7 @@ impl SumSquares {
         Some(SumSquares { value, base, wide: None })
     }
 
-    fn of_wide(wide: Wide) -> SumSquares {
+    pub(super) fn of_wide(wide: Wide) -> SumSquares {
         SumSquares::narrowed(&wide).unwrap_or_else(|| SumSquares {
             wide: Some(Box::new((wide, 0))),
             base: NO_BASE,

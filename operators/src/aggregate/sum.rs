@@ -7,7 +7,9 @@
 
 use tidemill_types::{DataType, Value};
 
+use super::moment::Moment;
 use super::{Aggregate, Call, Entry, Primitive, View};
+use crate::column::Builder;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "sum",
@@ -40,8 +42,18 @@ impl Aggregate for Sum {
     fn finish(&self, view: &View<'_>) -> Value {
         match (view.count(), self.output) {
             (0, _) => Value::Null,
-            (_, DataType::Float64) => Value::Float(view.moment().mean(1)),
+            (_, DataType::Float64) => Value::Float(view.moment().sum()),
             _ => view.moment().whole().map_or(Value::Null, Value::Int),
+        }
+    }
+
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        match self.output {
+            DataType::Float64 => {
+                let sum = |moment: &Moment| (moment.count > 0).then(|| moment.sum());
+                out.floats(moments.iter().map(sum));
+            }
+            _ => out.ints(moments.iter().map(|m| m.whole().filter(|_| m.count > 0))),
         }
     }
 }

@@ -6,7 +6,9 @@
 
 use tidemill_types::{DataType, Value};
 
+use super::moment::Moment;
 use super::{Aggregate, Call, Entry, Primitive, View};
+use crate::column::Builder;
 
 pub(super) const VAR_SAMP: Entry = Entry {
     name: "var_samp",
@@ -49,6 +51,25 @@ struct Variance {
     root: bool,
 }
 
+impl Variance {
+    #[inline]
+    fn of(&self, moment: &Moment) -> Option<f64> {
+        let n = moment.count;
+        if n <= self.spare {
+            return None;
+        }
+        if moment.non_finite().is_some() {
+            return Some(f64::NAN);
+        }
+        let divisor = match n >> 31 {
+            0 => (n * (n - self.spare)) as i64 as f64,
+            _ => (u128::from(n) * u128::from(n - self.spare)) as f64,
+        };
+        let variance = moment.deviation().divided_by(divisor);
+        Some(if self.root { variance.sqrt() } else { variance }.to_f64())
+    }
+}
+
 impl Aggregate for Variance {
     fn output(&self) -> DataType {
         DataType::Float64
@@ -59,18 +80,10 @@ impl Aggregate for Variance {
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
-        let (n, moment) = (view.count(), view.moment());
-        if n <= self.spare {
-            return Value::Null;
-        }
-        if moment.non_finite().is_some() {
-            return Value::Float(f64::NAN);
-        }
-        let divisor = match n.checked_mul(n - self.spare) {
-            Some(divisor) => divisor as f64,
-            None => (u128::from(n) * u128::from(n - self.spare)) as f64,
-        };
-        let variance = moment.deviation().divided_by(divisor);
-        Value::Float(if self.root { variance.sqrt() } else { variance }.to_f64())
+        self.of(view.moment()).map_or(Value::Null, Value::Float)
+    }
+
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        out.floats(moments.iter().map(|moment| self.of(moment)));
     }
 }

@@ -4,9 +4,9 @@ use arrow::array::ArrayRef;
 use tidemill_types::{DataType, Value};
 
 use super::held::Reply;
-use super::layout::Layout;
+use super::layout::{Layout, Mark};
 use crate::aggregate::View;
-use crate::aggregate::moment::{Moment, Noted};
+use crate::aggregate::moment::{Found, Moment, Noted};
 use crate::column::Builder;
 
 /// How many reads are answered together: what is noted of them fits the nearest cache.
@@ -16,8 +16,8 @@ const TOGETHER: usize = 64;
 #[derive(Default)]
 pub struct Answers {
     columns: Vec<Builder>,
-    /// By mark of the layout, one for each read that is not answered yet, with room for [`TOGETHER`].
-    noted: Vec<Vec<Noted>>,
+    /// For each mark of the layout [`TOGETHER`], one for each read that is not answered yet.
+    noted: Vec<Noted>,
     /// How many reads these are, and how many were answered.
     waiting: usize,
     rows: usize,
@@ -42,14 +42,13 @@ impl Answers {
         let column = |data_type: DataType| Builder::new(data_type, expected);
         self.columns =
             layout.outputs.iter().map(|output| column(output.aggregate.output())).collect();
-        self.noted = layout.marks.iter().map(|_| vec![Noted::Rows(0); TOGETHER]).collect();
+        self.noted = vec![Noted::default(); TOGETHER * layout.marks.len()];
     }
 
     /// Answers the reads that wait.
     fn settle(&mut self, layout: &Layout) {
-        for (mark, noted) in layout.marks.iter().zip(&self.noted) {
-            self.moments.clear();
-            self.moments.extend(noted[..self.waiting].iter().map(|noted| mark.moment(noted)));
+        for (mark, noted) in layout.marks.iter().zip(self.noted.chunks_exact_mut(TOGETHER)) {
+            mark.moments(&mut noted[..self.waiting], &mut self.moments);
             for &n in &mark.readers {
                 layout.outputs[n].aggregate.finish_all(&self.moments, &mut self.columns[n]);
             }
@@ -70,8 +69,8 @@ impl Answers {
 
 impl Reply for Answers {
     #[inline]
-    fn note(&mut self, mark: usize, noted: Noted) {
-        self.noted[mark][self.waiting - 1] = noted;
+    fn note(&mut self, at: usize, mark: &Mark, found: Found<'_>) {
+        mark.note(found, &mut self.noted[at * TOGETHER + self.waiting - 1]);
     }
 
     #[inline]
@@ -87,11 +86,12 @@ pub(super) struct One<'a> {
 }
 
 impl Reply for One<'_> {
-    fn note(&mut self, mark: usize, noted: Noted) {
-        let mark = &self.layout.marks[mark];
-        let moment = mark.moment(&noted);
+    fn note(&mut self, _: usize, mark: &Mark, found: Found<'_>) {
+        let (mut noted, mut moments) = ([Noted::default()], Vec::with_capacity(1));
+        mark.note(found, &mut noted[0]);
+        mark.moments(&mut noted, &mut moments);
         for &n in &mark.readers {
-            self.values[n] = self.layout.outputs[n].aggregate.finish(&View::at(&moment));
+            self.values[n] = self.layout.outputs[n].aggregate.finish(&View::at(&moments[0]));
         }
     }
 

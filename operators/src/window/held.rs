@@ -5,10 +5,10 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Layout, Window};
+use super::layout::{Layout, Mark, Window};
 use super::log::Log;
 use super::standing::{States, seen};
-use crate::aggregate::moment::{Moment, Noted};
+use crate::aggregate::moment::{Found, Moment};
 use crate::aggregate::{Columns, Row, Rows, View};
 
 /// What every output of a window is answered from where it stands.
@@ -23,7 +23,8 @@ pub(super) fn answer(
 ) {
     let rows = held.range.len() as u64;
     for at in window.marks.clone() {
-        give.note(at, layout.marks[at].note(states, rows));
+        let mark = &layout.marks[at];
+        give.note(at, mark, mark.find(states, rows));
     }
     for &n in &window.outputs {
         let output = &layout.outputs[n];
@@ -43,7 +44,7 @@ pub(super) fn answer(
 /// Who is told what a read finds.
 pub(super) trait Reply {
     /// What numbers come to: once for each mark of the layout.
-    fn note(&mut self, mark: usize, noted: Noted);
+    fn note(&mut self, at: usize, mark: &Mark, found: Found<'_>);
 
     /// What an output answers that needs more than a moment.
     fn value(&mut self, output: usize, value: Value);

@@ -12,7 +12,7 @@ use super::log::{Log, Spot, Width};
 use super::session::Sessions;
 use super::standing::States;
 use super::{Group, Output};
-use crate::aggregate::moment::{Moment, Noted};
+use crate::aggregate::moment::{Found, Moment, Noted};
 use crate::aggregate::numbers::{Asks, Numbers};
 use crate::aggregate::state::State;
 use crate::aggregate::{Aggregate, Columns, Primitive, Running};
@@ -225,16 +225,22 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Notes the moment of a window with so many rows.
+    /// What there is to note of a window with so many rows.
     #[inline(always)]
-    pub(super) fn note(&self, states: &States, rows: u64) -> Noted {
+    pub(super) fn find<'a>(&self, states: &'a States, rows: u64) -> Found<'a> {
         if self.ordered.is_some() {
-            return Noted::Moment(self.with_ends(states, rows));
+            return Found::Moment(self.with_ends(states, rows));
         }
         match self.numbers {
-            Some(numbers) => Noted::of(&states.numbers[numbers], self.whole),
-            None => Noted::Rows(states.count(self.count, rows)),
+            Some(numbers) => Found::Numbers(&states.numbers[numbers]),
+            None => Found::Rows(states.count(self.count, rows)),
         }
+    }
+
+    /// Notes what was found.
+    #[inline(always)]
+    pub(super) fn note(&self, found: Found<'_>, noted: &mut Noted) {
+        noted.note(found, self.whole);
     }
 
     #[cold]
@@ -250,9 +256,8 @@ impl Mark {
     }
 
     /// Works out what was noted.
-    #[inline]
-    pub(super) fn moment(&self, noted: &Noted) -> Moment {
-        noted.moment(self.asks, self.whole)
+    pub(super) fn moments(&self, noted: &mut [Noted], moments: &mut Vec<Moment>) {
+        Noted::moments(noted, self.asks, self.whole, moments);
     }
 }
 

@@ -1,0 +1,227 @@
+//! Exact sums of numbers of up to two decimals, in whole numbers that need no common base.
+//!
+//! 13.95 is no multiple of 0.01 once it is an f64, but the nearest f64 to one: `100 x = k + d / 2^57`,
+//! exactly, k being whole and d what rounding x to 53 bits has left over. Every f64 from 0.0078 on is a multiple of `2^-59`,
+//! so d is whole, and it is small: below 2^24 for amounts up to 10,000. What k and d, their squares and products add up to
+//! tells the sum and the sum of squares of x to the last bit, by additions that neither shift nor overflow.
+//! Nothing is assumed: a number of which k or d is not small enough is not taken (that is what `Units` of `numbers.rs` is for).
+//! Whole numbers are taken too, with d = 0.
+
+use super::exact_sum::{ExactSum, Rounded};
+use super::squares::{Count, SumSquares};
+use super::units::Units;
+use super::wide::Wide;
+
+/// The power of two that `d` counts in.
+const FINE: u32 = 57;
+
+/// Sums are told in units of `2^BASE`, squares in units of its square.
+pub(super) const BASE: i32 = -59;
+
+/// `2^BASE`
+const UNIT: f64 = power(BASE);
+
+/// k and d have fewer bits than this, and so many bits may a count of them have: all sums then fit.
+const BITS: u32 = 36;
+const MOST_BITS: u32 = 25;
+
+/// Added to a float below 2^51, it leaves the nearest whole number in the low bits.
+const TO_WHOLE: f64 = 6_755_399_441_055_744.0;
+
+/// Modulo a power of two odd numbers have an inverse, so that what is known to be a multiple of one is
+/// divided by multiplying: 25 and 625 modulo 2^128.
+const OVER_25: u128 = inverse(25);
+const OVER_625: u128 = inverse(625);
+
+/// By Newton's rule: each step doubles the bits that are right, three at first.
+const fn inverse(odd: u128) -> u128 {
+    let (mut inverse, mut bits) = (odd, 3);
+    while bits < 128 {
+        inverse = inverse.wrapping_mul(2u128.wrapping_sub(odd.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+}
+
+/// A number taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    k: i64,
+    d: i64,
+}
+
+impl Part {
+    /// Of the float `x`, which is `m * 2^e`.
+    #[inline]
+    pub(super) fn of_float(x: f64, m: i64, e: i32) -> Option<Part> {
+        let whole = x * 100.0 + TO_WHOLE;
+        let k = whole.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i64;
+        let up = if m == 0 { 0 } else { e.wrapping_sub(BASE) as u32 };
+        // Of 100 x in units of 2^-57 the low bits alone are looked at; the difference has no others where k is
+        // within its bits, for it is then the nearest whole number.
+        let fine = m.wrapping_mul(25).wrapping_shl(up);
+        let d = fine.wrapping_sub(k.wrapping_shl(FINE));
+        (up < 64 && is_small(k) && is_small(d)).then_some(Part { k, d })
+    }
+
+    /// Of a whole number.
+    #[inline]
+    pub(super) fn of_int(i: i64) -> Option<Part> {
+        let k = i.wrapping_mul(100);
+        ((i + (1 << 28)) as u64 >> 29 == 0).then_some(Part { k, d: 0 })
+    }
+}
+
+#[inline]
+fn is_small(i: i64) -> bool {
+    i.wrapping_add(1 << BITS) as u64 >> (BITS + 1) == 0
+}
+
+/// What the parts of some numbers add up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hundredths {
+    kk: i128,
+    kd: i128,
+    dd: i128,
+    k: i64,
+    d: i64,
+}
+
+impl Hundredths {
+    /// Whether so many numbers can be held.
+    #[inline]
+    pub(super) fn holds(count: u64) -> bool {
+        count >> MOST_BITS == 0
+    }
+
+    /// Takes a number in or out.
+    #[inline]
+    pub(super) fn step<const IN: bool>(&mut self, part: Part, squares: bool) {
+        let Part { k, d } = part;
+        let add = |sum: &mut i64, x: i64| *sum = sum.wrapping_add(if IN { x } else { -x });
+        add(&mut self.k, k);
+        add(&mut self.d, d);
+        if squares {
+            let add = |sum: &mut i128, a: i64, b: i64| {
+                let product = i128::from(a) * i128::from(b);
+                *sum = if IN { *sum + product } else { *sum - product };
+            };
+            add(&mut self.kk, k, k);
+            add(&mut self.kd, k, d);
+            add(&mut self.dd, d, d);
+        }
+    }
+
+    /// The sum in units of `2^BASE`.
+    #[inline]
+    fn whole_units(&self) -> i128 {
+        let hundredfold = (i128::from(self.k) << FINE) + i128::from(self.d);
+        hundredfold.wrapping_mul(OVER_25 as i128)
+    }
+
+    /// The sum, rounded once.
+    #[inline]
+    pub(super) fn sum(&self) -> Rounded {
+        let units = self.whole_units();
+        // Two floats that are exact, then one rounding.
+        let (high, low) = ((units >> 52) as i64, units as u64 & ((1 << 52) - 1));
+        if units >> 105 != units >> 127 {
+            return Rounded::of(units, BASE);
+        }
+        let nearest = high as f64 * (1u64 << 52) as f64 + low as i64 as f64;
+        Rounded { mantissa: nearest * UNIT, exponent: 0 }
+    }
+
+    /// The sum, where only whole numbers were put in and are left.
+    #[inline]
+    pub(super) fn whole(&self) -> Option<i64> {
+        (self.d == 0 && self.k % 100 == 0).then_some(self.k / 100)
+    }
+
+    /// The same in units of a power of two; none where the squares are below 0, more being taken out than was
+    /// put in.
+    pub(super) fn units(&self) -> Option<Units> {
+        let squares = over_625(self.kk, self.kd, self.dd)?;
+        Some(Units { sum: self.whole_units(), squares, base: BASE })
+    }
+
+    /// Sum and sum of squares on their own.
+    pub(super) fn exact(&self) -> (ExactSum, SumSquares) {
+        let sum = ExactSum::of_parts(self.whole_units(), BASE);
+        let squares = match over_625(self.kk, self.kd, self.dd) {
+            Some(squares) => SumSquares::of_parts(squares, 2 * BASE),
+            None => {
+                let below = over_625(-self.kk, -self.kd, -self.dd).unwrap_or_default();
+                SumSquares::of_wide(Wide::of_signed(true, &below.limbs(), 2 * BASE))
+            }
+        };
+        (sum, squares)
+    }
+
+    /// `n * (sum of squares) - sum^2`, rounded once; none below 0.
+    #[inline]
+    pub(super) fn deviation(&self, n: u64) -> Option<Rounded> {
+        if n == 1 {
+            return Some(Rounded::ZERO);
+        }
+        let (n, k, d) = (i128::from(n), i128::from(self.k), i128::from(self.d));
+        let (coarse, middle) = (n * self.kk - k * k, n * self.kd - k * d);
+        let fine = n * self.dd - d * d;
+        match nearest(coarse, middle, fine) {
+            Some(mantissa) => Some(Rounded { mantissa, exponent: 0 }),
+            None => Some(over_625(coarse, middle, fine)?.rounded(2 * BASE).plain()),
+        }
+    }
+}
+
+/// `(coarse + middle / 2^56 + fine / 2^114) / 10000` rounded once, where floats tell what that is: the quotient to
+/// some hundred bits, and that all within its error round to the same (Ziv, "Fast evaluation of elementary
+/// mathematical functions with correctly rounded last bit", 1991).
+#[inline]
+fn nearest(coarse: i128, middle: i128, fine: i128) -> Option<f64> {
+    const EPSILON: f64 = f64::EPSILON;
+    let small = |x: i128, bits: u32| (x as i64 >> bits == x as i64 >> 63) && x as i64 as i128 == x;
+    if !(small(coarse, 53) && coarse > 0 && small(middle, 56) && small(fine, 62)) {
+        return None;
+    }
+    let coarse = coarse as i64 as f64;
+    let middle = middle as i64 as f64 * power(-56);
+    let fine = fine as i64 as f64 * power(-114);
+    // The dividend as the sum of two floats, of which the first is the nearest one.
+    let high = coarse + middle;
+    let low = middle - (high - coarse);
+    let quotient = high / 1e4;
+    // What is left of the first, exactly, the quotient being cut in halves of 26 bits (Dekker).
+    let cut = quotient * 134_217_729.0;
+    let upper = cut - (cut - quotient);
+    let rest = (high - upper * 1e4) - (quotient - upper) * 1e4;
+    let more = (rest + low + fine) * 1e-4;
+    let error = (middle.abs() + fine.abs() + more.abs()) * (4.0 * EPSILON);
+    let (least, most) = (quotient + (more - error), quotient + (more + error));
+    (least == most).then_some(least)
+}
+
+/// A power of two.
+const fn power(exponent: i32) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// `(coarse * 2^114 + middle * 2^58 + fine) / 625`, of which it is known that it is whole: ten thousand times a
+/// square in units of `2^-114`, as units of `2^(2 BASE)`.
+#[inline]
+fn over_625(coarse: i128, middle: i128, fine: i128) -> Option<Count> {
+    let add = |(high, low): (i128, u128), (more, x): (i128, u128)| {
+        let (low, carry) = low.overflowing_add(x);
+        (high + more + i128::from(carry), low)
+    };
+    let coarse = (coarse >> (128 - 2 * FINE), (coarse << (2 * FINE)) as u128);
+    let middle = (middle >> (127 - FINE), (middle << (FINE + 1)) as u128);
+    let (high, low) = add(add(coarse, middle), (fine >> 127, fine as u128));
+    // The lower half of a product with the inverse is that of the quotient; what it gives back is no longer to be
+    // divided.
+    let quotient = low.wrapping_mul(OVER_625);
+    let bottom = (quotient & u128::from(u64::MAX)) * 625;
+    let back = ((quotient >> 64) * 625 + (bottom >> 64)) >> 64;
+    let top = (high as u128).wrapping_sub(back).wrapping_mul(OVER_625);
+    (high >= 0).then_some(Count::of_halves(top, quotient))
+}
