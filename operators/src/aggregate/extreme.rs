@@ -40,8 +40,9 @@ pub struct Extreme {
     /// Up to twice as many are known.
     keep: u32,
     starved: bool,
-    greatest: bool,
     float: bool,
+    /// All ones where ranks are turned.
+    turn: i64,
 }
 
 /// A number at an end.
@@ -93,14 +94,14 @@ impl Extreme {
             known: None,
             keep: 1,
             starved: false,
-            greatest,
             float: false,
+            turn: -i64::from(greatest),
         }
     }
 
     /// Which end it is of.
     pub fn is_greatest(&self) -> bool {
-        self.greatest
+        self.turn != 0
     }
 
     /// Adds a number; NULL is not there.
@@ -120,13 +121,13 @@ impl Extreme {
     /// Adds a number by its rank, not turned.
     #[inline]
     pub(super) fn insert_number(&mut self, rank: i64, float: bool) {
-        self.insert_rank(if self.greatest { !rank } else { rank }, float);
+        self.insert_rank(rank ^ self.turn, float);
     }
 
     /// Takes out a number by its rank, not turned.
     #[inline]
     pub(super) fn remove_number(&mut self, rank: i64) {
-        self.remove_rank(if self.greatest { !rank } else { rank });
+        self.remove_rank(rank ^ self.turn);
     }
 
     #[inline]
@@ -161,7 +162,7 @@ impl Extreme {
 
     #[inline]
     fn remove_rank(&mut self, rank: i64) {
-        self.gone = self.gone.saturating_add(1);
+        self.gone = self.gone.wrapping_add(1);
         self.count = self.count.saturating_sub(1);
         if rank <= self.behind {
             self.remove_known(rank);
@@ -206,8 +207,8 @@ impl Extreme {
 
     /// Learns the values anew: all that are there, in any order.
     pub fn refill(&mut self, values: impl Iterator<Item = Value>) {
-        let (greatest, n) = (self.greatest, self.count);
-        let ranks = values.filter_map(|value| turned(&value, greatest));
+        let (turn, n) = (self.turn, self.count);
+        let ranks = values.filter_map(|value| turned(&value, turn));
         self.keep = match n {
             ..=FEW => 1,
             _ if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),
@@ -282,7 +283,7 @@ impl Extreme {
     /// One that knows of so many values and of none which it is.
     pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Extreme> {
         let (float, count) = (bytes.truth()?, u32::try_from(bytes.count()?).ok()?);
-        Some(Extreme { float, count, starved: count > 0, ..Extreme::new(self.greatest) })
+        Some(Extreme { float, count, starved: count > 0, ..Extreme::new(self.is_greatest()) })
             .filter(|e| !float || e.count > 0)
     }
 
@@ -292,14 +293,16 @@ impl Extreme {
         if self.count == 0 || self.starved {
             return None;
         }
-        let rank = if self.greatest { !self.end } else { self.end };
+        let rank = self.end ^ self.turn;
         Some(if self.float { End::Float(float_of(rank)) } else { End::Int(rank) })
     }
 
     /// Takes out all values.
     pub fn clear(&mut self) {
-        (self.count, self.gone, self.keep) = (0, 0, 1);
-        self.forget();
+        (self.count, self.gone, self.keep, self.starved) = (0, 0, 1, false);
+        if self.known.is_some() {
+            self.forget();
+        }
     }
 
     /// Bytes on the heap.
@@ -310,19 +313,19 @@ impl Extreme {
 
     #[inline]
     fn rank(&self, value: &Value) -> Option<i64> {
-        turned(value, self.greatest)
+        turned(value, self.turn)
     }
 }
 
 /// The rank of a number, the greatest as the least where that is the end asked for.
 #[inline]
-fn turned(value: &Value, greatest: bool) -> Option<i64> {
+fn turned(value: &Value, turn: i64) -> Option<i64> {
     let rank = match value {
         Value::Int(i) => *i,
         Value::Float(x) => rank(*x),
         _ => return None,
     };
-    Some(if greatest { !rank } else { rank })
+    Some(rank ^ turn)
 }
 
 #[cfg(test)]

@@ -48,12 +48,14 @@ const fn inverse(odd: u128) -> u128 {
 pub(super) struct Part {
     k: i64,
     d: i64,
+    /// Whether both are small enough; otherwise they mean nothing.
+    pub(super) is_near: bool,
 }
 
 impl Part {
     /// Of the float `x`, which is `m * 2^e`.
     #[inline]
-    pub(super) fn of_float(x: f64, m: i64, e: i32) -> Option<Part> {
+    pub(super) fn of_float(x: f64, m: i64, e: i32) -> Part {
         let whole = x * 100.0 + TO_WHOLE;
         let k = whole.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i64;
         let up = if m == 0 { 0 } else { e.wrapping_sub(BASE) as u32 };
@@ -61,14 +63,14 @@ impl Part {
         // within its bits, for it is then the nearest whole number.
         let fine = m.wrapping_mul(25).wrapping_shl(up);
         let d = fine.wrapping_sub(k.wrapping_shl(FINE));
-        (up < 64 && is_small(k) && is_small(d)).then_some(Part { k, d })
+        Part { k, d, is_near: (up < 64) & is_small(k) & is_small(d) }
     }
 
     /// Of a whole number.
     #[inline]
-    pub(super) fn of_int(i: i64) -> Option<Part> {
-        let k = i.wrapping_mul(100);
-        ((i + (1 << 28)) as u64 >> 29 == 0).then_some(Part { k, d: 0 })
+    pub(super) fn of_int(i: i64) -> Part {
+        let is_near = i.wrapping_add(1 << 28) as u64 >> 29 == 0;
+        Part { k: i.wrapping_mul(100), d: 0, is_near }
     }
 }
 
@@ -97,7 +99,7 @@ impl Hundredths {
     /// Takes a number in or out.
     #[inline]
     pub(super) fn step<const IN: bool>(&mut self, part: Part, squares: bool) {
-        let Part { k, d } = part;
+        let Part { k, d, .. } = part;
         let add = |sum: &mut i64, x: i64| *sum = sum.wrapping_add(if IN { x } else { -x });
         add(&mut self.k, k);
         add(&mut self.d, d);

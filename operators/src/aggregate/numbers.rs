@@ -54,22 +54,21 @@ impl Asks {
 pub struct Number {
     m: i64,
     e: i32,
-    part: Option<Part>,
+    part: Part,
     rank: i64,
     float: bool,
 }
 
 impl Number {
-    /// A float, if it is finite.
-    #[inline]
-    pub fn of_float(x: f64) -> Option<Number> {
+    /// A float, which must be finite.
+    #[inline(always)]
+    pub fn of_float(x: f64) -> Number {
         let (m, e) = dyadic(x);
-        let part = Part::of_float(x, m, e);
-        x.is_finite().then(|| Number { m, e, part, rank: Extreme::rank_of(x), float: true })
+        Number { m, e, part: Part::of_float(x, m, e), rank: Extreme::rank_of(x), float: true }
     }
 
     /// A whole number.
-    #[inline]
+    #[inline(always)]
     pub fn of_int(i: i64) -> Number {
         Number { m: i, e: 0, part: Part::of_int(i), rank: i, float: false }
     }
@@ -113,21 +112,22 @@ impl Numbers {
     }
 
     /// Takes a finite number in or out.
-    #[inline]
-    pub fn step<const IN: bool>(&mut self, number: &Number) {
+    #[inline(always)]
+    pub fn step<const IN: bool>(&mut self, number: Number) {
+        let Number { m, e, part, rank, float } = number;
         self.count = if IN { self.count + 1 } else { self.count.saturating_sub(1) };
         if self.asks.sum {
-            match (&mut self.sums, number.part) {
-                (Sums::Hundredths(sums), Some(part)) if Hundredths::holds(self.count) => {
+            match &mut self.sums {
+                Sums::Hundredths(sums) if part.is_near && Hundredths::holds(self.count) => {
                     sums.step::<IN>(part, self.asks.squares);
                 }
-                _ => self.step_units::<IN>(number),
+                _ => self.step_units::<IN>(m, e, part),
             }
         }
-        self.step_ends::<IN>(number.rank, number.float);
+        self.step_ends::<IN>(rank, float);
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_ends<const IN: bool>(&mut self, rank: i64, float: bool) {
         let step = |extreme: &mut Extreme| match IN {
             true => extreme.insert_number(rank, float),
@@ -143,8 +143,7 @@ impl Numbers {
 
     /// What is no hundredth, or is among others that are none.
     #[inline(never)]
-    fn step_units<const IN: bool>(&mut self, number: &Number) {
-        let Number { m, e, part, .. } = *number;
+    fn step_units<const IN: bool>(&mut self, m: i64, e: i32, part: Part) {
         if m == 0 {
             return;
         }
@@ -156,10 +155,7 @@ impl Numbers {
             }
         }
         let Sums::Units(units) = &mut self.sums else { return };
-        if let Some(part) = part
-            && units.is_zero()
-            && Hundredths::holds(self.count)
-        {
+        if part.is_near && units.is_zero() && Hundredths::holds(self.count) {
             let mut sums = Hundredths::default();
             sums.step::<IN>(part, squares);
             self.sums = Sums::Hundredths(sums);
@@ -221,12 +217,10 @@ impl Numbers {
     #[inline]
     pub fn step_value<const IN: bool>(&mut self, value: &Value) {
         match value {
-            Value::Int(i) => self.step::<IN>(&Number::of_int(*i)),
-            Value::Bool(b) => self.step::<IN>(&Number::of_int(i64::from(*b))),
-            Value::Float(x) => match Number::of_float(*x) {
-                Some(number) => self.step::<IN>(&number),
-                None => self.step_special::<IN>(*x),
-            },
+            Value::Int(i) => self.step::<IN>(Number::of_int(*i)),
+            Value::Bool(b) => self.step::<IN>(Number::of_int(i64::from(*b))),
+            Value::Float(x) if x.is_finite() => self.step::<IN>(Number::of_float(*x)),
+            Value::Float(x) => self.step_special::<IN>(*x),
             _ => {}
         }
     }
@@ -242,12 +236,8 @@ impl Numbers {
             _ => Sums::default(),
         };
         self.beyond = None;
-        if self.asks.least {
-            self.least.clear();
-        }
-        if self.asks.greatest {
-            self.greatest.clear();
-        }
+        self.least.clear();
+        self.greatest.clear();
     }
 
     /// How many there are.

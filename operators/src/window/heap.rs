@@ -6,6 +6,8 @@ use hashbrown::HashMap;
 use tidemill_types::{Id, Value};
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use crate::column::Cell;
+
 /// Texts and ids of all keys of a store, by the words that stand for them.
 #[derive(Default)]
 pub(super) struct Heap {
@@ -25,6 +27,11 @@ impl Heap {
     /// The text that a word stands for.
     pub(super) fn text(&self, word: u64) -> Value {
         self.texts.get(word).map_or(Value::Null, |(text, _)| Value::Text(Arc::clone(text)))
+    }
+
+    /// The same where it stands.
+    pub(super) fn cell(&self, word: u64) -> Cell<'_> {
+        self.texts.get(word).map_or(Cell::Null, |(text, _)| Cell::Text(text))
     }
 
     /// The word for a text, which it then holds once more.

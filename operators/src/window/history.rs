@@ -19,7 +19,7 @@ use super::layout::{Layout, Window, open_session};
 use super::log::{Log, RowRef};
 use super::session::Sessions;
 use super::snapshot::{Kept, Whole};
-use super::standing::{Cursor, ROW, Standing, States, enter, feed, refill, shift};
+use super::standing::{Cursor, ROW, Standing, States, enter, feed, fill, refill, shift};
 use crate::aggregate::Row;
 use crate::aggregate::numbers::Numbers;
 use crate::aggregate::state::State;
@@ -249,13 +249,15 @@ impl History {
                 }
             }
             None => {
-                let scratch = &mut scratch.states;
+                let Scratch { states: scratch, ranges } = scratch;
                 let (end, before, first) = (log.end(), Micros::MAX, Micros::MIN);
                 let nowhere = Cursor { start: log.base(), end, before, first };
-                for window in &layout.windows {
-                    let range = place(window, &nowhere, log);
-                    scratch.clear(window);
-                    feed::<true>(log, range.clone(), &window.feeds, scratch, heap);
+                let places = layout.windows.iter().map(|window| place(window, &nowhere, log));
+                ranges.clear();
+                ranges.extend(places);
+                fill(log, layout, ranges, scratch, heap);
+                for (window, range) in layout.windows.iter().zip(ranges) {
+                    let range = range.clone();
                     answer(layout, window, Held { log, range, heap }, scratch, at.time, give);
                 }
             }

@@ -136,7 +136,8 @@ pub(super) struct Entry {
 pub(super) struct Lane {
     pub(super) spot: Spot,
     pub(super) filter: Option<usize>,
-    pub(super) numbers: Vec<usize>,
+    /// With the window that they are of.
+    pub(super) numbers: Vec<(usize, usize)>,
 }
 
 impl Entry {
@@ -150,10 +151,10 @@ impl Entry {
                 };
                 let same = |lane: &&mut Lane| lane.spot == spot && lane.filter == feed.filter;
                 match entry.lanes.iter_mut().find(same) {
-                    Some(lane) => lane.numbers.push(numbers),
+                    Some(lane) => lane.numbers.push((w, numbers)),
                     None => {
                         let filter = feed.filter;
-                        entry.lanes.push(Lane { spot, filter, numbers: vec![numbers] });
+                        entry.lanes.push(Lane { spot, filter, numbers: vec![(w, numbers)] });
                     }
                 }
             }

@@ -69,17 +69,30 @@ impl<'a> RowRef<'a> {
         }
     }
 
-    /// The number in a column.
-    #[inline]
-    pub(super) fn number(self, spot: Spot) -> Seen {
+    /// Shows the number in a column, if there is one.
+    #[inline(always)]
+    pub(super) fn number(self, spot: Spot, see: impl FnOnce(Seen)) {
         let word = self.0[spot.word as usize];
         match self.0[spot.kinds as usize] >> spot.shift & 7 {
-            FLOAT => {
-                let x = f64::from_bits(word);
-                Number::of_float(x).map_or(Seen::Special(x), Seen::Number)
-            }
-            INT | BOOL => Seen::Number(Number::of_int(word as i64)),
-            _ => Seen::Nothing,
+            FLOAT => match f64::from_bits(word) {
+                x if x.is_finite() => see(Seen::Number(Number::of_float(x))),
+                x => see(Seen::Special(x)),
+            },
+            INT | BOOL => see(Seen::Number(Number::of_int(word as i64))),
+            _ => {}
+        }
+    }
+
+    /// A column's value where it stands.
+    #[inline]
+    pub(super) fn cell(self, column: usize, heap: &Heap) -> Cell<'_> {
+        let word = self.word(column);
+        match self.kind(column) {
+            NULL => Cell::Null,
+            BOOL => Cell::Bool(word == 1),
+            INT => Cell::Int(word as i64),
+            FLOAT => Cell::Float(f64::from_bits(word)),
+            _ => heap.cell(word),
         }
     }
 
@@ -132,7 +145,6 @@ pub(super) enum Seen {
     Number(Number),
     /// It is not finite.
     Special(f64),
-    Nothing,
 }
 
 /// Where in a row a column is.

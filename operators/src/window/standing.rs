@@ -120,29 +120,53 @@ pub(super) fn enter(
         }
         cursor.end = next + 1;
     }
-    let row = log.row(next);
-    for lane in &layout.entry.lanes {
-        if lane.filter.is_some_and(|filter| !row.is_true(filter)) {
-            continue;
-        }
-        match row.number(lane.spot) {
-            Seen::Number(number) => {
-                for &numbers in &lane.numbers {
-                    states.numbers[numbers].step::<true>(&number);
-                }
+    take(log, layout, next..next + 1, |_, _| true, states, heap);
+}
+
+/// Fills the states of all windows, each row looked at once.
+pub(super) fn fill(
+    log: &Log,
+    layout: &Layout,
+    ranges: &[Range<usize>],
+    states: &mut States,
+    heap: &Heap,
+) {
+    layout.windows.iter().for_each(|window| states.clear(window));
+    let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
+    let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+    let enters = |window: usize, at: usize| ranges[window].contains(&at);
+    take(log, layout, start.max(log.base())..end, enters, states, heap);
+}
+
+/// Takes rows into the windows that they enter.
+#[inline(always)]
+fn take(
+    log: &Log,
+    layout: &Layout,
+    rows: Range<usize>,
+    enters: impl Fn(usize, usize) -> bool,
+    states: &mut States,
+    heap: &Heap,
+) {
+    for at in rows {
+        let row = log.row(at);
+        for lane in &layout.entry.lanes {
+            if lane.filter.is_some_and(|filter| !row.is_true(filter)) {
+                continue;
             }
-            Seen::Special(x) => {
-                for &numbers in &lane.numbers {
-                    states.numbers[numbers].step_special::<true>(x);
-                }
-            }
-            Seen::Nothing => {}
+            let into = lane.numbers.iter().filter(|(window, _)| enters(*window, at));
+            let into = into.map(|(_, numbers)| *numbers);
+            let all = &mut states.numbers;
+            row.number(lane.spot, |seen| match seen {
+                Seen::Number(number) => into.for_each(|n| all[n].step::<true>(number)),
+                Seen::Special(x) => into.for_each(|n| all[n].step_special::<true>(x)),
+            });
         }
-    }
-    for &(window, feed) in &layout.entry.others {
-        let feed = &layout.windows[window].feeds[feed];
-        if feed.filter.is_none_or(|filter| row.is_true(filter)) {
-            seen(row, feed.column, feed.second, heap, |row| states.step::<true>(feed, row));
+        for &(window, feed) in &layout.entry.others {
+            let feed = &layout.windows[window].feeds[feed];
+            if enters(window, at) && feed.filter.is_none_or(|filter| row.is_true(filter)) {
+                seen(row, feed.column, feed.second, heap, |row| states.step::<true>(feed, row));
+            }
         }
     }
 }
@@ -207,11 +231,10 @@ pub(super) fn feed<const IN: bool>(
             match feed.only {
                 Some((spot, numbers)) => {
                     let numbers = &mut states.numbers[numbers];
-                    match row.number(spot) {
-                        Seen::Number(number) => numbers.step::<IN>(&number),
+                    row.number(spot, |seen| match seen {
+                        Seen::Number(number) => numbers.step::<IN>(number),
                         Seen::Special(x) => numbers.step_special::<IN>(x),
-                        Seen::Nothing => {}
-                    }
+                    });
                 }
                 None => seen(row, feed.column, feed.second, heap, |row| {
                     states.step::<IN>(feed, row);
