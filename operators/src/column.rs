@@ -206,6 +206,18 @@ impl Builder {
         }
     }
 
+    /// Appends a value where it stands; one of another type is NULL.
+    #[inline]
+    pub fn push_cell(&mut self, cell: Cell<'_>) {
+        match (self, cell) {
+            (Builder::Int64(numbers), Cell::Int(i)) => numbers.push(Some(i)),
+            (Builder::Float64(numbers), Cell::Float(x)) => numbers.push(Some(x)),
+            (Builder::Timestamp(numbers), Cell::Int(i)) => numbers.push(Some(i)),
+            (Builder::String(builder), Cell::Text(text)) => builder.append_value(text),
+            (other, cell) => other.push(&cell.to_value()),
+        }
+    }
+
     /// Appends many floats.
     #[inline]
     pub fn floats(&mut self, values: impl Iterator<Item = Option<f64>>) {

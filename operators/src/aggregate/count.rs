@@ -54,6 +54,14 @@ impl Aggregate for CountDistinct {
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
-        Value::Int(view.distinct().map_or(0, |distinct| distinct.len() as i64))
+        Value::Int(view.distinct().map_or(view.count(), |distinct| distinct.len() as u64) as i64)
+    }
+
+    fn is_distinct_count(&self) -> bool {
+        true
+    }
+
+    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+        out.ints(moments.iter().map(|moment| Some(moment.count as i64)));
     }
 }

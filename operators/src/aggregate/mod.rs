@@ -335,6 +335,17 @@ pub trait Aggregate: Send + Sync {
     /// values a count is 0 and everything else NULL.
     fn finish(&self, view: &View<'_>) -> Value;
 
+    /// Whether it is how many different values there are, and no more: [`Moment::count`] is that then.
+    fn is_distinct_count(&self) -> bool {
+        false
+    }
+
+    /// Where it is the first argument in one row, and no more: whether that is counted from the newest row on,
+    /// and how many rows are passed over.
+    fn place(&self) -> Option<(bool, usize)> {
+        None
+    }
+
     /// [`Aggregate::finish`] at many moments, of an aggregate that reads nothing else.
     fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
         out.extend(moments.iter().map(|moment| self.finish(&View::at(moment))));

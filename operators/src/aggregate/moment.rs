@@ -44,6 +44,16 @@ impl Special {
 }
 
 impl Moment {
+    /// Over no numbers.
+    pub(crate) const NOTHING: Moment = Moment {
+        count: 0,
+        sum: Rounded::ZERO,
+        deviation: Rounded::ZERO,
+        least: None,
+        greatest: None,
+        special: Special::No,
+    };
+
     /// Over so many rows of which nothing else is known.
     #[inline]
     pub fn of_rows(count: u64) -> Moment {
@@ -139,15 +149,6 @@ impl Moment {
     }
 }
 
-/// What is read off a window to be noted down.
-pub(crate) enum Found<'a> {
-    /// How many rows there are is all that is asked.
-    Rows(u64),
-    Numbers(&'a Numbers),
-    /// Anything else, worked out.
-    Moment(Moment),
-}
-
 /// A moment as it is noted down while rows come and go, to be worked out later with many others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Noted {
@@ -160,26 +161,29 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// Notes what was found; `whole` as in [`Moment::of`].
-    #[inline(always)]
-    pub(crate) fn note(&mut self, found: Found<'_>, whole: bool) {
-        match found {
-            Found::Rows(count) => self.count = count,
-            Found::Numbers(numbers) => match numbers.sums() {
-                Some(sums) => {
-                    self.count = numbers.count();
-                    self.sums = *sums;
-                    self.least = numbers.end(false).get();
-                    self.greatest = numbers.end(true).get();
-                }
-                None => self.set(Moment::of(numbers, whole)),
-            },
-            Found::Moment(moment) => self.set(moment),
+    /// Notes how many there are, where that is all that is asked.
+    #[inline]
+    pub(crate) fn count(&mut self, count: u64) {
+        self.count = count;
+    }
+
+    /// Notes numbers; `whole` as in [`Moment::of`].
+    #[inline]
+    pub(crate) fn numbers(&mut self, numbers: &Numbers, whole: bool) {
+        match numbers.sums() {
+            Some(sums) => {
+                self.count = numbers.count();
+                self.sums = *sums;
+                self.least = numbers.end(false).get();
+                self.greatest = numbers.end(true).get();
+            }
+            None => self.set(Moment::of(numbers, whole)),
         }
     }
 
+    /// Notes what is worked out already.
     #[cold]
-    fn set(&mut self, moment: Moment) {
+    pub(crate) fn set(&mut self, moment: Moment) {
         self.moment = Some(Box::new(moment));
     }
 

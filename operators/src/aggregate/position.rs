@@ -84,4 +84,11 @@ impl Aggregate for Position {
         };
         value.unwrap_or_default()
     }
+
+    fn place(&self) -> Option<(bool, usize)> {
+        Some(match self.place {
+            Place::Oldest => (false, 0),
+            Place::Newest(back) => (true, back),
+        })
+    }
 }

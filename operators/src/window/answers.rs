@@ -5,9 +5,10 @@ use tidemill_types::{DataType, Value};
 
 use super::held::Reply;
 use super::layout::{Layout, Mark};
+use super::standing::States;
 use crate::aggregate::View;
-use crate::aggregate::moment::{Found, Moment, Noted};
-use crate::column::Builder;
+use crate::aggregate::moment::{Moment, Noted};
+use crate::column::{Builder, Cell};
 
 /// How many reads are answered together: what is noted of them fits the nearest cache.
 const TOGETHER: usize = 64;
@@ -67,15 +68,28 @@ impl Answers {
     }
 }
 
+impl Answers {
+    /// What a read over no rows notes.
+    pub(super) fn note_nothing(&mut self, marks: usize) {
+        let noted = self.noted.iter_mut().skip(self.waiting - 1).step_by(TOGETHER).take(marks);
+        noted.for_each(|noted| noted.set(Moment::NOTHING));
+    }
+}
+
 impl Reply for Answers {
     #[inline]
-    fn note(&mut self, at: usize, mark: &Mark, found: Found<'_>) {
-        mark.note(found, &mut self.noted[at * TOGETHER + self.waiting - 1]);
+    fn note(&mut self, at: usize, mark: &Mark, states: &States, rows: u64) {
+        mark.note(states, rows, &mut self.noted[at * TOGETHER + self.waiting - 1]);
     }
 
     #[inline]
     fn value(&mut self, output: usize, value: Value) {
         self.columns[output].push(&value);
+    }
+
+    #[inline]
+    fn cell(&mut self, output: usize, cell: Cell<'_>) {
+        self.columns[output].push_cell(cell);
     }
 }
 
@@ -86,9 +100,9 @@ pub(super) struct One<'a> {
 }
 
 impl Reply for One<'_> {
-    fn note(&mut self, _: usize, mark: &Mark, found: Found<'_>) {
+    fn note(&mut self, _: usize, mark: &Mark, states: &States, rows: u64) {
         let (mut noted, mut moments) = ([Noted::default()], Vec::with_capacity(1));
-        mark.note(found, &mut noted[0]);
+        mark.note(states, rows, &mut noted[0]);
         mark.moments(&mut noted, &mut moments);
         for &n in &mark.readers {
             self.values[n] = self.layout.outputs[n].aggregate.finish(&View::at(&moments[0]));
@@ -97,5 +111,9 @@ impl Reply for One<'_> {
 
     fn value(&mut self, output: usize, value: Value) {
         self.values[output] = value;
+    }
+
+    fn cell(&mut self, output: usize, cell: Cell<'_>) {
+        self.values[output] = cell.to_value();
     }
 }

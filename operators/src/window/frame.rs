@@ -63,9 +63,25 @@ impl Reach {
         }
     }
 
+    /// Whether [`Reach::bound`] is that of another, whenever they are read.
+    pub(super) fn ends_as(&self, other: &Reach) -> bool {
+        let hops = |reach: &Reach| match reach.frame {
+            Frame::Hopping { every, origin, .. } => Some((every, origin)),
+            _ => None,
+        };
+        self.edge == other.edge && self.own_stream == other.own_stream && hops(self) == hops(other)
+    }
+
     /// The first event time in the window, where time bounds it.
     #[inline]
     pub(super) fn floor(&self, as_of: Micros) -> Option<Micros> {
+        match self.frame {
+            Frame::Last(last) | Frame::Within { last, .. } => Some(as_of.saturating_sub(last)),
+            _ => self.far_floor(as_of),
+        }
+    }
+
+    fn far_floor(&self, as_of: Micros) -> Option<Micros> {
         Some(match self.frame {
             Frame::Last(last) | Frame::Within { last, .. } => as_of.saturating_sub(last),
             Frame::Tiled { last, resolution } => {

@@ -5,11 +5,12 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Layout, Mark, Window};
-use super::log::Log;
+use super::layout::{Counted, Layout, Mark, Window};
+use super::log::{Log, RowRef};
 use super::standing::{States, seen};
-use crate::aggregate::moment::{Found, Moment};
+use crate::aggregate::moment::Moment;
 use crate::aggregate::{Columns, Row, Rows, View};
+use crate::column::Cell;
 
 /// What every output of a window is answered from where it stands.
 #[inline]
@@ -21,15 +22,30 @@ pub(super) fn answer(
     time: Micros,
     give: &mut impl Reply,
 ) {
+    static NOTHING: Moment = Moment::NOTHING;
     let rows = held.range.len() as u64;
     for at in window.marks.clone() {
-        let mark = &layout.marks[at];
-        give.note(at, mark, mark.find(states, rows));
+        give.note(at, &layout.marks[at], states, rows);
     }
     for &n in &window.outputs {
         let output = &layout.outputs[n];
+        if let Some((column, newest_first, skip)) = output.place {
+            give.cell(
+                n,
+                held.at(newest_first, skip).map_or(Cell::Null, |row| row.cell(column, held.heap)),
+            );
+            continue;
+        }
+        let of_rows;
+        let moment = match output.count {
+            Counted::No => &NOTHING,
+            count => {
+                of_rows = Moment::of_rows(states.count(count, rows));
+                &of_rows
+            }
+        };
         let view = View {
-            moment: &Moment::of_rows(states.count(output.count, rows)),
+            moment,
             numbers: output.numbers.map(|numbers| &states.numbers[numbers]),
             states: &states.states,
             places: &output.places,
@@ -43,11 +59,14 @@ pub(super) fn answer(
 
 /// Who is told what a read finds.
 pub(super) trait Reply {
-    /// What numbers come to: once for each mark of the layout.
-    fn note(&mut self, at: usize, mark: &Mark, found: Found<'_>);
+    /// What numbers come to: once for each mark of the layout, that at `at`.
+    fn note(&mut self, at: usize, mark: &Mark, states: &States, rows: u64);
 
     /// What an output answers that needs more than a moment.
     fn value(&mut self, output: usize, value: Value);
+
+    /// The same, where it stands in a row.
+    fn cell(&mut self, output: usize, cell: Cell<'_>);
 }
 
 /// The rows of a window. A filter is tried row by row from the asked end: the cost is the rows passed
@@ -58,7 +77,17 @@ pub(super) struct Held<'a> {
     pub(super) heap: &'a Heap,
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    /// A row from either end on.
+    #[inline]
+    fn at(&self, newest_first: bool, skip: usize) -> Option<RowRef<'a>> {
+        let (start, end) = (self.range.start.max(self.log.base()), self.range.end);
+        if skip >= end.saturating_sub(start) {
+            return None;
+        }
+        Some(self.log.row(if newest_first { end - 1 - skip } else { start + skip }))
+    }
+
     /// Visits rows until told to stop.
     fn visit(
         &self,
@@ -85,12 +114,7 @@ impl Rows for Held<'_> {
             });
             return found;
         };
-        let (start, end) = (self.range.start.max(self.log.base()), self.range.end);
-        if n >= end - start.min(end) {
-            return None;
-        }
-        let at = if newest_first { end - 1 - n } else { start + n };
-        Some(self.log.row(at).value(column as usize, self.heap))
+        self.at(newest_first, n).map(|row| row.value(column as usize, self.heap))
     }
 
     fn walk(

@@ -198,49 +198,26 @@ impl History {
         give: &mut impl Reply,
     ) {
         let History { log, standing, sessions, .. } = self;
-        // Most windows end at one place: it is looked for once.
-        let mut found: Option<(Bound, usize)> = None;
-        let mut place = |window: &Window, old: &Cursor, log: &Log| -> Range<usize> {
-            let reach = &window.reach;
-            let as_of = reach.as_of(at.time);
-            let bound = reach.bound(as_of);
-            let end = match found {
-                Some((same, end)) if same == bound => end,
-                _ => match bound {
-                    Bound::ThroughRow => log.first_after_row(old.end, at.time, at.id, heap),
-                    Bound::BeforeRow => log.first_at_row(old.end, at.time, at.id, heap),
-                    Bound::Through(last) => log.first_after(old.end, last),
-                    Bound::Before(next) => log.first_at(old.end, next),
-                },
-            };
-            found = Some((bound, end));
-            if reach.holds_all() {
-                return 0..end;
-            }
-            let mut start = log.base();
-            if let Some(floor) = reach.floor(as_of) {
-                start = start.max(match (old.before < floor, floor <= old.first) {
-                    (true, true) => old.start,
-                    (true, false) => log.first_at_from(old.start, floor),
-                    (false, _) => log.first_at(old.start, floor),
-                });
-            }
-            if let Some(rows) = reach.rows() {
-                start = start.max(end.saturating_sub(rows));
-            }
-            if let Some(gap) = window.gap {
-                start = start.max(open_session(log, &sessions[gap], end, as_of));
-            }
-            start.min(end)..end
-        };
+        let ranges = &mut scratch.ranges;
+        ranges.clear();
         match standing {
             Some(standing) => {
                 let Standing { cursors, states } = &mut **standing;
-                let ranges = &mut scratch.ranges;
-                ranges.clear();
                 let cursors = &mut cursors[..layout.windows.len()];
-                let places = layout.windows.iter().zip(cursors.iter());
-                ranges.extend(places.map(|(window, cursor)| place(window, cursor, log)));
+                let mut end = 0;
+                for (window, cursor) in layout.windows.iter().zip(&*cursors) {
+                    let as_of = window.reach.as_of(at.time);
+                    if !window.ends_alike {
+                        end = end_of(log, window.reach.bound(as_of), cursor.end, at, heap);
+                    }
+                    let first_at = |floor| match (cursor.before < floor, floor <= cursor.first) {
+                        (true, true) => cursor.start,
+                        (true, false) => log.first_at_from(cursor.start, floor),
+                        (false, _) => log.first_at(cursor.start, floor),
+                    };
+                    let start = start_of(log, sessions, window, end, as_of, first_at);
+                    ranges.push(start..end);
+                }
                 enter(log, layout, cursors, ranges, states, heap);
                 for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(ranges) {
                     shift(log, window, cursor, range.clone(), states, heap);
@@ -249,16 +226,21 @@ impl History {
                 }
             }
             None => {
-                let Scratch { states: scratch, ranges } = scratch;
-                let (end, before, first) = (log.end(), Micros::MAX, Micros::MIN);
-                let nowhere = Cursor { start: log.base(), end, before, first };
-                let places = layout.windows.iter().map(|window| place(window, &nowhere, log));
-                ranges.clear();
-                ranges.extend(places);
-                fill(log, layout, ranges, scratch, heap);
+                let (mut end, mut last) = (0, log.end());
+                for window in &layout.windows {
+                    let as_of = window.reach.as_of(at.time);
+                    if !window.ends_alike {
+                        end = end_of(log, window.reach.bound(as_of), log.end(), at, heap);
+                    }
+                    let first_at = |floor| log.first_at_back(last, floor);
+                    last = start_of(log, sessions, window, end, as_of, first_at);
+                    ranges.push(last..end);
+                }
+                let states = &mut scratch.states;
+                fill(log, layout, ranges, states, heap);
                 for (window, range) in layout.windows.iter().zip(ranges) {
                     let range = range.clone();
-                    answer(layout, window, Held { log, range, heap }, scratch, at.time, give);
+                    answer(layout, window, Held { log, range, heap }, states, at.time, give);
                 }
             }
         }
@@ -306,6 +288,44 @@ impl History {
     pub(super) fn release(mut self, heap: &mut Heap) {
         self.log.release(heap);
     }
+}
+
+/// Where a window ends as of a moment; `hint` is where it ended last.
+#[inline]
+fn end_of(log: &Log, bound: Bound, hint: usize, at: AsOf<'_>, heap: &Heap) -> usize {
+    match bound {
+        Bound::ThroughRow => log.first_after_row(hint, at.time, at.id, heap),
+        Bound::BeforeRow => log.first_at_row(hint, at.time, at.id, heap),
+        Bound::Through(last) => log.first_after(hint, last),
+        Bound::Before(next) => log.first_at(hint, next),
+    }
+}
+
+/// Where it begins, given how to find the first row at a time or later.
+#[inline(always)]
+fn start_of(
+    log: &Log,
+    sessions: &[Sessions],
+    window: &Window,
+    end: usize,
+    as_of: Micros,
+    first_at: impl FnOnce(Micros) -> usize,
+) -> usize {
+    let reach = &window.reach;
+    if reach.holds_all() {
+        return 0;
+    }
+    let mut start = log.base();
+    if let Some(floor) = reach.floor(as_of) {
+        start = start.max(first_at(floor));
+    }
+    if let Some(rows) = reach.rows() {
+        start = start.max(end.saturating_sub(rows));
+    }
+    if let Some(gap) = window.gap {
+        start = start.max(open_session(log, &sessions[gap], end, as_of));
+    }
+    start.min(end)
 }
 
 /// What a snapshot sees of a key: `snapshot.rs`.

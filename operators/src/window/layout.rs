@@ -12,7 +12,7 @@ use super::log::{Log, Spot, Width};
 use super::session::Sessions;
 use super::standing::States;
 use super::{Group, Output};
-use crate::aggregate::moment::{Found, Moment, Noted};
+use crate::aggregate::moment::{Moment, Noted};
 use crate::aggregate::numbers::{Asks, Numbers};
 use crate::aggregate::state::State;
 use crate::aggregate::{Aggregate, Columns, Primitive, Running};
@@ -43,6 +43,8 @@ pub(super) struct Window {
     pub(super) reach: Reach,
     /// Where a session window's gap stands among the gaps.
     pub(super) gap: Option<usize>,
+    /// Whether it ends where the one before it ends.
+    pub(super) ends_alike: bool,
     /// Whether its rows are read by position, and not only through its states.
     by_position: bool,
     pub(super) feeds: Vec<Feed>,
@@ -196,6 +198,8 @@ pub(super) struct Answer {
     pub(super) numbers: Option<usize>,
     /// Where it needs nothing but a moment, the number of that among the marks.
     pub(super) mark: Option<usize>,
+    /// Where it is one row's value, [`Aggregate::place`].
+    pub(super) place: Option<(usize, bool, usize)>,
     pub(super) aggregate: Arc<dyn Aggregate>,
 }
 
@@ -219,6 +223,10 @@ pub(super) struct Mark {
     numbers: Option<usize>,
     /// All values in order, where they tell the ends.
     ordered: Option<usize>,
+    /// The different values, where it is their number.
+    distinct: Option<usize>,
+    /// Whether one of these two is there.
+    is_odd: bool,
     whole: bool,
     asks: Asks,
     /// The outputs that it answers.
@@ -226,22 +234,21 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// What there is to note of a window with so many rows.
+    /// Notes the moment of a window with so many rows.
     #[inline(always)]
-    pub(super) fn find<'a>(&self, states: &'a States, rows: u64) -> Found<'a> {
-        if self.ordered.is_some() {
-            return Found::Moment(self.with_ends(states, rows));
-        }
-        match self.numbers {
-            Some(numbers) => Found::Numbers(&states.numbers[numbers]),
-            None => Found::Rows(states.count(self.count, rows)),
+    pub(super) fn note(&self, states: &States, rows: u64, noted: &mut Noted) {
+        match (self.numbers, self.count) {
+            _ if self.is_odd => self.note_odd(states, rows, noted),
+            (Some(numbers), _) => noted.numbers(&states.numbers[numbers], self.whole),
+            (None, count) => noted.count(states.count(count, rows)),
         }
     }
 
-    /// Notes what was found.
-    #[inline(always)]
-    pub(super) fn note(&self, found: Found<'_>, noted: &mut Noted) {
-        noted.note(found, self.whole);
+    fn note_odd(&self, states: &States, rows: u64, noted: &mut Noted) {
+        match self.distinct.map(|distinct| &states.states[distinct]) {
+            Some(State::Distinct(distinct)) => noted.count(distinct.len() as u64),
+            _ => noted.set(self.with_ends(states, rows)),
+        }
     }
 
     #[cold]
@@ -391,7 +398,9 @@ impl Layout {
         }
         let outputs = outputs.into_iter().filter(|n| !self.mark(*n, first_mark)).collect();
         let extremes = self.numbers[first_number..].iter().any(|asks| asks.least || asks.greatest);
+        let before = self.windows.last();
         self.windows.push(Window {
+            ends_alike: before.is_some_and(|before| before.reach.ends_as(&reach)),
             gap: reach.gap().and_then(|gap| self.gaps.binary_search(&gap).ok()),
             reach,
             by_position,
@@ -408,20 +417,25 @@ impl Layout {
     /// Whether an output needs nothing but a moment: it then gets its mark, from `first` on.
     fn mark(&mut self, n: usize, first: usize) -> bool {
         let output = &mut self.outputs[n];
-        if !output.aggregate.primitives().iter().all(|primitive| primitive.is_of_moment()) {
+        let distinct = output.aggregate.is_distinct_count();
+        let of_moment = |primitive: &Primitive| primitive.is_of_moment();
+        if !distinct && !output.aggregate.primitives().iter().all(of_moment) {
             return false;
         }
         let ordered = Some(output.places[Primitive::Ordered as usize]);
+        let distinct = Some(output.places[Primitive::Distinct as usize]).filter(|_| distinct);
         let fresh = Mark {
             of: Columns { second: None, ..output.columns },
             count: output.count,
             numbers: output.numbers,
             ordered: ordered.filter(|ordered| *ordered < self.slots.len()),
+            distinct: distinct.filter(|distinct| *distinct < self.slots.len()),
+            is_odd: false,
             whole: false,
             asks: output.numbers.map_or(Asks::default(), |numbers| self.numbers[numbers]),
             readers: Vec::new(),
         };
-        let same = |mark: &Mark| mark.of == fresh.of;
+        let same = |mark: &Mark| mark.of == fresh.of && mark.distinct == fresh.distinct;
         let place = self.marks[first..].iter().position(same).map(|place| first + place);
         let place = place.unwrap_or(self.marks.len());
         if place == self.marks.len() {
@@ -429,6 +443,7 @@ impl Layout {
         }
         let mark = &mut self.marks[place];
         mark.ordered = mark.ordered.or(fresh.ordered);
+        mark.is_odd = mark.ordered.is_some() || mark.distinct.is_some();
         mark.whole |= output.aggregate.output() == DataType::Int64;
         mark.readers.push(n);
         output.mark = Some(place);
@@ -467,9 +482,11 @@ impl Layout {
 impl Answer {
     fn new(output: &Output, columns: &[usize]) -> Answer {
         let kept = |column: usize| columns.binary_search(&column).ok().map(|kept| kept as u32);
+        let column = output.column.and_then(kept);
+        let place = output.aggregate.place().filter(|_| output.filter.is_none());
         Answer {
             columns: Columns {
-                column: output.column.and_then(kept),
+                column,
                 second: output.second.and_then(kept),
                 filter: output.filter.and_then(kept),
             },
@@ -477,6 +494,7 @@ impl Answer {
             count: Counted::No,
             numbers: None,
             mark: None,
+            place: column.zip(place).map(|(column, (newest, n))| (column as usize, newest, n)),
             aggregate: Arc::clone(&output.aggregate),
         }
     }

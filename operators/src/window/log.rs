@@ -317,6 +317,19 @@ impl Log {
         self.first_at(self.base + i, time)
     }
 
+    /// As [`Log::first_at`], walking back over the rows before `from`, where there are few.
+    #[inline]
+    pub(super) fn first_at_back(&self, from: usize, time: Micros) -> usize {
+        let mut i = from.saturating_sub(self.base).min(self.len);
+        if i < self.len && self.time_at(i) < time {
+            i = self.len;
+        }
+        while i > 0 && self.time_at(i - 1) >= time {
+            i -= 1;
+        }
+        self.base + i
+    }
+
     /// As [`Log::around`] one position, the ends of time where there is no row.
     #[inline]
     pub(super) fn beside(&self, position: usize) -> (Micros, Micros) {

@@ -16,7 +16,6 @@ use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{Id, Key, Micros, Value};
 
 use crate::aggregate::Aggregate;
-use crate::aggregate::moment::{Found, Moment};
 use crate::column::Cell;
 
 mod answers;
@@ -223,9 +222,7 @@ impl Store {
                 keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, answers);
             }
             None => {
-                for (at, mark) in layout.marks.iter().enumerate() {
-                    answers.note(at, mark, Found::Moment(Moment::of_rows(0)));
-                }
+                answers.note_nothing(layout.marks.len());
                 for (n, output) in layout.outputs.iter().enumerate() {
                     if output.mark.is_none() {
                         answers.value(n, empty[n].clone());
