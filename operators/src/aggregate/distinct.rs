@@ -12,13 +12,18 @@ use super::bytes::{Reader, Writer};
 /// its order.
 #[derive(Clone, Debug, Default)]
 pub struct Distinct {
-    /// Whole numbers of 64 bits, floats or not.
+    /// Whole numbers of 64 bits, floats or not, while there are no more than [`FEW`]: most windows are small, and
+    /// these lie in a cache line or two.
+    few: Vec<(i64, u64)>,
+    /// All of those, once there are more, until there are none.
     whole: HashMap<i64, u64, BuildHasherDefault<Mix>>,
     /// Whether those are floats.
     float: bool,
     /// All others.
     others: HashMap<Same, u64, BuildHasherDefault<Mix>>,
 }
+
+const FEW: usize = 12;
 
 /// A value that is no whole number; its hash agrees with its equality: one NaN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +105,7 @@ impl Distinct {
         let count = match whole(value) {
             Some(whole) => {
                 self.float = matches!(value, Value::Float(_));
-                self.whole.entry(whole).or_insert(0)
+                return self.add_whole(whole, n);
             }
             None if value.is_null() => return,
             None => self.others.entry(Same(value.clone())).or_insert(0),
@@ -108,18 +113,61 @@ impl Distinct {
         *count = count.saturating_add(n);
     }
 
+    /// Adds a whole number.
+    #[inline]
+    pub fn insert_int(&mut self, i: i64) {
+        self.float = false;
+        self.add_whole(i, 1);
+    }
+
+    #[inline]
+    fn add_whole(&mut self, i: i64, n: u64) {
+        if self.whole.is_empty() {
+            if let Some((_, count)) = self.few.iter_mut().find(|(few, _)| *few == i) {
+                *count = count.saturating_add(n);
+                return;
+            }
+            if self.few.len() < FEW {
+                self.few.push((i, n));
+                return;
+            }
+        }
+        self.add_to_many(i, n);
+    }
+
+    #[inline(never)]
+    fn add_to_many(&mut self, i: i64, n: u64) {
+        self.whole.extend(self.few.drain(..));
+        let count = self.whole.entry(i).or_insert(0);
+        *count = count.saturating_add(n);
+    }
+
+    /// Takes out one of this whole number; false if there is none.
+    #[inline]
+    pub fn remove_int(&mut self, i: i64) -> bool {
+        if !self.whole.is_empty() {
+            return take_one(&mut self.whole, i);
+        }
+        let Some(at) = self.few.iter().position(|(few, _)| *few == i) else { return false };
+        match &mut self.few[at].1 {
+            1 => drop(self.few.swap_remove(at)),
+            count => *count -= 1,
+        }
+        true
+    }
+
     /// Takes out one of this value; false if there is none.
     #[inline]
     pub fn remove(&mut self, value: &Value) -> bool {
         match whole(value) {
-            Some(whole) => take_one(&mut self.whole, whole),
+            Some(whole) => self.remove_int(whole),
             None => take_one(&mut self.others, Same(value.clone())),
         }
     }
 
     /// How many different values there are.
     pub fn len(&self) -> usize {
-        self.whole.len() + self.others.len()
+        self.few.len() + self.whole.len() + self.others.len()
     }
 
     /// Whether there is none.
@@ -131,9 +179,10 @@ impl Distinct {
     pub fn sorted(&self) -> Vec<(Value, u64)> {
         let number =
             |whole: i64| if self.float { Value::Float(whole as f64) } else { Value::Int(whole) };
+        let few = self.few.iter().map(|(whole, n)| (number(*whole), *n));
         let whole = self.whole.iter().map(|(whole, n)| (number(*whole), *n));
         let others = self.others.iter().map(|(same, n)| (same.0.clone(), *n));
-        let mut all: Vec<_> = whole.chain(others).collect();
+        let mut all: Vec<_> = few.chain(whole).chain(others).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         all
     }
@@ -163,13 +212,15 @@ impl Distinct {
 
     /// Takes out all.
     pub fn clear(&mut self) {
+        self.few.clear();
         self.whole.clear();
         self.others.clear();
     }
 
     /// Bytes on the heap, texts not counted (they are shared with the rows).
     pub fn bytes(&self) -> usize {
-        self.whole.allocation_size() + self.others.allocation_size()
+        let few = self.few.capacity() * size_of::<(i64, u64)>();
+        few + self.whole.allocation_size() + self.others.allocation_size()
     }
 }
 

@@ -114,7 +114,7 @@ impl Extreme {
 
     /// The rank of a float among floats; a whole number is its own.
     #[inline]
-    pub(super) fn rank_of(x: f64) -> i64 {
+    pub(crate) fn rank_of(x: f64) -> i64 {
         rank(x)
     }
 
@@ -207,8 +207,14 @@ impl Extreme {
 
     /// Learns the values anew: all that are there, in any order.
     pub fn refill(&mut self, values: impl Iterator<Item = Value>) {
+        self.refill_ranks(values.filter_map(|value| turned(&value, 0)));
+    }
+
+    /// The same by their ranks, not turned.
+    #[inline]
+    pub(super) fn refill_ranks(&mut self, ranks: impl Iterator<Item = i64>) {
         let (turn, n) = (self.turn, self.count);
-        let ranks = values.filter_map(|value| turned(&value, turn));
+        let ranks = ranks.map(|rank| rank ^ turn);
         self.keep = match n {
             ..=FEW => 1,
             _ if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),

@@ -312,11 +312,11 @@ impl Numbers {
         self.least.is_starved() || self.greatest.is_starved()
     }
 
-    /// Tells an end that needs it all values again.
-    pub fn refill<I: Iterator<Item = Value>>(&mut self, values: impl Fn() -> I) {
+    /// Tells an end that needs it all values again, by their ranks.
+    pub fn refill<I: Iterator<Item = i64>>(&mut self, ranks: impl Fn() -> I) {
         for end in [&mut self.least, &mut self.greatest] {
             if end.is_starved() {
-                end.refill(values());
+                end.refill_ranks(ranks());
             }
         }
     }

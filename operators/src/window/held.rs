@@ -5,29 +5,32 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Counted, Layout, Mark, Window};
+use super::layout::{Counted, Layout, Mark};
 use super::log::{Log, RowRef};
 use super::standing::{States, seen};
 use crate::aggregate::moment::Moment;
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
-/// What every output of a window is answered from where it stands.
+/// What every output is answered from where the windows stand.
 #[inline]
 pub(super) fn answer(
     layout: &Layout,
-    window: &Window,
-    held: Held<'_>,
+    log: &Log,
+    ranges: &[Range<usize>],
+    heap: &Heap,
     states: &States,
     time: Micros,
     give: &mut impl Reply,
 ) {
     static NOTHING: Moment = Moment::NOTHING;
-    let rows = held.range.len() as u64;
-    for at in window.marks.clone() {
-        give.note(at, &layout.marks[at], states, rows);
+    for (at, mark) in layout.marks.iter().enumerate() {
+        give.note(at, mark, states, ranges[mark.window].len() as u64);
     }
-    for &n in &window.outputs {
+    for &(w, n) in &layout.others {
+        let (window, range) = (&layout.windows[w], ranges[w].clone());
+        let rows = range.len() as u64;
+        let held = Held { log, range, heap };
         let output = &layout.outputs[n];
         if let Some((column, newest_first, skip)) = output.place {
             give.cell(

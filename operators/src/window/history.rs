@@ -14,7 +14,7 @@ use tidemill_types::{Id, Micros, Value};
 
 use super::frame::Bound;
 use super::heap::Heap;
-use super::held::{Held, Reply, answer};
+use super::held::{Reply, answer};
 use super::layout::{Layout, Window, open_session};
 use super::log::{Log, RowRef};
 use super::session::Sessions;
@@ -155,7 +155,7 @@ impl History {
             for (window, cursor) in layout.windows.iter().zip(cursors) {
                 let range = cursor.start..cursor.end;
                 *cursor = Cursor::new(range.clone(), &self.log);
-                refill(&self.log, range, window, states, heap);
+                refill(&self.log, range, window, states);
             }
         }
         true
@@ -219,11 +219,12 @@ impl History {
                     ranges.push(start..end);
                 }
                 enter(log, layout, cursors, ranges, states, heap);
-                for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(ranges) {
-                    shift(log, window, cursor, range.clone(), states, heap);
-                    let range = range.clone();
-                    answer(layout, window, Held { log, range, heap }, states, at.time, give);
+                for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(&*ranges) {
+                    if cursor.start != range.start || cursor.end != range.end {
+                        shift(log, window, cursor, range.clone(), states, heap);
+                    }
                 }
+                answer(layout, log, ranges, heap, states, at.time, give);
             }
             None => {
                 let (mut end, mut last) = (0, log.end());
@@ -238,10 +239,7 @@ impl History {
                 }
                 let states = &mut scratch.states;
                 fill(log, layout, ranges, states, heap);
-                for (window, range) in layout.windows.iter().zip(ranges) {
-                    let range = range.clone();
-                    answer(layout, window, Held { log, range, heap }, states, at.time, give);
-                }
+                answer(layout, log, ranges, heap, states, at.time, give);
             }
         }
     }

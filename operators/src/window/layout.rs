@@ -25,6 +25,8 @@ pub(super) struct Layout {
     pub(super) outputs: Vec<Answer>,
     /// What is read off the states for all outputs, the marks of a window together.
     pub(super) marks: Vec<Mark>,
+    /// The outputs that need more than a moment, each with its window.
+    pub(super) others: Vec<(usize, usize)>,
     pub(super) entry: Entry,
     /// What makes each state of a key.
     slots: Vec<Slot>,
@@ -52,9 +54,6 @@ pub(super) struct Window {
     pub(super) counts: Range<usize>,
     pub(super) numbers: Range<usize>,
     pub(super) states: Range<usize>,
-    /// What is read of it by each read: of what its numbers come to, and what needs more than that.
-    pub(super) marks: Range<usize>,
-    pub(super) outputs: Vec<usize>,
     /// Whether some state may ask for the rows again.
     pub(super) extremes: bool,
 }
@@ -124,6 +123,8 @@ pub(super) struct Feed {
     pub(super) states: Range<usize>,
     /// Where the numbers stand in a row, if they are all that it goes into.
     pub(super) only: Option<(Spot, usize)>,
+    /// The same of different values.
+    pub(super) distinct: Option<(Spot, usize)>,
 }
 
 /// What all windows take in of a row that enters them all.
@@ -218,6 +219,7 @@ pub(super) enum Counted {
 /// Of one column of a window, what a [`Moment`] is read from.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
+    pub(super) window: usize,
     of: Columns,
     count: Counted,
     numbers: Option<usize>,
@@ -296,6 +298,7 @@ impl Layout {
             counts: 0,
             outputs: outputs.iter().map(|output| Answer::new(output, &columns)).collect(),
             marks: Vec::new(),
+            others: Vec::new(),
             entry: Entry::default(),
             columns,
         };
@@ -375,9 +378,13 @@ impl Layout {
             let states = first..self.slots.len();
             let only = numbers.filter(|_| count.is_none() && states.is_empty());
             let only = columns.column.map(|c| self.width.spot(c as usize)).zip(only);
+            let alone = numbers.is_none() && count.is_none() && states.len() == 1;
+            let is_distinct = alone && self.slots[first].primitive == Primitive::Distinct;
+            let distinct = columns.column.filter(|_| is_distinct && columns.second.is_none());
+            let distinct = distinct.map(|c| (self.width.spot(c as usize), first));
             let Columns { column, second, filter } = columns;
             let [column, second, filter] = [column, second, filter].map(|c| c.map(|c| c as usize));
-            feeds.push(Feed { column, second, filter, numbers, count, states, only });
+            feeds.push(Feed { column, second, filter, numbers, count, states, only, distinct });
             for &n in &outputs {
                 let output = &mut self.outputs[n];
                 let of = Columns { second: None, ..output.columns };
@@ -396,7 +403,11 @@ impl Layout {
                 output.count = Counted::Rows;
             }
         }
-        let outputs = outputs.into_iter().filter(|n| !self.mark(*n, first_mark)).collect();
+        for n in outputs {
+            if !self.mark(n, first_mark) {
+                self.others.push((self.windows.len(), n));
+            }
+        }
         let extremes = self.numbers[first_number..].iter().any(|asks| asks.least || asks.greatest);
         let before = self.windows.last();
         self.windows.push(Window {
@@ -405,11 +416,9 @@ impl Layout {
             reach,
             by_position,
             feeds,
-            marks: first_mark..self.marks.len(),
             counts: first_count..self.counts,
             numbers: first_number..self.numbers.len(),
             states: first_state..self.slots.len(),
-            outputs,
             extremes,
         });
     }
@@ -425,6 +434,7 @@ impl Layout {
         let ordered = Some(output.places[Primitive::Ordered as usize]);
         let distinct = Some(output.places[Primitive::Distinct as usize]).filter(|_| distinct);
         let fresh = Mark {
+            window: self.windows.len(),
             of: Columns { second: None, ..output.columns },
             count: output.count,
             numbers: output.numbers,

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use tidemill_types::{Id, Micros, Value};
 
 use super::heap::Heap;
+use crate::aggregate::extreme::Extreme;
 use crate::aggregate::numbers::Number;
 use crate::column::Cell;
 
@@ -81,6 +82,23 @@ impl<'a> RowRef<'a> {
             INT | BOOL => see(Seen::Number(Number::of_int(word as i64))),
             _ => {}
         }
+    }
+
+    /// The rank of the number in a column among those of its type.
+    #[inline]
+    pub(super) fn rank(self, column: usize) -> Option<i64> {
+        match self.kind(column) {
+            FLOAT => Some(Extreme::rank_of(f64::from_bits(self.word(column)))),
+            INT => Some(self.word(column) as i64),
+            _ => None,
+        }
+    }
+
+    /// The whole number in a column.
+    #[inline]
+    pub(super) fn int(self, spot: Spot) -> Option<i64> {
+        let kind = self.0[spot.kinds as usize] >> spot.shift & 7;
+        (kind == INT).then(|| self.0[spot.word as usize] as i64)
     }
 
     /// A column's value where it stands.
@@ -195,7 +213,7 @@ impl Width {
         row.resize(self.words(), 0);
         let (head, columns) = row.split_at_mut(self.head as usize);
         head[0] = time as u64;
-        head[2..].fill(0);
+        head[2..].iter_mut().for_each(|kinds| *kinds = 0);
         match id {
             Id::Int(id) => head[1] = *id as u64,
             other => {

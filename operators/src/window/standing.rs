@@ -165,7 +165,7 @@ fn take(
         for &(window, feed) in &layout.entry.others {
             let feed = &layout.windows[window].feeds[feed];
             if enters(window, at) && feed.filter.is_none_or(|filter| row.is_true(filter)) {
-                seen(row, feed.column, feed.second, heap, |row| states.step::<true>(feed, row));
+                step::<true>(row, feed, states, heap);
             }
         }
     }
@@ -211,7 +211,7 @@ pub(super) fn shift(
     };
     leave(new.end..old.end);
     leave(old.start..new.start);
-    refill(log, new, window, states, heap);
+    refill(log, new, window, states);
 }
 
 /// Puts rows into the states of a window or takes them out.
@@ -236,12 +236,27 @@ pub(super) fn feed<const IN: bool>(
                         Seen::Special(x) => numbers.step_special::<IN>(x),
                     });
                 }
-                None => seen(row, feed.column, feed.second, heap, |row| {
-                    states.step::<IN>(feed, row);
-                }),
+                None => step::<IN>(row, feed, states, heap),
             }
         }
     }
+}
+
+/// Takes a row in or out of what one column feeds.
+#[inline]
+fn step<const IN: bool>(row: RowRef<'_>, feed: &Feed, states: &mut States, heap: &Heap) {
+    if let Some((spot, state)) = feed.distinct
+        && let Some(i) = row.int(spot)
+        && let State::Distinct(distinct) = &mut states.states[state]
+    {
+        if IN {
+            distinct.insert_int(i);
+        } else {
+            distinct.remove_int(i);
+        }
+        return;
+    }
+    seen(row, feed.column, feed.second, heap, |row| states.step::<IN>(feed, row));
 }
 
 /// Shows a row as states see it.
@@ -261,13 +276,7 @@ pub(super) fn seen<T>(
 
 /// Tells extremes that have lost all they knew of what is in the window.
 #[inline]
-pub(super) fn refill(
-    log: &Log,
-    rows: Range<usize>,
-    window: &Window,
-    states: &mut States,
-    heap: &Heap,
-) {
+pub(super) fn refill(log: &Log, rows: Range<usize>, window: &Window, states: &mut States) {
     if !window.extremes {
         return;
     }
@@ -277,7 +286,7 @@ pub(super) fn refill(
         {
             let passes = |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter));
             let rows = || rows.clone().map(|at| log.row(at)).filter(passes);
-            states.numbers[numbers].refill(|| rows().map(|row| row.value(column, heap)));
+            states.numbers[numbers].refill(|| rows().filter_map(|row| row.rank(column)));
         }
     }
 }
