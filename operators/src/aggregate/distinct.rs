@@ -137,7 +137,9 @@ impl Distinct {
 
     #[inline(never)]
     fn add_to_many(&mut self, i: i64, n: u64) {
-        self.whole.extend(self.few.drain(..));
+        if !self.few.is_empty() {
+            self.whole.extend(self.few.drain(..));
+        }
         let count = self.whole.entry(i).or_insert(0);
         *count = count.saturating_add(n);
     }
@@ -163,6 +165,12 @@ impl Distinct {
             Some(whole) => self.remove_int(whole),
             None => take_one(&mut self.others, Same(value.clone())),
         }
+    }
+
+    /// A word of it.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.few.first().map_or(0, |(_, n)| *n)
     }
 
     /// How many different values there are.

@@ -42,7 +42,7 @@ pub struct Extreme {
     starved: bool,
     float: bool,
     /// All ones where ranks are turned.
-    turn: i64,
+    turn: i8,
 }
 
 /// A number at an end.
@@ -95,8 +95,14 @@ impl Extreme {
             keep: 1,
             starved: false,
             float: false,
-            turn: -i64::from(greatest),
+            turn: -i8::from(greatest),
         }
+    }
+
+    /// A word of it.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(self.count)
     }
 
     /// Which end it is of.
@@ -121,13 +127,13 @@ impl Extreme {
     /// Adds a number by its rank, not turned.
     #[inline]
     pub(super) fn insert_number(&mut self, rank: i64, float: bool) {
-        self.insert_rank(rank ^ self.turn, float);
+        self.insert_rank(rank ^ i64::from(self.turn), float);
     }
 
     /// Takes out a number by its rank, not turned.
     #[inline]
     pub(super) fn remove_number(&mut self, rank: i64) {
-        self.remove_rank(rank ^ self.turn);
+        self.remove_rank(rank ^ i64::from(self.turn));
     }
 
     #[inline]
@@ -213,7 +219,7 @@ impl Extreme {
     /// The same by their ranks, not turned.
     #[inline]
     pub(super) fn refill_ranks(&mut self, ranks: impl Iterator<Item = i64>) {
-        let (turn, n) = (self.turn, self.count);
+        let (turn, n) = (i64::from(self.turn), self.count);
         let ranks = ranks.map(|rank| rank ^ turn);
         self.keep = match n {
             ..=FEW => 1,
@@ -299,7 +305,7 @@ impl Extreme {
         if self.count == 0 || self.starved {
             return None;
         }
-        let rank = self.end ^ self.turn;
+        let rank = self.end ^ i64::from(self.turn);
         Some(if self.float { End::Float(float_of(rank)) } else { End::Int(rank) })
     }
 
@@ -319,7 +325,7 @@ impl Extreme {
 
     #[inline]
     fn rank(&self, value: &Value) -> Option<i64> {
-        turned(value, self.turn)
+        turned(value, i64::from(self.turn))
     }
 }
 

@@ -79,8 +79,9 @@ fn is_small(i: i64) -> bool {
     i.wrapping_add(1 << BITS) as u64 >> (BITS + 1) == 0
 }
 
-/// What the parts of some numbers add up to.
+/// What the parts of some numbers add up to. It is packed, as a window's numbers are kept many times.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(packed(8))]
 pub(super) struct Hundredths {
     kk: i128,
     kd: i128,
@@ -90,6 +91,12 @@ pub(super) struct Hundredths {
 }
 
 impl Hundredths {
+    /// A word of it.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.kk as u64
+    }
+
     /// Whether so many numbers can be held.
     #[inline]
     pub(super) fn holds(count: u64) -> bool {
@@ -100,17 +107,16 @@ impl Hundredths {
     #[inline]
     pub(super) fn step<const IN: bool>(&mut self, part: Part, squares: bool) {
         let Part { k, d, .. } = part;
-        let add = |sum: &mut i64, x: i64| *sum = sum.wrapping_add(if IN { x } else { -x });
-        add(&mut self.k, k);
-        add(&mut self.d, d);
+        let add = |sum: i64, x: i64| sum.wrapping_add(if IN { x } else { -x });
+        (self.k, self.d) = (add(self.k, k), add(self.d, d));
         if squares {
-            let add = |sum: &mut i128, a: i64, b: i64| {
+            let add = |sum: i128, a: i64, b: i64| {
                 let product = i128::from(a) * i128::from(b);
-                *sum = if IN { *sum + product } else { *sum - product };
+                if IN { sum + product } else { sum - product }
             };
-            add(&mut self.kk, k, k);
-            add(&mut self.kd, k, d);
-            add(&mut self.dd, d, d);
+            self.kk = add(self.kk, k, k);
+            self.kd = add(self.kd, k, d);
+            self.dd = add(self.dd, d, d);
         }
     }
 

@@ -152,7 +152,8 @@ impl Moment {
 /// A moment as it is noted down while rows come and go, to be worked out later with many others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Noted {
-    count: u64,
+    /// How many there are; all, where nothing else is asked.
+    pub(crate) count: u64,
     sums: Sums,
     least: Option<End>,
     greatest: Option<End>,
@@ -161,12 +162,6 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// Notes how many there are, where that is all that is asked.
-    #[inline]
-    pub(crate) fn count(&mut self, count: u64) {
-        self.count = count;
-    }
-
     /// Notes numbers; `whole` as in [`Moment::of`].
     #[inline]
     pub(crate) fn numbers(&mut self, numbers: &Numbers, whole: bool) {

@@ -14,6 +14,7 @@ pub(super) enum Sums {
 
 /// Sums in units of `2^base` and of its square. A number that comes or goes is a shift and an addition to each.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(packed(8))]
 pub(super) struct Units {
     pub(super) sum: i128,
     pub(super) squares: Count,
@@ -28,6 +29,15 @@ impl Default for Sums {
 }
 
 impl Sums {
+    /// For [`super::numbers::Numbers::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        match self {
+            Sums::Hundredths(hundredths) => hundredths.touch(),
+            Sums::Units(units) => units.sum as u64,
+        }
+    }
+
     /// The sum, rounded once.
     #[inline]
     pub(super) fn sum(&self) -> Rounded {
@@ -42,7 +52,7 @@ impl Sums {
     pub(super) fn whole(&self) -> Option<i64> {
         match self {
             Sums::Hundredths(hundredths) => hundredths.whole().or_else(|| self.far_whole()),
-            Sums::Units(Units { sum, base: 0, .. }) => i64::try_from(*sum).ok(),
+            Sums::Units(units) if units.base == 0 => i64::try_from(units.sum).ok(),
             Sums::Units(_) => self.far_whole(),
         }
     }
@@ -57,7 +67,8 @@ impl Sums {
     pub(super) fn deviation(&self, n: u64) -> Rounded {
         let near = match self {
             Sums::Hundredths(hundredths) => hundredths.deviation(n),
-            Sums::Units(Units { sum, squares, base }) => {
+            Sums::Units(units) => {
+                let Units { sum, squares, base } = *units;
                 squares.deviation(n, sum.unsigned_abs(), 2 * base)
             }
         };
@@ -75,8 +86,9 @@ impl Sums {
     pub(super) fn exact(&self) -> (ExactSum, SumSquares) {
         match self {
             Sums::Hundredths(hundredths) => hundredths.exact(),
-            Sums::Units(Units { sum, squares, base }) => {
-                (ExactSum::of_parts(*sum, *base), SumSquares::of_parts(*squares, 2 * base))
+            Sums::Units(units) => {
+                let Units { sum, squares, base } = *units;
+                (ExactSum::of_parts(sum, base), SumSquares::of_parts(squares, 2 * base))
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Answers {
     waiting: usize,
     rows: usize,
     moments: Vec<Moment>,
+    /// Those of which nothing but the count is ever set.
+    counts: Vec<Moment>,
 }
 
 impl Answers {
@@ -49,7 +51,18 @@ impl Answers {
     /// Answers the reads that wait.
     fn settle(&mut self, layout: &Layout) {
         for (mark, noted) in layout.marks.iter().zip(self.noted.chunks_exact_mut(TOGETHER)) {
-            mark.moments(&mut noted[..self.waiting], &mut self.moments);
+            let noted = &mut noted[..self.waiting];
+            if mark.counts() {
+                self.counts.resize(TOGETHER, Moment::NOTHING);
+                let counts = noted.iter().zip(&mut self.counts);
+                counts.for_each(|(noted, moment)| moment.count = noted.count);
+                for &n in &mark.readers {
+                    let counts = &self.counts[..self.waiting];
+                    layout.outputs[n].aggregate.finish_all(counts, &mut self.columns[n]);
+                }
+                continue;
+            }
+            mark.moments(noted, &mut self.moments);
             for &n in &mark.readers {
                 layout.outputs[n].aggregate.finish_all(&self.moments, &mut self.columns[n]);
             }
@@ -70,9 +83,14 @@ impl Answers {
 
 impl Answers {
     /// What a read over no rows notes.
-    pub(super) fn note_nothing(&mut self, marks: usize) {
-        let noted = self.noted.iter_mut().skip(self.waiting - 1).step_by(TOGETHER).take(marks);
-        noted.for_each(|noted| noted.set(Moment::NOTHING));
+    pub(super) fn note_nothing(&mut self, layout: &Layout) {
+        let noted = self.noted.iter_mut().skip(self.waiting - 1).step_by(TOGETHER);
+        for (noted, mark) in noted.zip(&layout.marks) {
+            match mark.counts() {
+                true => noted.count = 0,
+                false => noted.set(Moment::NOTHING),
+            }
+        }
     }
 }
 

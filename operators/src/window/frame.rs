@@ -24,6 +24,13 @@ pub(super) enum Bound {
     Before(Micros),
 }
 
+/// See [`Reach::span`].
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) last: Option<Micros>,
+    pub(super) rows: usize,
+}
+
 /// A frame with its edge, over the spine's own stream or another.
 pub(super) struct Reach {
     frame: Frame,
@@ -61,6 +68,17 @@ impl Reach {
             (_, Exclude::Row) => Bound::BeforeRow,
             (_, Exclude::Nothing) => Bound::ThroughRow,
         }
+    }
+
+    /// How far back and how many rows it reaches, where that and the row that reads are all there is to it.
+    pub(super) fn span(&self) -> Option<Span> {
+        let (last, rows) = match self.frame {
+            Frame::Last(last) | Frame::Within { last, .. } => (Some(last), self.rows()),
+            Frame::Rows(_) => (None, self.rows()),
+            _ => return None,
+        };
+        let plain = self.own_stream && self.edge == Edge::default();
+        plain.then_some(Span { last, rows: rows.unwrap_or(usize::MAX) })
     }
 
     /// Whether [`Reach::bound`] is that of another, whenever they are read.

@@ -47,7 +47,7 @@ pub(super) struct Scratch {
     /// States for keys that keep none.
     pub(super) states: States,
     /// Where the windows move.
-    pub(super) ranges: Vec<Range<usize>>,
+    pub(super) ranges: Box<[Range<usize>]>,
 }
 
 /// The moment that a read is as of.
@@ -87,9 +87,10 @@ impl History {
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         let standing = self.standing.as_ref().map_or(0, |standing| {
-            let cursors = standing.cursors.first().map_or(0, |cursor| cursor.end as u64);
-            let counts = |numbers: &Numbers| numbers.count();
-            cursors ^ standing.states.numbers.iter().map(counts).fold(0, |all, count| all ^ count)
+            let tails = standing.cursors.iter().map(|cursor| self.log.word(cursor.start));
+            let numbers = standing.states.numbers.iter().map(Numbers::touch);
+            let states = standing.states.states.iter().map(State::touch);
+            tails.chain(numbers).chain(states).fold(0, |all, word| all ^ word)
         });
         self.log.newest() ^ standing
     }
@@ -199,27 +200,45 @@ impl History {
     ) {
         let History { log, standing, sessions, .. } = self;
         let ranges = &mut scratch.ranges;
-        ranges.clear();
         match standing {
             Some(standing) => {
                 let Standing { cursors, states } = &mut **standing;
                 let cursors = &mut cursors[..layout.windows.len()];
-                let mut end = 0;
-                for (window, cursor) in layout.windows.iter().zip(&*cursors) {
-                    let as_of = window.reach.as_of(at.time);
-                    if !window.ends_alike {
-                        end = end_of(log, window.reach.bound(as_of), cursor.end, at, heap);
-                    }
-                    let first_at = |floor| match (cursor.before < floor, floor <= cursor.first) {
+                let first_at =
+                    |cursor: &Cursor, floor| match (cursor.before < floor, floor <= cursor.first) {
                         (true, true) => cursor.start,
                         (true, false) => log.first_at_from(cursor.start, floor),
                         (false, _) => log.first_at(cursor.start, floor),
                     };
-                    let start = start_of(log, sessions, window, end, as_of, first_at);
-                    ranges.push(start..end);
+                match &layout.spans {
+                    Some((spans, since)) if at.time >= *since => {
+                        let hint = cursors.first().map_or(0, |cursor| cursor.end);
+                        let end = log.first_after_row(hint, at.time, at.id, heap);
+                        for ((span, cursor), range) in
+                            spans.iter().zip(&*cursors).zip(&mut **ranges)
+                        {
+                            let start = match span.last {
+                                Some(last) => first_at(cursor, at.time - last),
+                                None => log.base(),
+                            };
+                            *range = start.max(end.saturating_sub(span.rows)).min(end)..end;
+                        }
+                    }
+                    _ => {
+                        let mut end = 0;
+                        let windows = layout.windows.iter().zip(&*cursors).zip(&mut **ranges);
+                        for ((window, cursor), range) in windows {
+                            let as_of = window.reach.as_of(at.time);
+                            if !window.ends_alike {
+                                end = end_of(log, window.reach.bound(as_of), cursor.end, at, heap);
+                            }
+                            let first_at = |floor| first_at(cursor, floor);
+                            *range = start_of(log, sessions, window, end, as_of, first_at)..end;
+                        }
+                    }
                 }
                 enter(log, layout, cursors, ranges, states, heap);
-                for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(&*ranges) {
+                for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(&**ranges) {
                     if cursor.start != range.start || cursor.end != range.end {
                         shift(log, window, cursor, range.clone(), states, heap);
                     }
@@ -228,14 +247,14 @@ impl History {
             }
             None => {
                 let (mut end, mut last) = (0, log.end());
-                for window in &layout.windows {
+                for (window, range) in layout.windows.iter().zip(&mut **ranges) {
                     let as_of = window.reach.as_of(at.time);
                     if !window.ends_alike {
                         end = end_of(log, window.reach.bound(as_of), log.end(), at, heap);
                     }
                     let first_at = |floor| log.first_at_back(last, floor);
                     last = start_of(log, sessions, window, end, as_of, first_at);
-                    ranges.push(last..end);
+                    *range = last..end;
                 }
                 let states = &mut scratch.states;
                 fill(log, layout, ranges, states, heap);

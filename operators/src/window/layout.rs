@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{DataType, Micros};
 
-use super::frame::Reach;
+use super::frame::{Reach, Span};
 use super::history::Scratch;
 use super::log::{Log, Spot, Width};
 use super::session::Sessions;
@@ -28,6 +28,8 @@ pub(super) struct Layout {
     /// The outputs that need more than a moment, each with its window.
     pub(super) others: Vec<(usize, usize)>,
     pub(super) entry: Entry,
+    /// The reach of all windows, where each is as simple as that, and since when no time is out of range.
+    pub(super) spans: Option<(Vec<Span>, Micros)>,
     /// What makes each state of a key.
     slots: Vec<Slot>,
     numbers: Vec<Asks>,
@@ -242,13 +244,19 @@ impl Mark {
         match (self.numbers, self.count) {
             _ if self.is_odd => self.note_odd(states, rows, noted),
             (Some(numbers), _) => noted.numbers(&states.numbers[numbers], self.whole),
-            (None, count) => noted.count(states.count(count, rows)),
+            (None, Counted::Rows) => noted.count = rows,
+            (None, count) => noted.count = states.count(count, rows),
         }
+    }
+
+    /// Whether a count is all that is noted.
+    pub(super) fn counts(&self) -> bool {
+        self.numbers.is_none() && self.ordered.is_none()
     }
 
     fn note_odd(&self, states: &States, rows: u64, noted: &mut Noted) {
         match self.distinct.map(|distinct| &states.states[distinct]) {
-            Some(State::Distinct(distinct)) => noted.count(distinct.len() as u64),
+            Some(State::Distinct(distinct)) => noted.count = distinct.len() as u64,
             _ => noted.set(self.with_ends(states, rows)),
         }
     }
@@ -300,6 +308,7 @@ impl Layout {
             marks: Vec::new(),
             others: Vec::new(),
             entry: Entry::default(),
+            spans: None,
             columns,
         };
         // By window, so that the states of one lie together.
@@ -309,6 +318,11 @@ impl Layout {
             layout.window(frame, Reach::new(frame, edge, own_stream), of);
         }
         layout.entry = Entry::new(&layout.windows);
+        let spans: Option<Vec<Span>> = layout.windows.iter().map(|w| w.reach.span()).collect();
+        layout.spans = spans.map(|spans| {
+            let longest = spans.iter().filter_map(|span| span.last).max().unwrap_or(0);
+            (spans, Micros::MIN.saturating_add(longest.max(0)))
+        });
         layout
     }
 
@@ -471,7 +485,7 @@ impl Layout {
 
     /// What the keys of a store share.
     pub(super) fn scratch(&self) -> Scratch {
-        Scratch { states: self.states(), ranges: Vec::new() }
+        Scratch { states: self.states(), ranges: vec![0..0; self.windows.len()].into() }
     }
 
     /// The first position that some read at `watermark` or later may see.

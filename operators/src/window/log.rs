@@ -70,17 +70,28 @@ impl<'a> RowRef<'a> {
         }
     }
 
-    /// Shows the number in a column, if there is one.
     #[inline(always)]
-    pub(super) fn number(self, spot: Spot, see: impl FnOnce(Seen)) {
-        let word = self.0[spot.word as usize];
-        match self.0[spot.kinds as usize] >> spot.shift & 7 {
-            FLOAT => match f64::from_bits(word) {
-                x if x.is_finite() => see(Seen::Number(Number::of_float(x))),
-                x => see(Seen::Special(x)),
-            },
-            INT | BOOL => see(Seen::Number(Number::of_int(word as i64))),
-            _ => {}
+    fn at(self, spot: Spot) -> (u64, u64) {
+        (self.0[spot.kinds as usize] >> spot.shift & 7, self.0[spot.word as usize])
+    }
+
+    /// Whether there is a number in a column.
+    #[inline(always)]
+    pub(super) fn sees(self, spot: Spot) -> Seen {
+        match self.at(spot) {
+            (FLOAT, word) if f64::from_bits(word).is_finite() => Seen::Number,
+            (FLOAT, word) => Seen::Special(f64::from_bits(word)),
+            (INT | BOOL, _) => Seen::Number,
+            _ => Seen::Nothing,
+        }
+    }
+
+    /// The number in a column where there is one.
+    #[inline(always)]
+    pub(super) fn number(self, spot: Spot) -> Number {
+        match self.at(spot) {
+            (FLOAT, word) => Number::of_float(f64::from_bits(word)),
+            (_, word) => Number::of_int(word as i64),
         }
     }
 
@@ -97,8 +108,8 @@ impl<'a> RowRef<'a> {
     /// The whole number in a column.
     #[inline]
     pub(super) fn int(self, spot: Spot) -> Option<i64> {
-        let kind = self.0[spot.kinds as usize] >> spot.shift & 7;
-        (kind == INT).then(|| self.0[spot.word as usize] as i64)
+        let (kind, word) = self.at(spot);
+        (kind == INT).then_some(word as i64)
     }
 
     /// A column's value where it stands.
@@ -160,9 +171,10 @@ impl<'a> RowRef<'a> {
 
 /// What stands in a column of numbers.
 pub(super) enum Seen {
-    Number(Number),
+    Number,
     /// It is not finite.
     Special(f64),
+    Nothing,
 }
 
 /// Where in a row a column is.
@@ -210,19 +222,21 @@ impl Width {
         heap: &mut Heap,
         row: &mut Vec<u64>,
     ) {
-        row.resize(self.words(), 0);
-        let (head, columns) = row.split_at_mut(self.head as usize);
-        head[0] = time as u64;
-        head[2..].iter_mut().for_each(|kinds| *kinds = 0);
+        row.clear();
+        row.extend([time as u64, 0, 0]);
+        if self.head > 3 {
+            row.resize(self.head as usize, 0);
+        }
+        let mut kinds = 0;
         match id {
-            Id::Int(id) => head[1] = *id as u64,
+            Id::Int(id) => row[1] = *id as u64,
             other => {
-                head[1] = heap.hold_id(other);
-                head[2] = 1 << ID_KIND;
+                row[1] = heap.hold_id(other);
+                kinds = 1 << ID_KIND;
             }
         }
-        let (mut shift, mut kinds) = (0, 2);
-        for (column, place) in columns.iter_mut().enumerate() {
+        let (mut shift, mut at) = (0, 2);
+        for column in 0..self.columns as usize {
             let (kind, word) = match cell(column) {
                 Cell::Null => (NULL, 0),
                 Cell::Bool(b) => (BOOL, u64::from(b)),
@@ -230,13 +244,15 @@ impl Width {
                 Cell::Float(x) => (FLOAT, x.to_bits()),
                 Cell::Text(text) => (TEXT, heap.hold_text(text)),
             };
-            head[kinds] |= kind << shift;
-            *place = word;
-            shift += 3;
             if shift == ID_KIND {
-                (shift, kinds) = (0, kinds + 1);
+                row[at] = kinds;
+                (shift, at, kinds) = (0, at + 1, 0);
             }
+            kinds |= kind << shift;
+            shift += 3;
+            row.push(word);
         }
+        row[at] = kinds;
     }
 
     /// Takes back what [`Width::encode`] held for a row that is not kept.
@@ -355,6 +371,13 @@ impl Log {
         let before = i.wrapping_sub(1);
         let time = |i: usize, otherwise| if i < self.len { self.time_at(i) } else { otherwise };
         (time(before, Micros::MIN), time(i, Micros::MAX))
+    }
+
+    /// A word of the row at a position, if it is held.
+    #[inline]
+    pub(super) fn word(&self, position: usize) -> u64 {
+        let start = self.start(position.wrapping_sub(self.base));
+        self.words.get(start).copied().unwrap_or(0)
     }
 
     /// A word of the newest row.

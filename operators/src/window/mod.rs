@@ -222,7 +222,7 @@ impl Store {
                 keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, answers);
             }
             None => {
-                answers.note_nothing(layout.marks.len());
+                answers.note_nothing(layout);
                 for (n, output) in layout.outputs.iter().enumerate() {
                     if output.mark.is_none() {
                         answers.value(n, empty[n].clone());

@@ -157,10 +157,14 @@ fn take(
             let into = lane.numbers.iter().filter(|(window, _)| enters(*window, at));
             let into = into.map(|(_, numbers)| *numbers);
             let all = &mut states.numbers;
-            row.number(lane.spot, |seen| match seen {
-                Seen::Number(number) => into.for_each(|n| all[n].step::<true>(number)),
+            match row.sees(lane.spot) {
+                Seen::Number => {
+                    let number = row.number(lane.spot);
+                    into.for_each(|n| all[n].step::<true>(number));
+                }
                 Seen::Special(x) => into.for_each(|n| all[n].step_special::<true>(x)),
-            });
+                Seen::Nothing => {}
+            }
         }
         for &(window, feed) in &layout.entry.others {
             let feed = &layout.windows[window].feeds[feed];
@@ -187,6 +191,12 @@ pub(super) fn shift(
         return;
     }
     let feeds = &window.feeds;
+    // Most often some rows have grown too old.
+    if new.end == old.end && old.start < new.start && new.start < old.end {
+        (cursor.start, (cursor.before, cursor.first)) = (new.start, log.beside(new.start));
+        feed::<false>(log, old.start..new.start, feeds, states, heap);
+        return refill(log, new, window, states);
+    }
     if new.start != old.start || cursor.first == Micros::MAX {
         *cursor = Cursor::new(new.clone(), log);
     } else {
@@ -231,10 +241,11 @@ pub(super) fn feed<const IN: bool>(
             match feed.only {
                 Some((spot, numbers)) => {
                     let numbers = &mut states.numbers[numbers];
-                    row.number(spot, |seen| match seen {
-                        Seen::Number(number) => numbers.step::<IN>(number),
+                    match row.sees(spot) {
+                        Seen::Number => numbers.step::<IN>(row.number(spot)),
                         Seen::Special(x) => numbers.step_special::<IN>(x),
-                    });
+                        Seen::Nothing => {}
+                    }
                 }
                 None => step::<IN>(row, feed, states, heap),
             }
