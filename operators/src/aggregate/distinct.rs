@@ -167,12 +167,6 @@ impl Distinct {
         }
     }
 
-    /// A word of it.
-    #[inline]
-    pub(super) fn touch(&self) -> u64 {
-        self.few.first().map_or(0, |(_, n)| *n)
-    }
-
     /// How many different values there are.
     pub fn len(&self) -> usize {
         self.few.len() + self.whole.len() + self.others.len()

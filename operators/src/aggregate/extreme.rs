@@ -99,12 +99,6 @@ impl Extreme {
         }
     }
 
-    /// A word of it.
-    #[inline]
-    pub(super) fn touch(&self) -> u64 {
-        u64::from(self.count)
-    }
-
     /// Which end it is of.
     pub fn is_greatest(&self) -> bool {
         self.turn != 0
@@ -224,7 +218,7 @@ impl Extreme {
         self.keep = match n {
             ..=FEW => 1,
             _ if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),
-            _ if self.gone / 8 > n => 1,
+            _ if self.gone / 64 > n => self.keep / 2,
             _ => self.keep,
         };
         (self.gone, self.starved) = (0, false);

@@ -91,12 +91,6 @@ pub(super) struct Hundredths {
 }
 
 impl Hundredths {
-    /// A word of it.
-    #[inline]
-    pub(super) fn touch(&self) -> u64 {
-        self.kk as u64
-    }
-
     /// Whether so many numbers can be held.
     #[inline]
     pub(super) fn holds(count: u64) -> bool {

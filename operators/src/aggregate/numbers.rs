@@ -240,13 +240,6 @@ impl Numbers {
         self.greatest.clear();
     }
 
-    /// Reads a word of each cache line that it lies in; what comes of it means nothing.
-    #[inline]
-    pub(crate) fn touch(&self) -> u64 {
-        let Numbers { sums, count, greatest, .. } = self;
-        *count ^ sums.touch() ^ greatest.touch()
-    }
-
     /// How many there are.
     #[inline]
     pub fn count(&self) -> u64 {

@@ -157,15 +157,6 @@ impl State {
         }
     }
 
-    /// Reads what a row that comes will touch first; what comes of it means nothing.
-    #[inline]
-    pub(crate) fn touch(&self) -> u64 {
-        match self {
-            State::Distinct(distinct) => distinct.touch(),
-            _ => 0,
-        }
-    }
-
     /// Those of a column of numbers.
     pub(crate) fn numbers(&self) -> Option<&Numbers> {
         match self {

@@ -29,15 +29,6 @@ impl Default for Sums {
 }
 
 impl Sums {
-    /// For [`super::numbers::Numbers::touch`].
-    #[inline]
-    pub(super) fn touch(&self) -> u64 {
-        match self {
-            Sums::Hundredths(hundredths) => hundredths.touch(),
-            Sums::Units(units) => units.sum as u64,
-        }
-    }
-
     /// The sum, rounded once.
     #[inline]
     pub(super) fn sum(&self) -> Rounded {

@@ -87,10 +87,8 @@ impl History {
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         let standing = self.standing.as_ref().map_or(0, |standing| {
-            let tails = standing.cursors.iter().map(|cursor| self.log.word(cursor.start));
-            let numbers = standing.states.numbers.iter().map(Numbers::touch);
-            let states = standing.states.states.iter().map(State::touch);
-            tails.chain(numbers).chain(states).fold(0, |all, word| all ^ word)
+            let cursors = standing.cursors.first().map_or(0, |cursor| cursor.end as u64);
+            standing.states.numbers.iter().fold(cursors, |all, numbers| all ^ numbers.count())
         });
         self.log.newest() ^ standing
     }

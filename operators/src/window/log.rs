@@ -373,13 +373,6 @@ impl Log {
         (time(before, Micros::MIN), time(i, Micros::MAX))
     }
 
-    /// A word of the row at a position, if it is held.
-    #[inline]
-    pub(super) fn word(&self, position: usize) -> u64 {
-        let start = self.start(position.wrapping_sub(self.base));
-        self.words.get(start).copied().unwrap_or(0)
-    }
-
     /// A word of the newest row.
     #[inline]
     pub(super) fn newest(&self) -> u64 {

@@ -76,7 +76,7 @@ impl States {
     }
 
     pub(super) fn clear(&mut self, window: &Window) {
-        self.counts[window.counts.clone()].fill(0);
+        self.counts[window.counts.clone()].iter_mut().for_each(|count| *count = 0);
         self.numbers[window.numbers.clone()].iter_mut().for_each(Numbers::clear);
         self.states[window.states.clone()].iter_mut().for_each(State::clear);
     }
