@@ -162,9 +162,9 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// Notes numbers; `whole` as in [`Moment::of`].
+    /// Notes numbers.
     #[inline]
-    pub(crate) fn numbers(&mut self, numbers: &Numbers, whole: bool) {
+    pub(crate) fn numbers(&mut self, numbers: &Numbers) {
         match numbers.sums() {
             Some(sums) => {
                 self.count = numbers.count();
@@ -172,7 +172,7 @@ impl Noted {
                 self.least = numbers.end(false).get();
                 self.greatest = numbers.end(true).get();
             }
-            None => self.set(Moment::of(numbers, whole)),
+            None => self.set(Moment::of(numbers, numbers.asks().sum)),
         }
     }
 

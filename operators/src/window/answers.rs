@@ -4,10 +4,10 @@ use arrow::array::ArrayRef;
 use tidemill_types::{DataType, Value};
 
 use super::held::Reply;
-use super::layout::{Layout, Mark};
-use super::standing::States;
+use super::layout::Layout;
 use crate::aggregate::View;
 use crate::aggregate::moment::{Moment, Noted};
+use crate::aggregate::numbers::Numbers;
 use crate::column::{Builder, Cell};
 
 /// How many reads are answered together: what is noted of them fits the nearest cache.
@@ -96,8 +96,17 @@ impl Answers {
 
 impl Reply for Answers {
     #[inline]
-    fn note(&mut self, at: usize, mark: &Mark, states: &States, rows: u64) {
-        mark.note(states, rows, &mut self.noted[at * TOGETHER + self.waiting - 1]);
+    fn count(&mut self, mark: usize, count: u64) {
+        self.noted[mark * TOGETHER + self.waiting - 1].count = count;
+    }
+
+    #[inline]
+    fn numbers(&mut self, mark: usize, numbers: &Numbers) {
+        self.noted[mark * TOGETHER + self.waiting - 1].numbers(numbers);
+    }
+
+    fn moment(&mut self, mark: usize, moment: Moment) {
+        self.noted[mark * TOGETHER + self.waiting - 1].set(moment);
     }
 
     #[inline]
@@ -118,12 +127,17 @@ pub(super) struct One<'a> {
 }
 
 impl Reply for One<'_> {
-    fn note(&mut self, _: usize, mark: &Mark, states: &States, rows: u64) {
-        let (mut noted, mut moments) = ([Noted::default()], Vec::with_capacity(1));
-        mark.note(states, rows, &mut noted[0]);
-        mark.moments(&mut noted, &mut moments);
-        for &n in &mark.readers {
-            self.values[n] = self.layout.outputs[n].aggregate.finish(&View::at(&moments[0]));
+    fn count(&mut self, mark: usize, count: u64) {
+        self.moment(mark, Moment::of_rows(count));
+    }
+
+    fn numbers(&mut self, mark: usize, numbers: &Numbers) {
+        self.moment(mark, Moment::of(numbers, self.layout.marks[mark].whole));
+    }
+
+    fn moment(&mut self, mark: usize, moment: Moment) {
+        for &n in &self.layout.marks[mark].readers {
+            self.values[n] = self.layout.outputs[n].aggregate.finish(&View::at(&moment));
         }
     }
 

@@ -5,10 +5,11 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Counted, Layout, Mark};
+use super::layout::{Counted, Layout};
 use super::log::{Log, RowRef};
 use super::standing::{States, seen};
 use crate::aggregate::moment::Moment;
+use crate::aggregate::numbers::Numbers;
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
@@ -24,8 +25,14 @@ pub(super) fn answer(
     give: &mut impl Reply,
 ) {
     static NOTHING: Moment = Moment::NOTHING;
-    for (at, mark) in layout.marks.iter().enumerate() {
-        give.note(at, mark, states, ranges[mark.window].len() as u64);
+    for &(at, window) in &layout.of_rows {
+        give.count(at, ranges[window].len() as u64);
+    }
+    for &(at, numbers) in &layout.of_numbers {
+        give.numbers(at, &states.numbers[numbers]);
+    }
+    for &(at, window) in &layout.of_others {
+        layout.marks[at].note(at, states, ranges[window].len() as u64, give);
     }
     for &(w, n) in &layout.others {
         let (window, range) = (&layout.windows[w], ranges[w].clone());
@@ -62,8 +69,15 @@ pub(super) fn answer(
 
 /// Who is told what a read finds.
 pub(super) trait Reply {
-    /// What numbers come to: once for each mark of the layout, that at `at`.
-    fn note(&mut self, at: usize, mark: &Mark, states: &States, rows: u64);
+    /// Of each mark of the layout one of these three: how many values there are, where that is all that is
+    /// asked;
+    fn count(&mut self, mark: usize, count: u64);
+
+    /// what numbers come to;
+    fn numbers(&mut self, mark: usize, numbers: &Numbers);
+
+    /// a moment.
+    fn moment(&mut self, mark: usize, moment: Moment);
 
     /// What an output answers that needs more than a moment.
     fn value(&mut self, output: usize, value: Value);

@@ -7,6 +7,7 @@ use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{DataType, Micros};
 
 use super::frame::{Reach, Span};
+use super::held::Reply;
 use super::history::Scratch;
 use super::log::{Log, Spot, Width};
 use super::session::Sessions;
@@ -25,6 +26,11 @@ pub(super) struct Layout {
     pub(super) outputs: Vec<Answer>,
     /// What is read off the states for all outputs, the marks of a window together.
     pub(super) marks: Vec<Mark>,
+    /// Of the marks those that are how many rows there are, each with its window; those that are of numbers, with
+    /// these; and all others, with their window.
+    pub(super) of_rows: Vec<(usize, usize)>,
+    pub(super) of_numbers: Vec<(usize, usize)>,
+    pub(super) of_others: Vec<(usize, usize)>,
     /// The outputs that need more than a moment, each with its window.
     pub(super) others: Vec<(usize, usize)>,
     pub(super) entry: Entry,
@@ -221,7 +227,7 @@ pub(super) enum Counted {
 /// Of one column of a window, what a [`Moment`] is read from.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
-    pub(super) window: usize,
+    window: usize,
     of: Columns,
     count: Counted,
     numbers: Option<usize>,
@@ -229,23 +235,19 @@ pub(super) struct Mark {
     ordered: Option<usize>,
     /// The different values, where it is their number.
     distinct: Option<usize>,
-    /// Whether one of these two is there.
-    is_odd: bool,
-    whole: bool,
+    pub(super) whole: bool,
     asks: Asks,
     /// The outputs that it answers.
     pub(super) readers: Vec<usize>,
 }
 
 impl Mark {
-    /// Notes the moment of a window with so many rows.
-    #[inline(always)]
-    pub(super) fn note(&self, states: &States, rows: u64, noted: &mut Noted) {
-        match (self.numbers, self.count) {
-            _ if self.is_odd => self.note_odd(states, rows, noted),
-            (Some(numbers), _) => noted.numbers(&states.numbers[numbers], self.whole),
-            (None, Counted::Rows) => noted.count = rows,
-            (None, count) => noted.count = states.count(count, rows),
+    /// Gives what is neither the number of rows nor that of numbers alone.
+    pub(super) fn note(&self, at: usize, states: &States, rows: u64, give: &mut impl Reply) {
+        match self.distinct.map(|distinct| &states.states[distinct]) {
+            Some(State::Distinct(distinct)) => give.count(at, distinct.len() as u64),
+            _ if self.counts() => give.count(at, states.count(self.count, rows)),
+            _ => give.moment(at, self.with_ends(states, rows)),
         }
     }
 
@@ -306,6 +308,9 @@ impl Layout {
             counts: 0,
             outputs: outputs.iter().map(|output| Answer::new(output, &columns)).collect(),
             marks: Vec::new(),
+            of_rows: Vec::new(),
+            of_numbers: Vec::new(),
+            of_others: Vec::new(),
             others: Vec::new(),
             entry: Entry::default(),
             spans: None,
@@ -318,6 +323,16 @@ impl Layout {
             layout.window(frame, Reach::new(frame, edge, own_stream), of);
         }
         layout.entry = Entry::new(&layout.windows);
+        for (at, mark) in layout.marks.iter().enumerate() {
+            match (mark.numbers, mark.count) {
+                _ if mark.ordered.is_some() || mark.distinct.is_some() => {
+                    layout.of_others.push((at, mark.window));
+                }
+                (Some(numbers), _) => layout.of_numbers.push((at, numbers)),
+                (None, Counted::Rows) => layout.of_rows.push((at, mark.window)),
+                (None, _) => layout.of_others.push((at, mark.window)),
+            }
+        }
         let spans: Option<Vec<Span>> = layout.windows.iter().map(|w| w.reach.span()).collect();
         layout.spans = spans.map(|spans| {
             let longest = spans.iter().filter_map(|span| span.last).max().unwrap_or(0);
@@ -454,7 +469,6 @@ impl Layout {
             numbers: output.numbers,
             ordered: ordered.filter(|ordered| *ordered < self.slots.len()),
             distinct: distinct.filter(|distinct| *distinct < self.slots.len()),
-            is_odd: false,
             whole: false,
             asks: output.numbers.map_or(Asks::default(), |numbers| self.numbers[numbers]),
             readers: Vec::new(),
@@ -467,7 +481,6 @@ impl Layout {
         }
         let mark = &mut self.marks[place];
         mark.ordered = mark.ordered.or(fresh.ordered);
-        mark.is_odd = mark.ordered.is_some() || mark.distinct.is_some();
         mark.whole |= output.aggregate.output() == DataType::Int64;
         mark.readers.push(n);
         output.mark = Some(place);
