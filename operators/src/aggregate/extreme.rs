@@ -19,8 +19,10 @@ use super::ordered::{float_of, rank};
 /// A window of so many values is looked through whenever its end has gone.
 const FEW: u32 = 12;
 
-/// How many values are kept in order at first, where that does not do.
+/// How many values are kept in order at first, where that does not do; of a large window more, for it is dear to
+/// look through.
 const KEEP: u32 = 8;
+const KEEP_FIRST: u32 = 64;
 
 /// One end of a multiset of numbers. Ranks are turned so that the end asked for is the least.
 #[derive(Clone, Debug)]
@@ -215,11 +217,12 @@ impl Extreme {
     pub(super) fn refill_ranks(&mut self, ranks: impl Iterator<Item = i64>) {
         let (turn, n) = (i64::from(self.turn), self.count);
         let ranks = ranks.map(|rank| rank ^ turn);
+        let first = (n / 64).clamp(KEEP, KEEP_FIRST);
         self.keep = match n {
             ..=FEW => 1,
-            _ if self.gone < n => self.keep.saturating_mul(2).min(n).max(KEEP),
-            _ if self.gone / 64 > n => self.keep / 2,
-            _ => self.keep,
+            _ if self.gone < n => self.keep.saturating_mul(2).clamp(first, n),
+            _ if self.gone / 64 > n => (self.keep / 2).max(first),
+            _ => self.keep.max(first),
         };
         (self.gone, self.starved) = (0, false);
         if self.keep == 1 {
@@ -227,13 +230,20 @@ impl Extreme {
             (self.end, self.behind) = end.map_or((i64::MIN, i64::MIN), |end| (end, end));
             return;
         }
-        let (mut ranks, keep): (Vec<i64>, _) = (ranks.collect(), self.keep as usize);
-        if ranks.len() > keep {
-            ranks.select_nth_unstable(keep);
-            ranks.truncate(keep);
+        let keep = self.keep as usize;
+        let (mut known, mut last) = (Vec::with_capacity(2 * keep), None);
+        for rank in ranks {
+            if last.is_some_and(|last| rank >= last) {
+                continue;
+            }
+            known.push(rank);
+            if known.len() == 2 * keep {
+                last = Some(*known.select_nth_unstable(keep - 1).1);
+                known.truncate(keep);
+            }
         }
-        ranks.sort_unstable_by(|a, b| b.cmp(a));
-        self.known = Some(Box::new(ranks));
+        known.sort_unstable_by(|a, b| b.cmp(a));
+        self.known = Some(Box::new(known));
         self.note();
     }
 
