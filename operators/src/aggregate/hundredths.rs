@@ -181,24 +181,23 @@ impl Hundredths {
 /// mathematical functions with correctly rounded last bit", 1991).
 #[inline]
 fn nearest(coarse: i128, middle: i128, fine: i128) -> Option<f64> {
-    const EPSILON: f64 = f64::EPSILON;
-    let small = |x: i128, bits: u32| (x as i64 >> bits == x as i64 >> 63) && x as i64 as i128 == x;
-    if !(small(coarse, 53) && coarse > 0 && small(middle, 56) && small(fine, 62)) {
+    let fits = |x: i128| (x as i64 >> 63) == (x >> 64) as i64;
+    if coarse <= 0 || coarse >> 62 != 0 || !fits(middle) || !fits(fine) {
         return None;
     }
-    let coarse = coarse as i64 as f64;
-    let middle = middle as i64 as f64 * power(-56);
-    let fine = fine as i64 as f64 * power(-114);
-    // The dividend as the sum of two floats, of which the first is the nearest one.
-    let high = coarse + middle;
-    let low = middle - (high - coarse);
+    // In two floats, of which the first is the nearest one.
+    let coarse = coarse as i64;
+    let (upper, lower) = ((coarse >> 20 << 20) as f64, (coarse & ((1 << 20) - 1)) as f64);
+    let high = upper + lower;
+    let low = lower - (high - upper);
+    let (middle, fine) = (middle as i64 as f64 * power(-56), fine as i64 as f64 * power(-114));
     let quotient = high / 1e4;
     // What is left of the first, exactly, the quotient being cut in halves of 26 bits (Dekker).
     let cut = quotient * 134_217_729.0;
     let upper = cut - (cut - quotient);
     let rest = (high - upper * 1e4) - (quotient - upper) * 1e4;
-    let more = (rest + low + fine) * 1e-4;
-    let error = (middle.abs() + fine.abs() + more.abs()) * (4.0 * EPSILON);
+    let more = (rest + low + middle + fine) * 1e-4;
+    let error = (low.abs() + middle.abs() + fine.abs() + more.abs()) * (4.0 * f64::EPSILON);
     let (least, most) = (quotient + (more - error), quotient + (more + error));
     (least == most).then_some(least)
 }
@@ -226,4 +225,118 @@ fn over_625(coarse: i128, middle: i128, fine: i128) -> Option<Count> {
     let back = ((quotient >> 64) * 625 + (bottom >> 64)) >> 64;
     let top = (high as u128).wrapping_sub(back).wrapping_mul(OVER_625);
     (high >= 0).then_some(Count::of_halves(top, quotient))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidemill_types::Value;
+
+    use super::super::exact_sum::{Sum, dyadic};
+    use super::super::numbers::{Asks, Numbers};
+    use super::*;
+
+    fn part(x: f64) -> Part {
+        let (m, e) = dyadic(x);
+        Part::of_float(x, m, e)
+    }
+
+    #[test]
+    fn an_inverse_gives_one() {
+        assert_eq!((OVER_25.wrapping_mul(25), OVER_625.wrapping_mul(625)), (1, 1));
+    }
+
+    /// Which numbers are taken, and that a part is the number.
+    #[test]
+    fn numbers_of_two_decimals_are_taken_as_they_are() {
+        for cents in (-2_000_000..2_000_000i64).step_by(37).chain([0, 1, -1, 99, 100_000_000]) {
+            let x = cents as f64 / 100.0;
+            let Part { k, d, is_near } = part(x);
+            assert!(is_near && k == cents, "{x}");
+            let mut sum = Hundredths::default();
+            sum.step::<true>(part(x), true);
+            assert_eq!(sum.sum().to_f64().to_bits(), (x + 0.0).to_bits(), "{x} {d}");
+        }
+        for x in [1.0 / 3.0, 0.001, 1e-300, f64::MIN_POSITIVE / 4.0, 1e18, -1e300, f64::MAX, 0.0078]
+        {
+            assert!(!part(x).is_near, "{x}");
+        }
+    }
+
+    /// A number of hundredths, one near them, or any.
+    fn number() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            60 => (-3_000_000..3_000_000i64).prop_map(|cents| Value::Float(cents as f64 / 100.0)),
+            20 => (0..50i64).prop_map(|cents| Value::Float(1e6 + cents as f64 / 100.0)),
+            4 => any::<i64>().prop_map(|i| Value::Int(i >> 20)),
+            1 => (0..1000i64).prop_map(|i| Value::Float(i as f64 / 1000.0)),
+            1 => any::<f64>().prop_map(Value::Float),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// Numbers of every kind come and go: what they come to has the bits of sums that know no hundredths.
+        #[test]
+        fn come_to_what_other_sums_come_to(
+            all in prop::collection::vec((number(), any::<bool>()), 1..80)
+        ) {
+            let asks = Asks { sum: true, squares: true, ..Asks::default() };
+            let mut numbers = Numbers::new(asks);
+            let (mut sum, mut squares) = (Sum::default(), SumSquares::default());
+            let mut n = 0;
+            let check = |numbers: &Numbers, sum: &Sum, squares: &SumSquares, n: u64| {
+                if sum.non_finite().is_none() {
+                    let want = sum.finite().rounded().to_f64();
+                    prop_assert_eq!(numbers.sum().to_f64().to_bits(), want.to_bits());
+                    let want = sum.finite().to_i128().and_then(|sum| i64::try_from(sum).ok());
+                    prop_assert_eq!(numbers.whole(), want);
+                }
+                let want = squares.deviation(n, sum.finite()).to_f64();
+                let count = numbers.count();
+                prop_assert!(count >= n);
+                if count == n {
+                    prop_assert_eq!(numbers.deviation().to_f64().to_bits(), want.to_bits());
+                }
+                Ok(())
+            };
+            for (value, _) in &all {
+                numbers.step_value::<true>(value);
+                sum.insert(value);
+                squares.insert(value);
+                n += 1;
+                check(&numbers, &sum, &squares, n)?;
+            }
+            for (value, _) in all.iter().filter(|(_, goes)| *goes) {
+                numbers.step_value::<false>(value);
+                sum.remove(value);
+                squares.remove(value);
+                n -= 1;
+                check(&numbers, &sum, &squares, n)?;
+            }
+        }
+
+        /// The quotient by floats, where they tell, is the one by whole numbers; they tell it nearly always.
+        #[test]
+        fn floats_tell_the_nearest_quotient(
+            cents in prop::collection::vec(-3_000_000..3_000_000i64, 2..200), more in 0..3i64
+        ) {
+            let mut sums = Hundredths::default();
+            for x in &cents {
+                let x = (x + more * 10_000_000) as f64 / 100.0;
+                sums.step::<true>(part(x), true);
+            }
+            let n = cents.len() as u64;
+            let (wide, k, d) = (i128::from(n), i128::from(sums.k), i128::from(sums.d));
+            let parts =
+                (wide * sums.kk - k * k, wide * sums.kd - k * d, wide * sums.dd - d * d);
+            let want = over_625(parts.0, parts.1, parts.2).map(|units| units.rounded(2 * BASE).to_f64());
+            if let Some(near) = nearest(parts.0, parts.1, parts.2) {
+                prop_assert_eq!(Some(near.to_bits()), want.map(f64::to_bits));
+            }
+            let (sum, squares) = sums.exact();
+            prop_assert_eq!(want, Some(squares.deviation(n, &sum).to_f64()));
+        }
+    }
 }

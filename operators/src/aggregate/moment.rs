@@ -4,10 +4,9 @@ use tidemill_types::Value;
 
 use super::exact_sum::Rounded;
 use super::extreme::End;
-use super::numbers::{Asks, Numbers};
+use super::numbers::Numbers;
 use super::ordered::Ordered;
 use super::state::State;
-use super::units::Sums;
 
 /// Count, sum, deviation and both ends of the numbers in a window. What is not read is as over no
 /// numbers.
@@ -35,10 +34,10 @@ enum Special {
 }
 
 impl Special {
-    fn of(non_finite: Option<f64>, whole: impl FnOnce() -> Option<i64>) -> Special {
+    fn of(non_finite: Option<f64>, whole: Option<i64>) -> Special {
         match non_finite {
             Some(x) => Special::NonFinite(x),
-            None => whole().map_or(Special::No, Special::Whole),
+            None => whole.map_or(Special::No, Special::Whole),
         }
     }
 }
@@ -61,16 +60,30 @@ impl Moment {
     }
 
     /// Reads what running numbers come to; `whole` says whether [`Moment::whole`] is asked for.
+    #[inline]
     pub(crate) fn of(numbers: &Numbers, whole: bool) -> Moment {
+        let Some(sums) = numbers.sums() else { return Moment::of_far(numbers, whole) };
+        let (asks, count) = (numbers.asks(), numbers.count());
+        Moment {
+            count,
+            sum: if asks.sum { sums.sum() } else { Rounded::ZERO },
+            deviation: if asks.squares { sums.deviation(count) } else { Rounded::ZERO },
+            least: numbers.end(false).get(),
+            greatest: numbers.end(true).get(),
+            special: if whole { Special::of(None, sums.whole()) } else { Special::No },
+        }
+    }
+
+    #[cold]
+    fn of_far(numbers: &Numbers, whole: bool) -> Moment {
         let asks = numbers.asks();
-        let non_finite = numbers.non_finite();
         Moment {
             count: numbers.count(),
             sum: if asks.sum { numbers.sum() } else { Rounded::ZERO },
             deviation: if asks.squares { numbers.deviation() } else { Rounded::ZERO },
             least: numbers.end(false).get(),
             greatest: numbers.end(true).get(),
-            special: Special::of(non_finite, || if whole { numbers.whole() } else { None }),
+            special: Special::of(numbers.non_finite(), numbers.whole().filter(|_| whole)),
         }
     }
 
@@ -146,69 +159,5 @@ impl Moment {
     #[inline]
     pub(crate) fn end(&self, greatest: bool) -> Option<End> {
         if greatest { self.greatest } else { self.least }
-    }
-}
-
-/// A moment as it is noted down while rows come and go, to be worked out later with many others.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Noted {
-    /// How many there are; all, where nothing else is asked.
-    pub(crate) count: u64,
-    sums: Sums,
-    least: Option<End>,
-    greatest: Option<End>,
-    /// Instead of the rest.
-    moment: Option<Box<Moment>>,
-}
-
-impl Noted {
-    /// Notes numbers.
-    #[inline]
-    pub(crate) fn numbers(&mut self, numbers: &Numbers) {
-        match numbers.sums() {
-            Some(sums) => {
-                self.count = numbers.count();
-                self.sums = *sums;
-                self.least = numbers.end(false).get();
-                self.greatest = numbers.end(true).get();
-            }
-            None => self.set(Moment::of(numbers, numbers.asks().sum)),
-        }
-    }
-
-    /// Notes what is worked out already.
-    #[cold]
-    pub(crate) fn set(&mut self, moment: Moment) {
-        self.moment = Some(Box::new(moment));
-    }
-
-    /// Works out all of a mark; `asks` and `whole` are what was asked of it.
-    pub(crate) fn moments(all: &mut [Noted], asks: Asks, whole: bool, moments: &mut Vec<Moment>) {
-        let ends = |noted: &Noted| Moment {
-            count: noted.count,
-            least: noted.least,
-            greatest: noted.greatest,
-            ..Moment::default()
-        };
-        moments.clear();
-        moments.extend(all.iter().map(ends));
-        if asks.sum {
-            all.iter().zip(&mut *moments).for_each(|(noted, moment)| moment.sum = noted.sums.sum());
-        }
-        if asks.squares {
-            for (noted, moment) in all.iter().zip(&mut *moments) {
-                moment.deviation = noted.sums.deviation(noted.count);
-            }
-        }
-        if asks.sum && whole {
-            for (noted, moment) in all.iter().zip(&mut *moments) {
-                moment.special = noted.sums.whole().map_or(Special::No, Special::Whole);
-            }
-        }
-        for (noted, moment) in all.iter_mut().zip(moments) {
-            if let Some(worked_out) = noted.moment.take() {
-                *moment = *worked_out;
-            }
-        }
     }
 }

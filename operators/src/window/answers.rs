@@ -6,8 +6,7 @@ use tidemill_types::{DataType, Value};
 use super::held::Reply;
 use super::layout::Layout;
 use crate::aggregate::View;
-use crate::aggregate::moment::{Moment, Noted};
-use crate::aggregate::numbers::Numbers;
+use crate::aggregate::moment::Moment;
 use crate::column::{Builder, Cell};
 
 /// How many reads are answered together: what is noted of them fits the nearest cache.
@@ -18,13 +17,10 @@ const TOGETHER: usize = 64;
 pub struct Answers {
     columns: Vec<Builder>,
     /// For each mark of the layout [`TOGETHER`], one for each read that is not answered yet.
-    noted: Vec<Noted>,
+    moments: Vec<Moment>,
     /// How many reads these are, and how many were answered.
     waiting: usize,
     rows: usize,
-    moments: Vec<Moment>,
-    /// Those of which nothing but the count is ever set.
-    counts: Vec<Moment>,
 }
 
 impl Answers {
@@ -45,26 +41,15 @@ impl Answers {
         let column = |data_type: DataType| Builder::new(data_type, expected);
         self.columns =
             layout.outputs.iter().map(|output| column(output.aggregate.output())).collect();
-        self.noted = vec![Noted::default(); TOGETHER * layout.marks.len()];
+        self.moments = vec![Moment::NOTHING; TOGETHER * layout.marks.len()];
     }
 
     /// Answers the reads that wait.
     fn settle(&mut self, layout: &Layout) {
-        for (mark, noted) in layout.marks.iter().zip(self.noted.chunks_exact_mut(TOGETHER)) {
-            let noted = &mut noted[..self.waiting];
-            if mark.counts() {
-                self.counts.resize(TOGETHER, Moment::NOTHING);
-                let counts = noted.iter().zip(&mut self.counts);
-                counts.for_each(|(noted, moment)| moment.count = noted.count);
-                for &n in &mark.readers {
-                    let counts = &self.counts[..self.waiting];
-                    layout.outputs[n].aggregate.finish_all(counts, &mut self.columns[n]);
-                }
-                continue;
-            }
-            mark.moments(noted, &mut self.moments);
+        for (mark, moments) in layout.marks.iter().zip(self.moments.chunks_exact(TOGETHER)) {
             for &n in &mark.readers {
-                layout.outputs[n].aggregate.finish_all(&self.moments, &mut self.columns[n]);
+                let aggregate = &layout.outputs[n].aggregate;
+                aggregate.finish_all(&moments[..self.waiting], &mut self.columns[n]);
             }
         }
         self.rows += std::mem::take(&mut self.waiting);
@@ -82,31 +67,23 @@ impl Answers {
 }
 
 impl Answers {
-    /// What a read over no rows notes.
-    pub(super) fn note_nothing(&mut self, layout: &Layout) {
-        let noted = self.noted.iter_mut().skip(self.waiting - 1).step_by(TOGETHER);
-        for (noted, mark) in noted.zip(&layout.marks) {
-            match mark.counts() {
-                true => noted.count = 0,
-                false => noted.set(Moment::NOTHING),
-            }
-        }
+    /// What a read over no rows finds.
+    pub(super) fn nothing(&mut self) {
+        let moments = self.moments.iter_mut().skip(self.waiting - 1).step_by(TOGETHER);
+        moments.for_each(|moment| *moment = Moment::NOTHING);
     }
 }
 
 impl Reply for Answers {
     #[inline]
     fn count(&mut self, mark: usize, count: u64) {
-        self.noted[mark * TOGETHER + self.waiting - 1].count = count;
+        // Nothing else is ever set of this mark.
+        self.moments[mark * TOGETHER + self.waiting - 1].count = count;
     }
 
     #[inline]
-    fn numbers(&mut self, mark: usize, numbers: &Numbers) {
-        self.noted[mark * TOGETHER + self.waiting - 1].numbers(numbers);
-    }
-
     fn moment(&mut self, mark: usize, moment: Moment) {
-        self.noted[mark * TOGETHER + self.waiting - 1].set(moment);
+        self.moments[mark * TOGETHER + self.waiting - 1] = moment;
     }
 
     #[inline]
@@ -129,10 +106,6 @@ pub(super) struct One<'a> {
 impl Reply for One<'_> {
     fn count(&mut self, mark: usize, count: u64) {
         self.moment(mark, Moment::of_rows(count));
-    }
-
-    fn numbers(&mut self, mark: usize, numbers: &Numbers) {
-        self.moment(mark, Moment::of(numbers, self.layout.marks[mark].whole));
     }
 
     fn moment(&mut self, mark: usize, moment: Moment) {

@@ -5,11 +5,12 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Counted, Layout};
-use super::log::{Log, RowRef};
+use super::layout::Layout;
+use super::log::Log;
+use super::mark::Counted;
+use super::row::RowRef;
 use super::standing::{States, seen};
 use crate::aggregate::moment::Moment;
-use crate::aggregate::numbers::Numbers;
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
@@ -28,8 +29,8 @@ pub(super) fn answer(
     for &(at, window) in &layout.of_rows {
         give.count(at, ranges[window].len() as u64);
     }
-    for &(at, numbers) in &layout.of_numbers {
-        give.numbers(at, &states.numbers[numbers]);
+    for &(at, numbers, whole) in &layout.of_numbers {
+        give.moment(at, Moment::of(&states.numbers[numbers], whole));
     }
     for &(at, window) in &layout.of_others {
         layout.marks[at].note(at, states, ranges[window].len() as u64, give);
@@ -69,14 +70,10 @@ pub(super) fn answer(
 
 /// Who is told what a read finds.
 pub(super) trait Reply {
-    /// Of each mark of the layout one of these three: how many values there are, where that is all that is
-    /// asked;
+    /// Of each mark of the layout one of these two: how many values there are, where that is all that is asked;
     fn count(&mut self, mark: usize, count: u64);
 
-    /// what numbers come to;
-    fn numbers(&mut self, mark: usize, numbers: &Numbers);
-
-    /// a moment.
+    /// what they come to.
     fn moment(&mut self, mark: usize, moment: Moment);
 
     /// What an output answers that needs more than a moment.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{DataType, Micros};
 
+use super::entry::Entry;
 use super::frame::{Reach, Span};
-use super::held::Reply;
 use super::history::Scratch;
-use super::log::{Log, Spot, Width};
+use super::log::Log;
+use super::mark::{Counted, Mark};
+use super::row::{Spot, Width};
 use super::session::Sessions;
 use super::standing::States;
 use super::{Group, Output};
-use crate::aggregate::moment::{Moment, Noted};
 use crate::aggregate::numbers::{Asks, Numbers};
 use crate::aggregate::state::State;
 use crate::aggregate::{Aggregate, Columns, Primitive, Running};
@@ -27,9 +28,9 @@ pub(super) struct Layout {
     /// What is read off the states for all outputs, the marks of a window together.
     pub(super) marks: Vec<Mark>,
     /// Of the marks those that are how many rows there are, each with its window; those that are of numbers, with
-    /// these; and all others, with their window.
+    /// these and whether the sum is to be whole; and all others, with their window.
     pub(super) of_rows: Vec<(usize, usize)>,
-    pub(super) of_numbers: Vec<(usize, usize)>,
+    pub(super) of_numbers: Vec<(usize, usize, bool)>,
     pub(super) of_others: Vec<(usize, usize)>,
     /// The outputs that need more than a moment, each with its window.
     pub(super) others: Vec<(usize, usize)>,
@@ -135,45 +136,6 @@ pub(super) struct Feed {
     pub(super) distinct: Option<(Spot, usize)>,
 }
 
-/// What all windows take in of a row that enters them all.
-#[derive(Default)]
-pub(super) struct Entry {
-    /// Numbers of one column under one filter, taken apart once for all windows.
-    pub(super) lanes: Vec<Lane>,
-    /// What else there is: window and feed.
-    pub(super) others: Vec<(usize, usize)>,
-}
-
-pub(super) struct Lane {
-    pub(super) spot: Spot,
-    pub(super) filter: Option<usize>,
-    /// With the window that they are of.
-    pub(super) numbers: Vec<(usize, usize)>,
-}
-
-impl Entry {
-    fn new(windows: &[Window]) -> Entry {
-        let mut entry = Entry::default();
-        for (w, window) in windows.iter().enumerate() {
-            for (f, feed) in window.feeds.iter().enumerate() {
-                let Some((spot, numbers)) = feed.only else {
-                    entry.others.push((w, f));
-                    continue;
-                };
-                let same = |lane: &&mut Lane| lane.spot == spot && lane.filter == feed.filter;
-                match entry.lanes.iter_mut().find(same) {
-                    Some(lane) => lane.numbers.push((w, numbers)),
-                    None => {
-                        let filter = feed.filter;
-                        entry.lanes.push(Lane { spot, filter, numbers: vec![(w, numbers)] });
-                    }
-                }
-            }
-        }
-        entry
-    }
-}
-
 /// A primitive of a window.
 struct Slot {
     primitive: Primitive,
@@ -210,75 +172,6 @@ pub(super) struct Answer {
     /// Where it is one row's value, [`Aggregate::place`].
     pub(super) place: Option<(usize, bool, usize)>,
     pub(super) aggregate: Arc<dyn Aggregate>,
-}
-
-/// Where a count is to be found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Counted {
-    No,
-    /// It is that of the window's rows.
-    Rows,
-    /// Among the counts of a key.
-    At(usize),
-    /// That of its numbers.
-    Numbers(usize),
-}
-
-/// Of one column of a window, what a [`Moment`] is read from.
-#[derive(Clone, Debug)]
-pub(super) struct Mark {
-    window: usize,
-    of: Columns,
-    count: Counted,
-    numbers: Option<usize>,
-    /// All values in order, where they tell the ends.
-    ordered: Option<usize>,
-    /// The different values, where it is their number.
-    distinct: Option<usize>,
-    pub(super) whole: bool,
-    asks: Asks,
-    /// The outputs that it answers.
-    pub(super) readers: Vec<usize>,
-}
-
-impl Mark {
-    /// Gives what is neither the number of rows nor that of numbers alone.
-    pub(super) fn note(&self, at: usize, states: &States, rows: u64, give: &mut impl Reply) {
-        match self.distinct.map(|distinct| &states.states[distinct]) {
-            Some(State::Distinct(distinct)) => give.count(at, distinct.len() as u64),
-            _ if self.counts() => give.count(at, states.count(self.count, rows)),
-            _ => give.moment(at, self.with_ends(states, rows)),
-        }
-    }
-
-    /// Whether a count is all that is noted.
-    pub(super) fn counts(&self) -> bool {
-        self.numbers.is_none() && self.ordered.is_none()
-    }
-
-    fn note_odd(&self, states: &States, rows: u64, noted: &mut Noted) {
-        match self.distinct.map(|distinct| &states.states[distinct]) {
-            Some(State::Distinct(distinct)) => noted.count = distinct.len() as u64,
-            _ => noted.set(self.with_ends(states, rows)),
-        }
-    }
-
-    #[cold]
-    fn with_ends(&self, states: &States, rows: u64) -> Moment {
-        let moment = match self.numbers {
-            Some(numbers) => Moment::of(&states.numbers[numbers], self.whole),
-            None => Moment::of_rows(states.count(self.count, rows)),
-        };
-        match self.ordered.map(|ordered| &states.states[ordered]) {
-            Some(State::Ordered(all)) => moment.with_ends(all),
-            _ => moment,
-        }
-    }
-
-    /// Works out what was noted.
-    pub(super) fn moments(&self, noted: &mut [Noted], moments: &mut Vec<Moment>) {
-        Noted::moments(noted, self.asks, self.whole, moments);
-    }
 }
 
 impl Layout {
@@ -328,7 +221,7 @@ impl Layout {
                 _ if mark.ordered.is_some() || mark.distinct.is_some() => {
                     layout.of_others.push((at, mark.window));
                 }
-                (Some(numbers), _) => layout.of_numbers.push((at, numbers)),
+                (Some(numbers), _) => layout.of_numbers.push((at, numbers, mark.whole)),
                 (None, Counted::Rows) => layout.of_rows.push((at, mark.window)),
                 (None, _) => layout.of_others.push((at, mark.window)),
             }
@@ -470,7 +363,6 @@ impl Layout {
             ordered: ordered.filter(|ordered| *ordered < self.slots.len()),
             distinct: distinct.filter(|distinct| *distinct < self.slots.len()),
             whole: false,
-            asks: output.numbers.map_or(Asks::default(), |numbers| self.numbers[numbers]),
             readers: Vec::new(),
         };
         let same = |mark: &Mark| mark.of == fresh.of && mark.distinct == fresh.distinct;

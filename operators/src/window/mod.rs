@@ -19,6 +19,7 @@ use crate::aggregate::Aggregate;
 use crate::column::Cell;
 
 mod answers;
+mod entry;
 mod expiry;
 mod frame;
 mod heap;
@@ -26,6 +27,8 @@ mod held;
 mod history;
 mod layout;
 mod log;
+mod mark;
+mod row;
 mod session;
 mod snapshot;
 mod standing;
@@ -222,7 +225,7 @@ impl Store {
                 keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, answers);
             }
             None => {
-                answers.note_nothing(layout);
+                answers.nothing();
                 for (n, output) in layout.outputs.iter().enumerate() {
                     if output.mark.is_none() {
                         answers.value(n, empty[n].clone());

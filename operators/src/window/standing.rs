@@ -5,8 +5,10 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::{Counted, Feed, Layout, Window};
-use super::log::{Log, RowRef, Seen};
+use super::layout::{Feed, Layout, Window};
+use super::log::Log;
+use super::mark::Counted;
+use super::row::{RowRef, Seen};
 use crate::aggregate::Row;
 use crate::aggregate::numbers::Numbers;
 use crate::aggregate::state::State;

@@ -1,0 +1,307 @@
+//! Steps through a store of windows, beside a filter over all history: what the laws of windows are made of.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidemill_config::plan::{Edge, Exclude, Frame};
+use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
+use tidemill_operators::window::{Group, Output, Store};
+use tidemill_types::{DataType, Id, Key, Micros, Value};
+
+use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
+
+pub const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::String];
+/// The column of truth values behind those of [`TYPES`].
+pub const FILTER: usize = 3;
+
+/// A row is known by these: its values follow from them, so that equal ids mean equal rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    pub key: u8,
+    pub time: Micros,
+    pub id: u8,
+}
+
+impl Row {
+    pub fn key(self) -> Key {
+        Key(u128::from(self.key) << 120 | u128::from(self.key))
+    }
+
+    pub fn values(self) -> Vec<Value> {
+        let hash = (self.time as u64 * 31 + u64::from(self.id) * 7 + u64::from(self.key))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            >> 40;
+        let pick =
+            |shift: u32, value: Value| if hash >> shift & 7 == 0 { Value::Null } else { value };
+        vec![
+            pick(0, Value::Int(hash as i64 % 50 - 20)),
+            pick(3, Value::Float((hash % 1_000) as f64 / 64.0 - 5.0)),
+            pick(6, Value::Text(format!("t{}", hash % 9).into())),
+            pick(9, Value::Bool(hash >> 12 & 1 == 0)),
+        ]
+    }
+}
+
+pub fn id(n: u8) -> Id {
+    if n.is_multiple_of(2) { Id::Int(i64::from(n)) } else { Id::Text(format!("{n:03}").into()) }
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Insert(Row),
+    /// Takes back the row that was inserted so many rows ago.
+    Retract(prop::sample::Index),
+    Read(Row),
+    ReadNull(Micros),
+    Advance(Micros),
+    /// The store is saved, and another one restored from that.
+    Restart,
+}
+
+/// Times drift upwards, with ties, late rows and reads before earlier reads.
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let row = |spread: Micros| {
+        (0..3u8, 0..spread, 0..6u8).prop_map(|(key, time, id)| Row { key, time, id })
+    };
+    let step = prop_oneof![
+        50 => row(12).prop_map(Step::Insert),
+        10 => row(40).prop_map(Step::Insert),
+        40 => row(12).prop_map(Step::Read),
+        15 => row(40).prop_map(Step::Read),
+        15 => any::<prop::sample::Index>().prop_map(Step::Retract),
+        5 => (0..40i64).prop_map(Step::ReadNull),
+        10 => (0..15i64).prop_map(Step::Advance),
+        2 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 0..160).prop_map(|mut steps| {
+        for (i, step) in steps.iter_mut().enumerate() {
+            let now = i as i64 / 2;
+            match step {
+                Step::Insert(row) | Step::Read(row) => row.time = now + 10 - row.time,
+                Step::Advance(time) | Step::ReadNull(time) => *time = now - *time,
+                Step::Retract(_) | Step::Restart => {}
+            }
+        }
+        steps
+    })
+}
+
+pub struct Asked {
+    pub call: Built,
+    pub output: Output,
+}
+
+/// A frame that leaves out nothing of the present.
+pub fn up_to_now(frame: Frame) -> (Frame, Edge) {
+    (frame, Edge::default())
+}
+
+pub fn edge(offset: Micros, exclude: Exclude) -> Edge {
+    Edge { offset, exclude }
+}
+
+/// Every call, spread over the frames; each frame has every third, filtered or not.
+pub fn asked(frames: &[(Frame, Edge)], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for (f, &(frame, edge)) in frames.iter().enumerate() {
+        let inputs: Vec<_> = std::iter::once(None).chain(TYPES.map(Some)).collect();
+        for (i, mut call) in every_call(&inputs).into_iter().enumerate() {
+            if (i + f) % 3 != 0 || !keep(&*call.aggregate) {
+                continue;
+            }
+            let place = |of: DataType| TYPES.iter().position(|t| *t == of);
+            let (column, second) = (call.input.and_then(place), call.second.and_then(place));
+            if column.is_some() != call.input.is_some() || second.is_some() != call.second.is_some()
+            {
+                continue;
+            }
+            let filter = ((i / 3 + f) % 2 == 0).then_some(FILTER);
+            let empty: Box<dyn Aggregate> = count();
+            let aggregate = Arc::from(std::mem::replace(&mut call.aggregate, empty));
+            let output = Output { frame, edge, column, second, filter, aggregate };
+            asked.push(Asked { call, output });
+        }
+    }
+    asked
+}
+
+pub fn count() -> Box<dyn Aggregate> {
+    build("count", None)
+}
+
+pub fn build(name: &str, input: Option<DataType>) -> Box<dyn Aggregate> {
+    let entry = AGGREGATES.iter().find(|e| e.name == name).expect("listed");
+    (entry.build)(&Call { name, distinct: false, input, second: None, constants: &[] })
+        .expect("can be built")
+}
+
+/// The latest time up to `time` that is `origin` and a multiple of `size`.
+pub fn multiple(time: Micros, size: Micros, origin: Micros) -> Micros {
+    (0..size).map(|back| time - back).find(|b| (b - origin) % size == 0).expect("one in so many is")
+}
+
+/// The rows of all history that a window holds, by definition.
+pub fn held(frame: Frame, edge: Edge, own_stream: bool, history: &[Row], read: Row) -> Vec<Row> {
+    let t = read.time - edge.offset;
+    let place = |r: &Row| (r.time, id(r.id));
+    let mut rows: Vec<Row> = history.iter().copied().filter(|r| r.key == read.key).collect();
+    rows.sort_by_key(place);
+    rows.retain(|r| match edge.exclude {
+        Exclude::Time => r.time < t,
+        Exclude::Row if own_stream && edge.offset == 0 => place(r) < place(&read),
+        _ if own_stream && edge.offset == 0 => place(r) <= place(&read),
+        _ => r.time <= t,
+    });
+    let newest =
+        |rows: &mut Vec<Row>, n: u64| drop(rows.drain(..rows.len().saturating_sub(n as usize)));
+    match frame {
+        Frame::Last(span) => rows.retain(|r| r.time >= t - span),
+        Frame::Rows(n) => newest(&mut rows, n),
+        Frame::Within { rows: n, last } => {
+            rows.retain(|r| r.time >= t - last);
+            newest(&mut rows, n);
+        }
+        Frame::Tumbling { size, origin } => rows.retain(|r| r.time >= multiple(t, size, origin)),
+        Frame::Hopping { size, every, origin } => {
+            let end = multiple(t, every, origin);
+            rows.retain(|r| r.time >= end - size && r.time < end);
+        }
+        // Times lie on both sides of 1970 and are less than an hour away.
+        Frame::Calendar { .. } => rows.retain(|r| t < 0 || r.time >= 0),
+        Frame::Tiled { last, resolution } => {
+            rows.retain(|r| r.time >= multiple(t - last, resolution, 0));
+        }
+        Frame::Session(gap) => {
+            let mut open = Vec::new();
+            let mut next = t;
+            while let Some(row) = rows.pop().filter(|row| next - row.time <= gap) {
+                next = row.time;
+                open.insert(0, row);
+            }
+            rows = open;
+        }
+        Frame::Lifetime | Frame::Decayed(_) => {}
+    }
+    rows
+}
+
+/// What the rows of all history give, by definition.
+pub fn by_definition(asked: &Asked, own_stream: bool, history: &[Row], read: Row) -> Value {
+    let Output { frame, edge, .. } = asked.output;
+    let given: Vec<Given> = held(frame, edge, own_stream, history, read)
+        .iter()
+        .map(|r| (r.time, r.values()))
+        .filter(|(_, v)| asked.output.filter.is_none_or(|f| v[f] == Value::Bool(true)))
+        .map(|(time, v)| Given {
+            time,
+            value: asked.output.column.map_or(Value::Bool(true), |c| v[c].clone()),
+            second: asked.output.second.map_or(Value::Null, |c| v[c].clone()),
+        })
+        .collect();
+    evaluate(&asked.call, &given, read.time - edge.offset)
+}
+
+/// What steps may do to what is before the watermark.
+#[derive(Clone, Copy)]
+pub struct Before {
+    /// Rows may come: no frame but a session cares.
+    pub inserts: bool,
+    /// Rows may be taken back: only where the frames hold them (see [`Store::retract`]).
+    pub retracts: bool,
+}
+
+/// Runs the steps through a store and the naive filter.
+pub fn run(
+    asked: &[Asked],
+    own_stream: bool,
+    before: Before,
+    steps: &[Step],
+) -> Result<Store, TestCaseError> {
+    let outputs = asked.iter().map(|a| a.output.clone()).collect();
+    let group = Group { own_stream, outputs };
+    let mut store = Store::new(group.clone());
+    let mut history: Vec<Row> = Vec::new();
+    let mut watermark = -100;
+    let mut out = Vec::new();
+    for step in steps {
+        match step {
+            Step::Insert(row) => {
+                let time = if before.inserts { row.time } else { row.time.max(watermark) };
+                let row = Row { time, ..*row };
+                store.insert(row.key(), row.time, &id(row.id), &row.values());
+                history.push(row);
+            }
+            Step::Retract(index) if !history.is_empty() => {
+                let at = index.index(history.len());
+                let row = history[at];
+                if before.retracts || row.time >= watermark {
+                    let found = store.retract(row.key(), row.time, &id(row.id), &row.values());
+                    prop_assert!(found || row.time < watermark, "{row:?} was there");
+                    history.swap_remove(at);
+                    let gone = !history.contains(&row) && row.time >= watermark;
+                    prop_assert!(
+                        !gone || !store.retract(row.key(), row.time, &id(row.id), &row.values())
+                    );
+                }
+            }
+            Step::Retract(_) => {}
+            Step::Read(row) => {
+                let row = Row { time: row.time.max(watermark), ..*row };
+                out.clear();
+                store.read(Some(row.key()), row.time, &id(row.id), &mut out);
+                prop_assert_eq!(out.len(), asked.len());
+                for (asked, got) in asked.iter().zip(&out) {
+                    let want = by_definition(asked, own_stream, &history, row);
+                    let (title, output) = (asked.call.title(), &asked.output);
+                    prop_assert!(
+                        agrees(asked.call.name, got, &want),
+                        "{title} over {:?} {:?} filter {:?} at {row:?}: {got:?}, by definition {want:?}",
+                        output.frame,
+                        output.edge,
+                        output.filter
+                    );
+                }
+            }
+            Step::ReadNull(time) => {
+                out.clear();
+                store.read(None, *time, &Id::Int(0), &mut out);
+                for (asked, got) in asked.iter().zip(&out) {
+                    prop_assert!(
+                        same(got, &evaluate(&asked.call, &[], *time)),
+                        "{}",
+                        asked.call.title()
+                    );
+                }
+            }
+            Step::Advance(time) => {
+                watermark = watermark.max(*time);
+                store.advance(*time);
+            }
+            Step::Restart => store = restarted(&group, &store, watermark)?,
+        }
+    }
+    Ok(store)
+}
+
+/// The store as three workers would restore it, and again as one would from theirs.
+pub fn restarted(group: &Group, store: &Store, watermark: Micros) -> Result<Store, TestCaseError> {
+    let saved = store.save();
+    let mut parts = std::collections::BTreeMap::new();
+    for worker in 0..3 {
+        let mut part = Store::new(group.clone());
+        for bytes in saved.values() {
+            part.restore(bytes, |key| key.worker(3) == worker).map_err(TestCaseError::fail)?;
+        }
+        for (range, bytes) in part.save() {
+            prop_assert!(saved.contains_key(&range));
+            parts.entry((range, worker)).or_insert(bytes);
+        }
+    }
+    let mut whole = Store::new(group.clone());
+    for bytes in parts.values() {
+        whole.restore(bytes, |_| true).map_err(TestCaseError::fail)?;
+    }
+    prop_assert_eq!(whole.save(), saved, "what is restored is what was saved");
+    whole.advance(watermark);
+    Ok(whole)
+}
