@@ -81,7 +81,7 @@ fn is_small(i: i64) -> bool {
 
 /// What the parts of some numbers add up to. It is packed, as a window's numbers are kept many times.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub(super) struct Hundredths {
     kk: i128,
     kd: i128,

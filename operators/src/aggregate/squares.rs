@@ -183,11 +183,11 @@ impl SumSquares {
         let magnitude = u128::from(m.unsigned_abs());
         let square = magnitude * magnitude;
         let up = (2 * e).wrapping_sub(self.base) as u32;
-        if up <= 2 * REACH {
-            if let Some(value) = self.value.step::<IN>(square, up) {
-                self.value = value;
-                return;
-            }
+        if up <= 2 * REACH
+            && let Some(value) = self.value.step::<IN>(square, up)
+        {
+            self.value = value;
+            return;
         }
         self.change_slowly(square, 2 * e, !IN);
     }

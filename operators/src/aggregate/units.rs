@@ -14,7 +14,7 @@ pub(super) enum Sums {
 
 /// Sums in units of `2^base` and of its square. A number that comes or goes is a shift and an addition to each.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub(super) struct Units {
     pub(super) sum: i128,
     pub(super) squares: Count,
