@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The payments pipeline between two topics of its own, stopped with the test.
 struct Payments {
     topics: [String; 2],
+    command: Command,
     child: Child,
     log: BufReader<ChildStderr>,
     answers: BaseConsumer,
@@ -30,6 +31,12 @@ struct Payments {
     _folder: tempfile::TempDir,
     // The last to go: clients that are closed want to talk to it.
     _broker: Arc<kafka::Broker>,
+}
+
+fn spawn(command: &mut Command) -> (Child, BufReader<ChildStderr>) {
+    let mut child = command.spawn().expect("the program starts");
+    let log = BufReader::new(child.stderr.take().expect("a log"));
+    (child, log)
 }
 
 impl Drop for Payments {
@@ -62,13 +69,22 @@ impl Payments {
             command.arg("--set").arg(format!("{part}.topic={topic}"));
         }
         command.args(more).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let log = BufReader::new(child.stderr.take().expect("a log"));
+        let (child, log) = spawn(&mut command);
         let events = ClientConfig::new()
             .set("bootstrap.servers", broker.address())
             .create()
             .expect("a producer");
-        Payments { topics, child, log, answers, events, _folder: folder, _broker: broker }
+        Payments { topics, command, child, log, answers, events, _folder: folder, _broker: broker }
+    }
+
+    /// Kills it and starts it again at once.
+    fn kill_and_restart(&mut self) {
+        self.child.kill().expect("killed");
+        // Not waited for: the new one may find the old one's lock still held.
+        let (child, log) = spawn(&mut self.command);
+        let mut old = std::mem::replace(&mut self.child, child);
+        self.log = log;
+        old.wait().expect("it is gone");
     }
 
     /// A payment, and that it is in the topic.
@@ -196,6 +212,45 @@ fn rounds_that_travel_as_one_answer_as_single_ones_do() {
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "a payment was answered twice");
     assert!(found[0] == found[1], "payments in small batches and in one: other answers");
     assert!(found[0] == found[2], "one worker and two: other answers");
+}
+
+/// Ticks of a millisecond travel together, lines cut between them, and the run is killed now and then: every
+/// payment is answered once, and as by a run that was left alone.
+#[test]
+fn a_killed_live_run_answers_every_payment_once() {
+    let _broker = kafka::shared();
+    let payments = 6_000;
+    let mut found = Vec::new();
+    for kills in [0, 6] {
+        let more = ["sink.features.delivery=exactly_once", "checkpoint.interval=20ms"];
+        let more: Vec<&str> = more.iter().flat_map(|key| ["--set", *key]).collect();
+        let mut live = Payments::start(&[&more[..], &["--workers", "1"]].concat());
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for n in 0..payments {
+            let late = if n % 9 == 0 { n * 37 % 4_900 } else { 0 };
+            let ts = 1_750_000_010_000 + n * 50 - late;
+            live.queue(n, ts, n * 7 % 10, 1.0 + (n * 13 % 97) as f64);
+            if n % 10 == 9 {
+                live.events.flush(PATIENCE).expect("sent");
+            }
+            if kills > 0 && n % (payments / kills) == payments / kills / 2 {
+                // Some of what was sent has been answered by now, not all of it.
+                rows.push(live.answer());
+                live.kill_and_restart();
+            }
+        }
+        live.pay(payments, 1_750_900_000_000, 77, 1.0);
+        while rows.len() < payments as usize {
+            rows.push(live.answer());
+        }
+        let more = live.answers.poll(Duration::from_millis(300));
+        assert!(more.is_none_or(|more| more.is_err()), "more answers than payments");
+        let folder = live._folder.path().join("out/checkpoints/lines");
+        assert!(std::fs::read_dir(folder).is_ok_and(|lines| lines.count() > 0), "no line was made");
+        found.push(rows);
+        assert!(live.stop());
+    }
+    assert!(found[0] == found[1], "other answers, or in another order");
 }
 
 /// What is counted is turns of loops, not time: a loop that looks by the clock for work makes

@@ -140,7 +140,9 @@ impl Reader {
         let drifts = drift_entries.iter().filter_map(|(k, n)| self.drift(k, n, &names)).collect();
         let score = named("score").and_then(|(k, n)| self.score(k, n, &names, &models));
         let online = named("online").and_then(|(k, n)| self.online(k, n));
-        let sinks = sections(self, "sink").iter().filter_map(|(k, n)| self.sink(k, n)).collect();
+        let called = &pipeline.name.value;
+        let sinks = sections(self, "sink");
+        let sinks = sinks.iter().filter_map(|(k, n)| self.sink(k, n, called)).collect();
         let checkpoint = self.checkpoint(named("checkpoint"), pipeline.mode);
         let mut plan = Plan {
             pipeline,

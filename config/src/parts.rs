@@ -289,7 +289,13 @@ impl Reader {
         out
     }
 
-    pub(crate) fn sink(&mut self, key: &At<String>, node: &Node) -> Option<SinkPlan> {
+    pub(crate) fn sink(
+        &mut self,
+        key: &At<String>,
+        node: &Node,
+        pipeline: &str,
+    ) -> Option<SinkPlan> {
+        let pipeline = pipeline.to_string();
         let path = format!("sink.{}", key.value);
         let folder = self.folder.clone();
         let mut p = Params::new(&path, &key.span, self.table_of(key, node)?, &folder);
@@ -303,7 +309,7 @@ impl Reader {
         let names = Stream::ALL.map(|(_, name)| name);
         let stream = self.bind(&of, &names, "of", "stream")?;
         let stream = Stream::ALL[stream].0;
-        Some(SinkPlan { name: key.clone(), stream, section, format, columns })
+        Some(SinkPlan { name: key.clone(), pipeline, stream, section, format, columns })
     }
 }
 

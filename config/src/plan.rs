@@ -490,6 +490,8 @@ pub struct OnlinePlan {
 pub struct SinkPlan {
     /// The name in the file.
     pub name: At<String>,
+    /// The name of the pipeline.
+    pub pipeline: String,
     /// `of`: which stream it takes; default: the stream of its own name.
     pub stream: Stream,
     /// `type` and the component's own keys.

@@ -17,4 +17,6 @@ pub mod sink;
 
 pub mod client;
 
+pub mod steps;
+
 mod keys;

@@ -24,6 +24,9 @@ pub const POINTS: &[(&str, &str)] = &[
     ("line.part_gone", "a part that no manifest names is gone"),
     ("restore.read", "a restart has read a line, nothing has begun"),
     ("restore.sinks", "a restart has placed the sinks"),
+    ("kafka.fenced", "a sink has taken over its transactional id, nothing is sent"),
+    ("kafka.sent", "rows and progress of a transaction are sent, the commit is not"),
+    ("kafka.committed", "a transaction is committed, the run does not know it yet"),
     ("file.finished", "an output file is whole and has no name yet"),
     ("file.named", "an output file has got its name"),
     ("run.finished", "the run is over, its lines are not cleared away"),
@@ -79,7 +82,12 @@ pub fn check() -> Result<(), tidemill_types::Error> {
             ))
             .help(format!("the points are {}", names.join(", "))))
         }
-        _ => Ok(()),
+        // The sinks' own steps are among them.
+        Some(_) => {
+            tidemill_connectors::steps::tell(pass);
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 

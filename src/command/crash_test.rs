@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tidemill_config::document::load;
-use tidemill_config::plan::{Plan, Stream};
+use tidemill_config::plan::{Plan, SinkPlan, Stream};
 use tidemill_config::table::Item;
+use tidemill_connectors::sink::{Delivery, Readback, SINKS};
 use tidemill_types::Error;
 
 use super::{Failure, Said};
@@ -47,6 +48,10 @@ struct Kit<'a> {
     plan: Plan,
     options: &'a Options,
     folder: PathBuf,
+    /// Keys with which the sinks that write elsewhere do so to places of this life's own.
+    elsewhere: Vec<(String, String)>,
+    /// The fail points that a run of this pipeline may come to.
+    points: Vec<&'static str>,
     chance: Chance,
     /// How long a run takes.
     takes: Duration,
@@ -84,9 +89,11 @@ pub(super) fn run(
     let mut kit = Kit {
         file,
         overrides,
+        points: points_of(&plan),
         plan,
         options,
         folder: folder.clone(),
+        elsewhere: Vec::new(),
         chance: Chance(options.seed),
         takes: Duration::ZERO,
         killed: BTreeMap::new(),
@@ -105,23 +112,51 @@ impl Kit<'_> {
     fn run(&mut self) -> Result<u32, Error> {
         let whole = self.folder.join("whole");
         empty(&whole)?;
+        self.move_elsewhere("whole");
         let began = Instant::now();
         let wanted = self.finish(self.start(&whole, 1, None)?)?;
         self.takes = began.elapsed();
-        let wanted = (files(&whole, &self.aside())?, wanted);
+        let wanted = (self.found(&whole)?, wanted);
         let (mut kills, mut lives) = (0, 0);
         while kills < self.options.kills {
             lives += 1;
             let folder = self.folder.join("killed");
             empty(&folder)?;
+            self.move_elsewhere(&format!("life-{lives}"));
             let most = (self.options.kills - kills).min(KILLS_A_LIFE);
             let (killed, told) = self.live(&folder, most)?;
             kills += killed;
-            let found = (files(&folder, &self.aside())?, told);
+            let found = (self.found(&folder)?, told);
             self.compare(&wanted, &found, lives)?;
             tracing::debug!(lives, kills, "a life was compared");
         }
         Ok(lives)
+    }
+
+    /// Has sinks that write to no file of the folder write to places of this life's own.
+    fn move_elsewhere(&mut self, life: &str) {
+        let suffix = format!("crash-{}-{life}", std::process::id());
+        let keys = |(sink, readback): (&SinkPlan, Readback)| {
+            let name = sink.name.value.clone();
+            let keys = (readback.elsewhere)(sink, &suffix).into_iter();
+            keys.map(move |(key, value)| (format!("sink.{name}.{key}"), value))
+        };
+        self.elsewhere = read_back(&self.plan).flat_map(keys).collect();
+    }
+
+    /// What a life wrote, in its folder and elsewhere; the places elsewhere are removed.
+    fn found(&self, folder: &Path) -> Result<Files, Error> {
+        let mut found = files(folder, &self.aside())?;
+        let overrides = [self.overrides, &self.elsewhere[..]].concat();
+        let plan = load(self.file, &overrides)
+            .map_err(|report| Error::internal(format!("the pipeline does not load again: {report}")))?
+            .plan;
+        for (sink, readback) in read_back(&plan) {
+            let name = format!("what readers of sink `{}` see", sink.name.value);
+            found.insert(name, (readback.read)(sink)?);
+            (readback.remove)(sink)?;
+        }
+        Ok(found)
     }
 
     /// One life: starts and kills a run until it has come to its end; how often it was killed, and what it
@@ -143,7 +178,7 @@ impl Kit<'_> {
             // Every point in turn, and as often at any moment: now and then at once.
             let n = self.tried;
             self.tried += 1;
-            let at = if n % 2 == 0 { Some(POINTS[n / 2 % POINTS.len()].0) } else { None };
+            let at = if n % 2 == 0 { Some(self.points[n / 2 % self.points.len()]) } else { None };
             let point = at.map(|name| format!("{name}:{}", 1 + self.chance.below(2)));
             let child = self.start(folder, workers, point.as_deref())?;
             let wait = match (at, self.chance.below(4)) {
@@ -172,7 +207,7 @@ impl Kit<'_> {
         command.args(["--set", &interval]);
         // And near enough to the mill that they lie all over the input.
         command.args(["--set", "pipeline.ahead=2000"]);
-        for (key, value) in self.overrides {
+        for (key, value) in self.overrides.iter().chain(&self.elsewhere) {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.env_remove(VARIABLE);
@@ -275,17 +310,31 @@ impl Kit<'_> {
         sinks.filter_map(path).collect()
     }
 
+    /// Sinks of which nothing is compared.
+    fn not_compared(&self) -> impl Iterator<Item = &str> {
+        let at_least_once = |sink: &&SinkPlan| {
+            let entry = SINKS.iter().find(|entry| entry.name == sink.section.kind.value);
+            entry.is_some_and(|entry| (entry.delivery)(sink) == Delivery::AtLeastOnce)
+        };
+        self.plan.sinks.iter().filter(at_least_once).map(|sink| sink.name.value.as_str())
+    }
+
     fn said(&self, lives: u32, took: Duration) -> Said {
         let kills: u32 = self.killed.values().sum();
         let (went_on, began_again) = (self.went_on, self.began_again);
         let mut text = format!(
             "{kills} kills over {lives} lives of the run, each compared with one that was never killed: \
-             all files, the journal and the summary are equal.\n\
+             all files{}, the journal and the summary are equal.\n\
              {went_on} restarts went on from a checkpoint, {began_again} began again, with 1 to {} workers; \
              {:.0} s.\n\n",
+            if read_back(&self.plan).next().is_some() { ", committed messages" } else { "" },
             self.options.workers,
             took.as_secs_f64()
         );
+        let apart: Vec<&str> = self.not_compared().collect();
+        if !apart.is_empty() {
+            text += &format!("Not compared, for a crash may repeat rows there: {}.\n\n", apart.join(", "));
+        }
         for (point, kills) in &self.killed {
             text += &format!("  {kills:>6}  {point}\n");
         }
@@ -295,10 +344,34 @@ impl Kit<'_> {
             "went_on": went_on,
             "began_again": began_again,
             "by_point": self.killed,
+            "not_compared": self.not_compared().collect::<Vec<_>>(),
             "seconds": took.as_secs_f64(),
         });
         Said { text, json }
     }
+}
+
+/// Sinks that pass over rows which are there, and how what they wrote is looked at.
+fn read_back(plan: &Plan) -> impl Iterator<Item = (&SinkPlan, Readback)> {
+    plan.sinks.iter().filter_map(|sink| {
+        let entry = SINKS.iter().find(|entry| entry.name == sink.section.kind.value)?;
+        let passes_over = (entry.delivery)(sink) == Delivery::Transactions;
+        Some((sink, entry.readback.filter(|_| passes_over)?))
+    })
+}
+
+/// The points that a run of this plan may come to: a sink's own where there is such a sink.
+fn points_of(plan: &Plan) -> Vec<&'static str> {
+    let of_sinks = SINKS.iter().map(|entry| entry.name);
+    let absent: Vec<&str> = of_sinks
+        .filter(|kind| !plan.sinks.iter().any(|sink| sink.section.kind.value == *kind))
+        .collect();
+    let comes = |point: &&str| {
+        let kind = point.split_once('.').map_or("", |(kind, _)| kind);
+        let sent = kind != "kafka" || read_back(plan).next().is_some();
+        !absent.contains(&kind) && sent
+    };
+    POINTS.iter().map(|(point, _)| *point).filter(comes).collect()
 }
 
 enum Ended {

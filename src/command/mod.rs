@@ -121,8 +121,9 @@ Exit code 78 if anything is wrong; every error names file, line, reason and cure
   tidemill crash-test pipeline.toml --kills 1000 --seed 7 --workers 2
 
 Runs are killed (SIGKILL) at any moment and at each step of the protocol of checkpoints, and started again,
-with other numbers of workers. All sources must end, and sinks write files. Exit code 70 if anything
-differs: the folder with both runs is kept.")]
+with other numbers of workers. All sources must end. Compared are files and, of sinks that are exactly once,
+what readers of committed messages see: they write to topics of their own meanwhile, which are made and
+removed. Exit code 70 if anything differs: the folder with both runs is kept.")]
     CrashTest {
         #[command(flatten)]
         pipeline: Pipeline,

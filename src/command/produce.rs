@@ -169,7 +169,8 @@ fn sink_plan(source: &SourcePlan, topic: &str, options: &Options) -> Result<Sink
         .map_err(|e| Error::internal(format!("the keys of a sink cannot be read: {e:?}")))?;
     let name = At::nowhere(source.name.value.clone());
     let format = Some(At::nowhere("json".to_string()));
-    Ok(SinkPlan { name, stream: Stream::Features, section, format, columns: None })
+    let (pipeline, stream) = ("produce".to_string(), Stream::Features);
+    Ok(SinkPlan { name, pipeline, stream, section, format, columns: None })
 }
 
 /// The column that makes the messages' keys.

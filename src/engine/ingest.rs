@@ -5,22 +5,23 @@
 //! back is always read, the others only while few of their rows are in flight. So memory is bounded
 //! although timely has no flow control of its own.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::TryRecvError;
 use tidemill_config::plan::Mode;
 use tidemill_operators::dataflow::{Program, Round, Rows};
 use tidemill_types::{Error, Micros};
 
 use super::bell::Bell;
+use super::feed::{Feed, FeedState, watermark_of};
 use super::lines::LineSeat;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
-use super::reader::{OrderedRows, PartitionState, Piece};
+use super::reader::Piece;
+use super::rows::OrderedRows;
 use super::watermarks::Watermarks;
 
 /// Rows handed over in one go, so that the rest of the dataflow gets its turn.
@@ -29,38 +30,6 @@ const TURN: usize = 16_384;
 /// How soon a source that has rows and may not go on is looked at again: who lets it go on, the mill or
 /// the clock of a paced replay, does not ring.
 const LOOK: Duration = Duration::from_micros(500);
-
-/// What the readers of one source bring to this worker.
-pub struct Feed {
-    /// Index of the source.
-    pub source: usize,
-    /// Its name.
-    pub name: String,
-    /// Pieces.
-    pub from: Receiver<Result<Piece, Error>>,
-    /// The partitions of this worker's share.
-    pub partitions: Vec<u32>,
-    /// A live partition at its end for so long is idle.
-    pub idle_after: Duration,
-    /// A live partition at its end for so long holds nobody.
-    pub hold: Option<Duration>,
-}
-
-/// What of the feed the ingest remembers.
-struct FeedState {
-    feed: Feed,
-    next: Option<Piece>,
-    partitions: BTreeMap<u32, PartitionPlace>,
-    in_flight: VecDeque<(Round, usize)>,
-    rows_in_flight: usize,
-    gone: bool,
-}
-
-struct PartitionPlace {
-    watermark: Micros,
-    state: PartitionState,
-    since: Instant,
-}
 
 /// What all workers of a process share.
 pub struct Shared {
@@ -160,29 +129,7 @@ impl Ingest {
     ) -> Ingest {
         let Place { worker, gathers, line } = place;
         let gathers = gathers && program.mode == Mode::Final;
-        let now = Instant::now();
-        let feeds: Vec<FeedState> = feeds
-            .into_iter()
-            .map(|feed| FeedState {
-                partitions: feed
-                    .partitions
-                    .iter()
-                    .map(|p| {
-                        let place = PartitionPlace {
-                            watermark: Micros::MIN,
-                            state: PartitionState::Reading,
-                            since: now,
-                        };
-                        (*p, place)
-                    })
-                    .collect(),
-                feed,
-                next: None,
-                in_flight: VecDeque::new(),
-                rows_in_flight: 0,
-                gone: false,
-            })
-            .collect();
+        let feeds: Vec<FeedState> = feeds.into_iter().map(FeedState::new).collect();
         for feed in &feeds {
             shared.watermarks.set(worker, feed.feed.source, feed.watermark());
         }
@@ -224,7 +171,7 @@ impl Ingest {
             self.end(send);
             return Again::WhenRung;
         }
-        self.landed(frontier);
+        self.feeds.iter_mut().for_each(|feed| feed.landed(frontier));
         if let Some(line) = &self.line {
             line.choose(self.at);
         }
@@ -257,19 +204,6 @@ impl Ingest {
             return Again::After(LOOK);
         }
         self.feeds.iter().filter_map(FeedState::idle_in).min().map_or(Again::WhenRung, Again::After)
-    }
-
-    /// Forgets rows in flight that have landed.
-    fn landed(&mut self, frontier: Option<Round>) {
-        for feed in &mut self.feeds {
-            while let Some((round, rows)) = feed.in_flight.front().copied() {
-                if frontier.is_some_and(|f| round >= f) {
-                    break;
-                }
-                feed.rows_in_flight -= rows;
-                feed.in_flight.pop_front();
-            }
-        }
     }
 
     /// The feed to take from next: the one furthest back in event time among those that have
@@ -331,18 +265,7 @@ impl Ingest {
 
     fn take(&mut self, feed: usize, piece: Piece, send: &mut dyn FnMut(Step)) {
         let source = self.feeds[feed].feed.source;
-        let place = self.feeds[feed].partitions.entry(piece.partition).or_insert(PartitionPlace {
-            watermark: Micros::MIN,
-            state: PartitionState::Reading,
-            since: Instant::now(),
-        });
-        place.watermark = place.watermark.max(piece.watermark);
-        if place.state != PartitionState::Finished {
-            if place.state != piece.state {
-                place.since = Instant::now();
-            }
-            place.state = piece.state;
-        }
+        self.feeds[feed].came(&piece);
         self.shared.watermarks.set(self.worker, source, self.feeds[feed].watermark());
         self.latest = self.latest.max(piece.latest.unwrap_or(Micros::MIN));
         if let (Some(line), Some(read)) = (&mut self.line, piece.read) {
@@ -406,15 +329,22 @@ impl Ingest {
         if source == self.program.spine {
             self.slots += n as u64;
         }
-        let feed = &mut self.feeds[feed];
-        feed.in_flight.push_back((round, n));
-        feed.rows_in_flight += n;
+        self.feeds[feed].handed_over(round, n);
         let OrderedRows { times, ids, batch, .. } = rows;
         send(Step::Rows(round, Rows { source, times, ids, batch, first_slot }));
     }
 
-    /// Hands over the rows that are held and begin before this round, as rows of the one before it.
+    /// Hands over the rows that are held and begin before this round, as rows of the one before it; those
+    /// before a line under way by themselves, for a line is a boundary of rounds.
     fn let_go(&mut self, next: Round, send: &mut dyn FnMut(Step)) {
+        let line = self.line.as_ref().and_then(LineSeat::pending);
+        if let Some(line) = line.filter(|line| self.at < *line && *line < next) {
+            self.let_go_as_one(line, send);
+        }
+        self.let_go_as_one(next, send);
+    }
+
+    fn let_go_as_one(&mut self, next: Round, send: &mut dyn FnMut(Step)) {
         let Some(held) = &mut self.held else { return };
         let end = self.program.start_of(next);
         for (feed, rows) in std::mem::take(held) {
@@ -435,7 +365,7 @@ impl Ingest {
     /// Moves the round on as far as the watermark allows, and ends when everything is read.
     fn advance(&mut self, send: &mut dyn FnMut(Step)) {
         let finished = self.feeds.iter().all(FeedState::finished);
-        let watermark = self.local_watermark();
+        let watermark = watermark_of(&self.feeds);
         self.watermark = self.watermark.max(watermark);
         match self.program.mode {
             Mode::Final => {
@@ -486,58 +416,5 @@ impl Ingest {
     fn end(&mut self, send: &mut dyn FnMut(Step)) {
         send(Step::End(self.at, self.latest));
         self.ended = true;
-    }
-
-    /// The smallest watermark of the partitions that count.
-    fn local_watermark(&self) -> Micros {
-        let mut least = Micros::MAX;
-        let mut idle = Micros::MIN;
-        let mut any = false;
-        for feed in &self.feeds {
-            for place in feed.partitions.values() {
-                match place.state {
-                    PartitionState::Finished => {}
-                    PartitionState::AtEnd if feed.is_idle(place) => {
-                        idle = idle.max(place.watermark);
-                    }
-                    _ => {
-                        any = true;
-                        least = least.min(place.watermark);
-                    }
-                }
-            }
-        }
-        if any { least } else { idle }
-    }
-}
-
-impl FeedState {
-    /// The smallest watermark of its unfinished partitions.
-    fn watermark(&self) -> Micros {
-        self.partitions
-            .values()
-            .filter(|p| p.state != PartitionState::Finished)
-            .map(|p| p.watermark)
-            .min()
-            .unwrap_or(Micros::MAX)
-    }
-
-    fn finished(&self) -> bool {
-        self.next.is_none() && self.partitions.values().all(|p| p.state == PartitionState::Finished)
-    }
-
-    fn is_idle(&self, place: &PartitionPlace) -> bool {
-        place.since.elapsed() >= self.patience()
-    }
-
-    fn patience(&self) -> Duration {
-        self.feed.hold.map_or(self.feed.idle_after, |hold| hold.min(self.feed.idle_after))
-    }
-
-    /// When the next of its partitions will have stood at its end for so long that it is idle.
-    fn idle_in(&self) -> Option<Duration> {
-        let standing = self.partitions.values().filter(|p| p.state == PartitionState::AtEnd);
-        let wait = |p: &PartitionPlace| self.patience().checked_sub(p.since.elapsed());
-        standing.filter_map(wait).filter(|wait| !wait.is_zero()).min()
     }
 }

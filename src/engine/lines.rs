@@ -49,6 +49,11 @@ impl LineSeat {
         }
     }
 
+    /// The line under way.
+    pub fn pending(&self) -> Option<Round> {
+        self.lines.pending()
+    }
+
     /// A piece of a partition was handed on.
     pub fn take(&mut self, source: &str, partition: u32, read: Read) {
         self.tracks.entry((source.to_string(), partition)).or_default().take(read);

@@ -7,6 +7,7 @@
 pub mod bell;
 pub mod check;
 pub mod control;
+pub mod feed;
 pub mod hand_over;
 pub mod ingest;
 pub mod lines;
@@ -16,6 +17,7 @@ pub mod pace;
 pub mod reader;
 pub mod recovery;
 pub mod render;
+pub mod rows;
 pub mod run;
 pub mod watch;
 pub mod watermarks;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tidemill_types::Micros;
 
-use super::reader::OrderedRows;
+use super::rows::OrderedRows;
 
 /// The offsets of all partitions, by event time.
 ///

@@ -20,7 +20,7 @@ use tidemill_operators::column::values;
 use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema, Value};
 
 use super::check::{self, Compiled};
-use super::reader::OrderedRows;
+use super::rows::OrderedRows;
 use super::watch::Turns;
 use crate::board::recent::{Recent, SAMPLES};
 use crate::checkpoint::line::{Gift, SharedLines};
@@ -29,9 +29,6 @@ use crate::mill::Settled;
 
 /// Batches that wait for the sinks at most.
 const QUEUE: usize = 32;
-
-/// How often committed rows become visible.
-const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
 /// What goes to the sinks' thread.
 enum Emission {
@@ -65,13 +62,26 @@ struct Opened {
     /// Places of the columns that it wants; all of them if it does not say.
     columns: Option<Vec<usize>>,
     sink: Box<dyn Sink>,
+    /// How long rows may wait for a commit.
+    every: Duration,
+    committed: Instant,
+    /// When what was written is to be committed; none where all of it is.
+    due: Option<Instant>,
 }
 
 impl Opened {
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
+        // The first row after a quiet time need not wait.
+        self.due.get_or_insert(self.committed + self.every);
         let Some(picks) = &self.columns else { return self.sink.write(rows, times) };
         let fits = |e| Error::internal(format!("columns of a sink: {e}"));
         self.sink.write(&rows.project(picks).map_err(fits)?, times)
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        self.sink.commit()?;
+        (self.committed, self.due) = (Instant::now(), None);
+        Ok(())
     }
 }
 
@@ -196,8 +206,8 @@ impl Outputs {
                 .iter()
                 .find(|e| e.name == plan.section.kind.value)
                 .ok_or_else(|| Error::internal("a sink passed the check and is not there"))?;
-            let delivery = match entry.delivery {
-                Delivery::ExactlyOnce => "exactly once",
+            let delivery = match (entry.delivery)(plan) {
+                Delivery::ExactlyOnce | Delivery::Transactions => "exactly once",
                 Delivery::AtLeastOnce => "at least once",
             };
             let (name, kind) = (&plan.name.value, entry.name);
@@ -213,7 +223,9 @@ impl Outputs {
                 (Some(Some(state)), Some(reopen)) => reopen(plan, schema, folder, state)?,
                 _ => (entry.open)(plan, schema, folder)?,
             };
-            open.push(Opened { stream: plan.stream, name: name.clone(), columns, sink });
+            let (name, every) = (name.clone(), sink.commit_every());
+            let committed = Instant::now();
+            open.push(Opened { stream: plan.stream, name, columns, sink, every, committed, due: None });
         }
         let wanted: Vec<Stream> = open.iter().map(|opened| opened.stream).collect();
         let SinksState { until, dead_letters, late, .. } = state;
@@ -356,35 +368,29 @@ struct Driver {
 impl Driver {
     /// Writes what comes, and makes it visible now and then, until nobody sends.
     fn drive(&mut self, from: &Receiver<Emission>) -> Result<(), Error> {
-        let mut committed = Instant::now();
-        let mut dirty = false;
         loop {
             self.turns.sinks.fetch_add(1, Ordering::Relaxed);
             // Only what was written and is not visible yet is a reason to wake without new rows.
-            let emission = match dirty {
-                true => from.recv_deadline(committed + COMMIT_EVERY),
-                false => from.recv().map_err(RecvTimeoutError::from),
+            let due = self.sinks.iter().filter_map(|opened| opened.due).min();
+            let emission = match due {
+                Some(due) => from.recv_deadline(due),
+                None => from.recv().map_err(RecvTimeoutError::from),
             };
             match emission {
-                Ok(Emission::Rows(stream, rows, times)) => {
-                    self.write(stream, &rows, &times)?;
-                    dirty = true;
-                }
+                Ok(Emission::Rows(stream, rows, times)) => self.write(stream, &rows, &times)?,
                 Ok(Emission::Aside(stream, counts, rows, until)) => {
                     self.count(stream, counts, until);
                     if let Some((rows, times)) = rows {
                         self.write(stream, &rows, &times)?;
-                        dirty = true;
                     }
                 }
                 Ok(Emission::Mark) => self.mark()?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            if dirty && committed.elapsed() >= COMMIT_EVERY {
-                self.sinks.iter_mut().try_for_each(|opened| opened.sink.commit())?;
-                (committed, dirty) = (Instant::now(), false);
-            }
+            let now = Instant::now();
+            let due = |opened: &&mut Opened| opened.due.is_some_and(|due| due <= now);
+            self.sinks.iter_mut().filter(due).try_for_each(Opened::commit)?;
         }
     }
 
@@ -419,7 +425,10 @@ impl Driver {
     fn mark(&mut self) -> Result<(), Error> {
         let Some(lines) = &self.lines else { return Ok(()) };
         let (mut sinks, mut files) = (BTreeMap::new(), Vec::new());
-        for Opened { name, sink, .. } in &mut self.sinks {
+        for opened in &mut self.sinks {
+            // The line takes these rows for sent: no restart would send again what is still under way.
+            opened.commit()?;
+            let Opened { name, sink, .. } = opened;
             let mark = sink.mark()?.map(|mark| {
                 files.extend(mark.files);
                 mark.state

@@ -17,7 +17,8 @@ use super::bell::Bell;
 use super::check::{self, Compiled};
 use super::control::Controller;
 use super::hand_over::HandOver;
-use super::ingest::{Feed, Ingest, Place, Shared};
+use super::feed::Feed;
+use super::ingest::{Ingest, Place, Shared};
 use super::lines::{Begin, Resume};
 use super::offsets::Offsets;
 use super::outputs::Outputs;
@@ -181,8 +182,7 @@ pub fn run(
             .collect::<Result<Vec<Feed>, Error>>()?;
         let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
         let line = recovery.seat(&compiled, worker, &partitions);
-        // A line cuts between rounds, and gathered ones would be cut elsewhere in another run.
-        let gathers = live && options.workers == 1 && line.is_none();
+        let gathers = live && options.workers == 1;
         let place = Place { worker, gathers, line };
         let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
         recovery.begin.round.into_iter().for_each(|round| ingest.begin_at(round));

@@ -15,6 +15,8 @@ mod tests;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tidemill_types::Error;
 
@@ -23,6 +25,9 @@ pub use record::Record;
 
 /// A file that has reached this size is closed at its next line.
 pub const ROLL_BYTES: u64 = 64 << 20;
+/// A process that was killed lets go of the lock when the system has cleared it away, some time after whoever
+/// starts the next one.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Lines gather in memory up to this size before they are handed to the operating system.
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -48,7 +53,7 @@ impl Journal {
     /// Opens the journal in `folder`, making it if there is none, and gives every record in it. An
     /// unfinished last line, left by a crash, is cut off with a warning.
     ///
-    /// Fails if another process has it open, or if a line is broken: the error names file, line, reason
+    /// Fails if another process has it open and does not end within 5 s, or if a line is broken: the error names file, line, reason
     /// and cure. Cost: reads, parses and hashes everything, about 7 s for 1 GB or 3.4 million epochs of one partition.
     pub fn open(folder: &Path) -> Result<(Journal, Vec<Record>), Error> {
         Journal::open_rolling_at(folder, ROLL_BYTES)
@@ -195,13 +200,28 @@ fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|e| at(&path, "open", e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::user(format!("another process is writing the journal {}", folder.display()))
-                .help("stop the other run, or give this one its own output folder"))
+    let began = Instant::now();
+    let mut said = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::info!(
+                        folder = %folder.display(),
+                        "another process has the journal; waiting {} s for it to end",
+                        LOCK_WAIT.as_secs()
+                    );
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let folder = folder.display();
+                return Err(Error::user(format!("another process is writing the journal {folder}"))
+                    .help("stop the other run, or give this one its own output folder"));
+            }
+            Err(TryLockError::Error(e)) => return Err(at(&path, "lock", e)),
         }
-        Err(TryLockError::Error(e)) => Err(at(&path, "lock", e)),
     }
 }
 

@@ -212,6 +212,20 @@ fn what_would_not_read_back_is_refused_and_changes_nothing() {
     assert_eq!(verify(folder.path()).expect("whole").records, 2);
 }
 
+/// Whoever is killed lets go of the lock only when the system has cleared it away.
+#[test]
+fn a_lock_that_is_let_go_soon_is_waited_for() {
+    let folder = TempDir::new().expect("folder");
+    let (journal, _) = Journal::open(folder.path()).expect("opens");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            drop(journal);
+        });
+        Journal::open(folder.path()).expect("opens when the other one is gone");
+    });
+}
+
 #[test]
 fn one_writer_and_known_formats_only() {
     let folder = TempDir::new().expect("folder");

@@ -76,6 +76,28 @@ impl Broker {
         }
     }
 
+    /// Has it stand still, as a machine that swaps: connections stay, answers do not come.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has it go on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let shell = self.process.as_ref().expect("it runs").id();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+        let children = children.expect("the shell's children");
+        let java = children.split_whitespace().find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "java")
+        });
+        let java = java.expect("Kafka among them");
+        let done = Command::new("kill").args(["-s", name, java]).status().expect("kill");
+        assert!(done.success());
+    }
+
     /// Starts it again on the same port and data. Returns whether it came up.
     pub fn restart(&mut self) -> bool {
         self.kill();

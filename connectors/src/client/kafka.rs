@@ -148,6 +148,29 @@ impl Cluster {
         }
         Ok(made)
     }
+
+    /// Removes topics; those that are not there are passed over.
+    ///
+    /// # Errors
+    /// Where no broker answers, or it refuses.
+    pub fn remove_topics(&self, names: &[&str]) -> Result<(), Error> {
+        let what = format!("cannot remove the topics {}", names.join(", "));
+        let admin: AdminClient<Log> = self
+            .config()
+            .create_with_context(Log::default())
+            .map_err(|e| explain(&what, &e, None))?;
+        let options =
+            AdminOptions::new().request_timeout(Some(METADATA)).operation_timeout(Some(METADATA));
+        let results = wait(admin.delete_topics(names, &options))
+            .map_err(|e| explain(&what, &e, admin.inner().context().last().as_deref()))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((_, code)) => return Err(explain(&what, &KafkaError::AdminOp(code), None)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A topic to be created.

@@ -12,10 +12,11 @@ pub const ENTRY: Entry = Entry {
     name: "blackhole",
     summary: "takes rows and forgets them",
     keys: &[],
-    delivery: Delivery::ExactlyOnce,
+    delivery: |_| Delivery::ExactlyOnce,
     check: |plan| plan.section.params().finish(),
     open: |plan, _, _| Ok(Box::new(Blackhole { name: plan.name.value.clone(), rows: 0 })),
     reopen: None,
+    readback: None,
 };
 
 struct Blackhole {

@@ -29,6 +29,7 @@ use super::{Delivery, Entry, Mark, Sink};
 use crate::format::compression::{Below, Compression, Reached, Shared, shared};
 use crate::format::{self, FileWriter, Held, Packing, held_rows};
 use crate::keys;
+use crate::steps;
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -47,7 +48,7 @@ pub const ENTRY: Entry = Entry {
             "how Parquet packs its columns; `none` is the fastest and the largest",
         ),
     ],
-    delivery: Delivery::ExactlyOnce,
+    delivery: |_| Delivery::ExactlyOnce,
     check: |plan| read(plan).map(drop),
     open: |plan, schema, folder| {
         let keys = read(plan).map_err(keys::error)?;
@@ -81,6 +82,7 @@ pub const ENTRY: Entry = Entry {
         }
         Ok(Box::new(sink))
     }),
+    readback: None,
 };
 
 /// Where the file under way stands.
@@ -356,7 +358,9 @@ impl Part {
     fn finish(self) -> Result<(), Error> {
         self.writer.finish()?;
         self.below.finish().map_err(|e| cannot_write(&self.partial, &e))?;
+        steps::pass("file.finished");
         fs::rename(&self.partial, &self.path).map_err(|e| cannot_write(&self.path, &e))?;
+        steps::pass("file.named");
         match self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             Some(folder) => {
                 let sync = File::open(folder).and_then(|folder| folder.sync_all());

@@ -4,9 +4,12 @@
 //!   without one, rows are spread. Equal keys go to one partition, chosen as the Java client does.
 //! * **Order** kept within a partition: the producer is idempotent.
 //! * **Commit** waits until the brokers have acknowledged every message.
-//! * **Delivery** at least once: what was sent after the last commit is sent again after a crash.
+//! * **Delivery** at least once, or with `delivery = "exactly_once"` by transactions: [`exactly_once`].
 //! * **Topic** with `create = true` it is made if there is none, with `partitions`, and compacted with
 //!   `compact = true`.
+
+mod exactly_once;
+mod progress;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,18 +19,20 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::SinkPlan;
+use tidemill_types::time::MILLISECOND;
 use tidemill_types::{Error, Micros};
 
-use super::{Delivery, Entry, Sink};
+use super::{Delivery, Entry, Readback, Sink};
 use crate::client::kafka::{Cluster, Log, Topic, explain, partitions};
 use crate::format::{self, Encoder, Messages};
 use crate::keys;
+use exactly_once::ExactlyOnce;
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -40,19 +45,84 @@ pub const ENTRY: Entry = Entry {
         ("create", "true or false, false", "make the topic if there is none"),
         ("partitions", "1 to 10000, 1", "of a topic that is made"),
         ("compact", "true or false, false", "a topic that is made keeps the last row of each key"),
+        (
+            "delivery",
+            "\"at_least_once\" or \"exactly_once\", at_least_once",
+            "what a crash may do to rows: repeat them, or nothing",
+        ),
+        ("commit_every", "duration, 100ms", "with exactly_once, how often rows become visible"),
+        (
+            "progress",
+            "text, TOPIC.PIPELINE.SINK.progress",
+            "with exactly_once, the topic that tells how far the sink has come, and the transactional id",
+        ),
         ("properties", "table, {}", "properties of librdkafka, for TLS and SASL say"),
     ],
-    delivery: Delivery::AtLeastOnce,
+    delivery: |plan| match read(plan) {
+        Ok(keys) if keys.exactly_once => Delivery::Transactions,
+        _ => Delivery::AtLeastOnce,
+    },
     check: |plan| read(plan).map(drop),
     open: |plan, schema, _: &Path| {
         let keys = read(plan).map_err(keys::error)?;
+        if keys.exactly_once {
+            return Ok(Box::new(ExactlyOnce::open(keys, &schema, None)?));
+        }
         Ok(Box::new(KafkaSink::open(keys, &schema)?))
     },
-    reopen: None,
+    reopen: Some(|plan, schema, _: &Path, state| {
+        let keys = read(plan).map_err(keys::error)?;
+        Ok(Box::new(ExactlyOnce::open(keys, &schema, Some(state))?))
+    }),
+    readback: Some(Readback { elsewhere, read: read_back, remove }),
 };
+
+/// The keys with which the sink writes to topics of its own, which it makes.
+fn elsewhere(plan: &SinkPlan, suffix: &str) -> Vec<(&'static str, String)> {
+    let Ok(keys) = read(plan) else { return Vec::new() };
+    vec![
+        ("topic", format!("{}-{suffix}", keys.topic.name)),
+        ("progress", format!("{}-{suffix}", keys.progress)),
+        ("create", "true".to_string()),
+    ]
+}
+
+/// What a reader of committed messages sees: a line each, `partition key value`. Without keys rows are
+/// spread by chance: then the lines are sorted, and tell no partition.
+fn read_back(plan: &SinkPlan) -> Result<Vec<u8>, Error> {
+    let keys = read(plan).map_err(keys::error)?;
+    let topic = &keys.topic.name;
+    let failed = |e| explain(&format!("cannot read the topic {topic}"), &e, None);
+    let reader = progress::Reader::new(&keys.cluster).map_err(failed)?;
+    let count = reader.count(topic)?;
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let mut take = |partition: u32, key: Option<&[u8]>, value: &[u8]| {
+        let mut line = Vec::new();
+        if let Some(key) = key {
+            line.extend(format!("{partition} ").into_bytes());
+            line.extend(key);
+            line.push(b' ');
+        }
+        line.extend(value);
+        lines.push(line);
+    };
+    reader.all(topic, count, &mut take).map_err(failed)?;
+    if keys.key.is_empty() && count > 1 {
+        lines.sort_unstable();
+    }
+    Ok(lines.join(&b'\n'))
+}
+
+fn remove(plan: &SinkPlan) -> Result<(), Error> {
+    let keys = read(plan).map_err(keys::error)?;
+    keys.cluster.remove_topics(&[&keys.topic.name, &keys.progress])
+}
 
 /// Messages sent between two looks at what was delivered.
 const LOOK_EVERY: usize = 256;
+
+/// Bytes of a topic's name, at most.
+const LONGEST: usize = 249;
 
 struct Keys {
     cluster: Cluster,
@@ -60,6 +130,9 @@ struct Keys {
     create: bool,
     key: Vec<String>,
     messages: &'static Messages,
+    exactly_once: bool,
+    progress: String,
+    commit_every: Duration,
 }
 
 fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
@@ -70,6 +143,11 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
     let create = params.boolean("create", false);
     let partitions = params.integer("partitions", 1, 1..=10_000);
     let compact = params.boolean("compact", false);
+    let delivery = params.choice("delivery", "at_least_once", &["at_least_once", "exactly_once"]);
+    let exactly_once = delivery == "exactly_once";
+    let commit_every = params.optional_duration("commit_every");
+    let progress = params.optional_text("progress");
+    let default = format!("{}.{}.{}.progress", name.value, plan.pipeline, plan.name.value);
     let mut topic = Topic::new(name.value, partitions as i32);
     if compact {
         topic = topic.compacted();
@@ -83,11 +161,35 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
             "add `key = \"...\"`, the column that tells rows apart",
         ));
     }
+    if !exactly_once && (commit_every.is_some() || progress.is_some()) {
+        errors.push(Diagnostic::new(
+            &plan.section.span,
+            "`commit_every` and `progress` are of exactly_once",
+            "at least once, rows leave at once and nothing is kept of how far they went",
+            "add `delivery = \"exactly_once\"`, or leave them out",
+        ));
+    }
+    let (progress, span) = match progress {
+        Some(progress) => (progress.value, progress.span),
+        None => (default, plan.section.span.clone()),
+    };
+    let legal = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if exactly_once && (progress.len() > LONGEST || !progress.chars().all(legal)) {
+        errors.push(Diagnostic::new(
+            &span,
+            format!("`{progress}` cannot be the name of a topic"),
+            format!("a name has up to {LONGEST} letters, digits, dots, dashes and underscores"),
+            "name a topic of its own with `progress`",
+        ));
+    }
+    let commit_every = commit_every.unwrap_or(100 * MILLISECOND);
+    let commit_every = Duration::from_micros(commit_every.unsigned_abs());
     let cluster = keys::take(cluster, &mut errors);
     let messages = format::for_messages(plan.format.as_ref()).map_err(|e| vec![e]);
     match (cluster, keys::take(messages, &mut errors)) {
         (Some(cluster), Some((_, messages))) if errors.is_empty() => {
-            Ok(Keys { cluster, topic, create, key: key.value, messages })
+            let key = key.value;
+            Ok(Keys { cluster, topic, create, key, messages, exactly_once, progress, commit_every })
         }
         _ => Err(errors),
     }
@@ -128,6 +230,64 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// The places of the columns that make the key.
+fn column_places(keys: &Keys, schema: &SchemaRef) -> Result<Vec<usize>, Error> {
+    let place = |name: &String| {
+        schema.index_of(name).map_err(|_| {
+            let columns: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let topic = &keys.topic.name;
+            Error::user(format!("the rows for the topic {topic} have no column {name}"))
+                .help(format!("`key` may name {}", columns.join(", ")))
+        })
+    };
+    keys.key.iter().map(place).collect()
+}
+
+fn producer_config(cluster: &Cluster) -> ClientConfig {
+    let mut config = cluster.config();
+    config.set("enable.idempotence", "true");
+    cluster.prefer(&mut config, "partitioner", "murmur2_random");
+    // Rows come in batches already: a wait of 5 ms for more, which is librdkafka's own choice, would be
+    // most of a row's way from topic to topic. Under load batches form behind those under way.
+    if !cluster.properties.contains_key("queue.buffering.max.ms") {
+        cluster.prefer(&mut config, "linger.ms", "0");
+    }
+    config
+}
+
+/// Waits until nothing is under way. Not by the producer's own `flush`, which sleeps 100 ms after it
+/// has served its events.
+fn settled(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
+    loop {
+        producer.poll(Duration::ZERO);
+        producer.context().failure().map_or(Ok(()), Err)?;
+        if producer.in_flight_count() == 0 {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Puts a message into the producer's queue, waiting while it is full.
+fn queue<'a>(
+    producer: &BaseProducer<Deliveries>,
+    mut record: BaseRecord<'a, Vec<u8>, [u8]>,
+    key: Option<&'a Vec<u8>>,
+) -> Result<(), KafkaError> {
+    record.key = key;
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                producer.poll(Duration::from_millis(5));
+                producer.context().failure().map_or(Ok(()), Err)?;
+                record = again;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
 struct KafkaSink {
     topic: String,
     key: Vec<usize>,
@@ -138,27 +298,13 @@ struct KafkaSink {
 impl KafkaSink {
     fn open(keys: Keys, schema: &SchemaRef) -> Result<KafkaSink, Error> {
         let topic = keys.topic.name.clone();
-        let column = |name: &String| {
-            schema.index_of(name).map_err(|_| {
-                let columns: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-                Error::user(format!("the rows for the topic {topic} have no column {name}"))
-                    .help(format!("`key` may name {}", columns.join(", ")))
-            })
-        };
-        let key = keys.key.iter().map(column).collect::<Result<_, _>>()?;
+        let key = column_places(&keys, schema)?;
         let encoder = (keys.messages.encoder)(schema)?;
         if keys.create {
             keys.cluster.create_topic(&keys.topic)?;
         }
         let deliveries = Deliveries::default();
-        let mut config = keys.cluster.config();
-        config.set("enable.idempotence", "true");
-        keys.cluster.prefer(&mut config, "partitioner", "murmur2_random");
-        // Rows come in batches already: a wait of 5 ms for more, which is librdkafka's own choice, would be
-        // most of a row's way from topic to topic. Under load batches form behind those under way.
-        if !keys.cluster.properties.contains_key("queue.buffering.max.ms") {
-            keys.cluster.prefer(&mut config, "linger.ms", "0");
-        }
+        let config = producer_config(&keys.cluster);
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(deliveries.clone())
             .map_err(|e| explain("cannot make a producer", &e, None))?;
@@ -166,56 +312,14 @@ impl KafkaSink {
         Ok(KafkaSink { topic, key, encoder, producer })
     }
 
-    /// Waits until nothing is under way. Not by the producer's own `flush`, which sleeps 100 ms
-    /// after it has served its events.
     fn settle(&self) -> Result<(), Error> {
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::ZERO);
-            self.check()?;
-            thread::sleep(Duration::from_micros(50));
-        }
-        self.check()
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        check(&self.producer, &self.topic)
+        settled(&self.producer).map_err(|error| cannot_write(&self.producer, &self.topic, &error))
     }
 }
 
-fn check(producer: &BaseProducer<Deliveries>, topic: &str) -> Result<(), Error> {
-    let context = producer.context();
-    match context.failure() {
-        None => Ok(()),
-        Some(error) => Err(explain(
-            &format!("cannot write to the topic {topic}"),
-            &error,
-            context.log.last().as_deref(),
-        )),
-    }
-}
-
-/// Sends one message, waiting while librdkafka's queue is full.
-fn send(
-    producer: &BaseProducer<Deliveries>,
-    topic: &str,
-    key: Option<&Vec<u8>>,
-    value: &[u8],
-) -> Result<(), Error> {
-    let mut record = BaseRecord::<Vec<u8>, [u8]>::to(topic).payload(value);
-    record.key = key;
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                producer.poll(Duration::from_millis(5));
-                check(producer, topic)?;
-                record = again;
-            }
-            Err((error, _)) => {
-                return Err(explain(&format!("cannot write to the topic {topic}"), &error, None));
-            }
-        }
-    }
+fn cannot_write(producer: &BaseProducer<Deliveries>, topic: &str, error: &KafkaError) -> Error {
+    let last = producer.context().log.last();
+    explain(&format!("cannot write to the topic {topic}"), error, last.as_deref())
 }
 
 impl Sink for KafkaSink {
@@ -223,13 +327,16 @@ impl Sink for KafkaSink {
         let (producer, topic, columns) = (&self.producer, &self.topic, &self.key);
         let mut key = Vec::new();
         self.encoder.encode(rows, &mut |row, value| {
+            let mut sent = Ok(());
             if row % LOOK_EVERY == 0 {
                 producer.poll(Duration::ZERO);
-                check(producer, topic)?;
+                sent = producer.context().failure().map_or(Ok(()), Err);
             }
             key.clear();
             format::write_key(rows, row, columns, &mut key)?;
-            send(producer, topic, (!columns.is_empty()).then_some(&key), value)
+            let key = (!columns.is_empty()).then_some(&key);
+            sent.and_then(|()| queue(producer, BaseRecord::to(topic).payload(value), key))
+                .map_err(|error| cannot_write(producer, topic, &error))
         })
     }
 

@@ -11,6 +11,7 @@ mod stdout;
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -32,6 +33,9 @@ pub const SINKS: &[Entry] = &[
 pub enum Delivery {
     /// What is committed is there once.
     ExactlyOnce,
+    /// What is committed is there once, if the run makes the same rows in the same order when it is started
+    /// again: those that are there are passed over.
+    Transactions,
     /// A crash may repeat rows; said at start-up.
     AtLeastOnce,
 }
@@ -44,8 +48,8 @@ pub struct Entry {
     pub summary: &'static str,
     /// The component's own keys, `(key, type and default, meaning)`.
     pub keys: &'static [(&'static str, &'static str, &'static str)],
-    /// What it promises.
-    pub delivery: Delivery,
+    /// What it promises with these keys.
+    pub delivery: fn(&SinkPlan) -> Delivery,
     /// Reads the keys without touching a peer.
     pub check: fn(&SinkPlan) -> Result<(), Vec<Diagnostic>>,
     /// Opens it; relative paths start at `folder`, the run's output folder.
@@ -53,6 +57,19 @@ pub struct Entry {
     /// Opens it where a mark was made: what was taken after that has not been. A sink without it is
     /// opened as at the beginning, and gets rows again.
     pub reopen: Option<Reopen>,
+    /// How a test looks at what is there, where that is no file in the run's folder.
+    pub readback: Option<Readback>,
+}
+
+/// See [`Entry::readback`].
+#[derive(Clone, Copy)]
+pub struct Readback {
+    /// The keys with which the sink writes to a place of its own, which nobody else uses.
+    pub elsewhere: fn(&SinkPlan, suffix: &str) -> Vec<(&'static str, String)>,
+    /// What a reader sees there: equal where the rows are.
+    pub read: fn(&SinkPlan) -> Result<Vec<u8>, Error>,
+    /// Removes it.
+    pub remove: fn(&SinkPlan) -> Result<(), Error>,
 }
 
 /// See [`Entry::reopen`]; the bytes are those of [`Mark::state`].
@@ -71,6 +88,11 @@ pub struct Mark {
 pub trait Sink: Send {
     /// Takes rows. `times` are their event times, not falling from call to call.
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error>;
+
+    /// How long rows that were taken may wait for a commit.
+    fn commit_every(&self) -> Duration {
+        Duration::from_millis(500)
+    }
 
     /// Makes everything taken so far visible, as far as the sink's own rolling allows.
     fn commit(&mut self) -> Result<(), Error>;

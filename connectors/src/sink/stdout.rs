@@ -21,13 +21,14 @@ pub const ENTRY: Entry = Entry {
     name: "stdout",
     summary: "text to the standard output",
     keys: &[],
-    delivery: Delivery::AtLeastOnce,
+    delivery: |_| Delivery::AtLeastOnce,
     check: |plan| read(plan).map(drop),
     open: |plan, schema, _| {
         let format = read(plan).map_err(keys::error)?;
         Ok(Box::new(Lines::new(format, &schema, io::stdout())?))
     },
     reopen: None,
+    readback: None,
 };
 
 /// Lines are handed on when so many bytes are held, commit or not.

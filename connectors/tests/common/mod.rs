@@ -56,6 +56,7 @@ pub fn source_plan(kind: &str, keys: &str, schema: Schema, folder: &Path) -> Sou
 pub fn sink_plan(kind: &str, keys: &str) -> SinkPlan {
     SinkPlan {
         name: At::nowhere("scores".to_string()),
+        pipeline: "shop".to_string(),
         stream: Stream::Scores,
         section: section(kind, keys, Path::new("")),
         format: None,

@@ -2,7 +2,8 @@
 
 use arrow::datatypes::Schema;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::SinkPlan;
+use tidemill_config::plan::{Mode, Plan, SinkPlan, Stream};
+use tidemill_connectors::sink::{Delivery, SINKS};
 use tidemill_types::{DataType, Schema as TypedSchema};
 
 use super::super::outputs::schema_of;
@@ -59,5 +60,39 @@ pub(super) fn columns(
     for sink in sinks {
         let found = picked(sink, &schema_of(sink.stream, ids, features)).map(drop);
         super::collect(found, errors);
+    }
+}
+
+/// Refuses sinks that pass over rows which are there already, where a run that is started again does not make
+/// the same rows in the same order.
+pub(super) fn repeatable(plan: &Plan, errors: &mut Vec<Diagnostic>) {
+    let passes_over = |sink: &&SinkPlan| {
+        let entry = SINKS.iter().find(|entry| entry.name == sink.section.kind.value);
+        entry.is_some_and(|entry| (entry.delivery)(sink) == Delivery::Transactions)
+    };
+    for sink in plan.sinks.iter().filter(passes_over) {
+        let whose = format!("{} cannot be exactly once", sink.section.path);
+        let mut refuse = |why: &str, cure: &str| {
+            errors.push(Diagnostic::new(&sink.section.span, whose.clone(), why, cure));
+        };
+        if plan.pipeline.mode != Mode::Final {
+            refuse(
+                "in `at_once` a row depends on when events came, which is not written down: a run that is started again \
+                 makes other rows",
+                "set `mode = \"final\"` in [pipeline], or leave `delivery` out",
+            );
+        } else if plan.checkpoint.is_none() {
+            refuse(
+                "without checkpoints a run that is started again begins at the beginning, where a topic may have \
+                 nothing any more",
+                "set `enabled = true` in [checkpoint], or leave `delivery` out",
+            );
+        }
+        if matches!(sink.stream, Stream::DeadLetters | Stream::Late) {
+            refuse(
+                &format!("the order of {} differs from run to run", sink.stream.name()),
+                "leave `delivery` out; a sink of type \"file\" has each of them once",
+            );
+        }
     }
 }
