@@ -8,7 +8,9 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value as Json;
 use tidemill_connectors::client::kafka::{Cluster, Topic};
@@ -68,14 +70,12 @@ type = "file"
 path = "dead.jsonl"
 "#;
 
-#[test]
-fn killed_runs_from_topic_to_topic_write_every_row_once() {
-    let broker = kafka::shared();
+/// A topic of payments, late, out of order and broken; and a pipeline over it.
+fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
     let topic = kafka::unique("payments");
     assert!(Cluster::new(broker.address()).create_topic(&Topic::new(&topic, 2)).expect("a topic"));
     let events: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", broker.address()).create().expect("a producer");
-    let payments = 30_000u64;
     for id in 0..payments {
         let card = id * 7 % 100;
         // One in nine is up to 5 s late, one in a thousand is no payment.
@@ -92,11 +92,17 @@ fn killed_runs_from_topic_to_topic_write_every_row_once() {
         }
     }
     events.flush(Duration::from_secs(60)).expect("sent");
+    let pipeline = PIPELINE.replace("TOPIC", &topic).replace("BROKER", &broker.address());
+    (topic, pipeline)
+}
 
+#[test]
+fn killed_runs_from_topic_to_topic_write_every_row_once() {
+    let broker = kafka::shared();
+    let (_, pipeline) = payments(&broker, 30_000);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cards.toml");
-    let text = PIPELINE.replace("TOPIC", &topic).replace("BROKER", &broker.address());
-    fs::write(&file, text).expect("a pipeline");
+    fs::write(&file, pipeline).expect("a pipeline");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     command.arg("crash-test").arg(&file).args(["--output", "json", "--kills", "24", "--seed", "9"]);
     let output = command.arg("--folder").arg(folder.path().join("runs")).output().expect("it starts");
@@ -110,4 +116,39 @@ fn killed_runs_from_topic_to_topic_write_every_row_once() {
         assert!(told["by_point"][point].as_u64() > Some(0), "{point}: {told}");
     }
     eprintln!("{told}");
+}
+
+/// A replay reads the topic again, and says so when it cannot: retention has taken the beginning.
+#[test]
+fn a_replay_wants_the_beginning_of_the_log() {
+    let broker = kafka::shared();
+    let (topic, pipeline) = payments(&broker, 3_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cards.toml");
+    fs::write(&file, pipeline).expect("a pipeline");
+    let tidemill = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.arg(arguments[0]).arg(&file).args(&arguments[1..]).current_dir(folder.path());
+        let made = ["--set", "sink.features.create=true", "--set", "sink.narrow.create=true"];
+        let output = command.args(made).arg("--quiet").output().expect("it starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let ran = tidemill(&["run"]);
+    assert_eq!(ran.0, Some(0), "{}", ran.1);
+    let stretch = ["replay", "--from", "2020-09-13T12:28:00Z", "--to", "2020-09-13T12:30:00Z"];
+    let replayed = tidemill(&stretch);
+    assert_eq!(replayed.0, Some(0), "{}", replayed.1);
+    let text = fs::read_to_string(folder.path().join("out/cards-replay/features.csv")).expect("rows");
+    // Five payments a second, and a header.
+    assert!((590..=601).contains(&text.lines().count()), "{} lines", text.lines().count());
+
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", broker.address()).create().expect("an admin");
+    let mut gone = TopicPartitionList::new();
+    gone.add_partition_offset(&topic, 1, Offset::Offset(10)).expect("an offset");
+    let removal = admin.delete_records(&gone, &AdminOptions::new());
+    futures::executor::block_on(removal).expect("removed");
+    let (code, said) = tidemill(&stretch);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("partition 1 begins at offset 10") && said.contains("retention.ms"), "{said}");
 }

@@ -15,6 +15,7 @@ use tidemill_types::Error;
 
 mod check;
 mod crash_test;
+mod explain;
 mod graph;
 mod journal;
 mod load;
@@ -22,6 +23,7 @@ mod models;
 mod new;
 mod produce;
 mod reference;
+mod replay;
 mod run;
 mod schema;
 mod serving;
@@ -129,6 +131,34 @@ removed. Exit code 70 if anything differs: the folder with both runs is kept.")]
         pipeline: Pipeline,
         #[command(flatten)]
         options: crash_test::Options,
+    },
+    /// Tells how an event got its score: the model and why it was in charge, the features and the events behind them.
+    #[command(after_help = "Examples:
+  tidemill explain config/pipelines/flight_delays.toml 4711
+  tidemill explain pipeline.toml 4711 --folder out/trial --events 3 --output json
+
+The sources are read again, and the run is repeated up to the event, held to its journal. Events are told with
+partition and offset.")]
+    Explain {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        #[command(flatten)]
+        options: explain::Options,
+    },
+    /// Computes a stretch of a run once more, and compares it with what the run wrote.
+    #[command(after_help = "Examples:
+  tidemill replay pipeline.toml --from 2013-02-01 --to 2013-02-02
+  tidemill replay pipeline.toml --folder out/trial --from 2013-02-01T06:00:00Z --to 2013-02-01T07:00:00Z \\
+    --with-model trees@2
+
+The pipeline is run from the beginning of its logs, held to the journal of the run, until the stretch is over. Rows
+go to files beside; those of a file sink are compared with the run's. Exit code 69 if the logs have lost their
+beginning, 70 if anything differs.")]
+    Replay {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        #[command(flatten)]
+        options: replay::Options,
     },
     /// Reads a journal.
     #[command(subcommand)]
@@ -243,6 +273,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
         Command::CrashTest { pipeline, options } => {
             crash_test::run(&pipeline.file, &pipeline.set, &options)
+        }
+        Command::Explain { pipeline, options } => {
+            explain::run(&pipeline.file, &pipeline.set, &options)
+        }
+        Command::Replay { pipeline, options } => {
+            replay::run(&pipeline.file, &pipeline.set, &options)
         }
         Command::New(options) => new::run(&options),
         Command::Produce { pipeline, options } => {

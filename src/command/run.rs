@@ -72,6 +72,7 @@ pub(super) fn run(
         workers: usize::from(options.workers),
         speed: options.speed,
         serve: options.serving.options(&folder, &pipeline)?,
+        stretch: None,
     };
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;
@@ -90,7 +91,7 @@ pub(super) fn run(
     }
     let mut text = report.summary.table();
     if stopped {
-        text += "\nThe run was stopped before its input ended; running it again starts from the beginning.\n";
+        text += "\nThe run was stopped before its input ended; running it again goes on from its newest checkpoint.\n";
     }
     text += &format!("\nOutput in {}, report in {}\n", folder.display(), page.display());
     let mut json = json!(report.summary);

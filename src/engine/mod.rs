@@ -7,6 +7,7 @@
 pub mod bell;
 pub mod check;
 pub mod control;
+pub mod explain;
 pub mod feed;
 pub mod hand_over;
 pub mod ingest;
@@ -17,6 +18,8 @@ pub mod pace;
 pub mod reader;
 pub mod recovery;
 pub mod render;
+pub mod replay;
+pub mod rescore;
 pub mod rows;
 pub mod run;
 pub mod watch;

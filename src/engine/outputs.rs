@@ -20,6 +20,7 @@ use tidemill_operators::column::values;
 use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema, Value};
 
 use super::check::{self, Compiled};
+use super::replay::Stretch;
 use super::rows::OrderedRows;
 use super::watch::Turns;
 use crate::board::recent::{Recent, SAMPLES};
@@ -67,9 +68,21 @@ struct Opened {
     committed: Instant,
     /// When what was written is to be committed; none where all of it is.
     due: Option<Instant>,
+    /// A replay: everything of the stretch was given.
+    over: bool,
 }
 
 impl Opened {
+    fn new(
+        stream: Stream,
+        name: String,
+        columns: Option<Vec<usize>>,
+        sink: Box<dyn Sink>,
+    ) -> Opened {
+        let (every, committed) = (sink.commit_every(), Instant::now());
+        Opened { stream, name, columns, sink, every, committed, due: None, over: false }
+    }
+
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
         // The first row after a quiet time need not wait.
         self.due.get_or_insert(self.committed + self.every);
@@ -194,7 +207,7 @@ impl Outputs {
         folder: &Path,
         settled: Settled,
         stop: &Arc<AtomicBool>,
-        (turns, lines): (Arc<Turns>, Option<SharedLines>),
+        (turns, lines, stretch): (Arc<Turns>, Option<SharedLines>, Option<Arc<Stretch>>),
         state: Option<SinksState>,
     ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
         let mut open: Vec<Opened> = Vec::new();
@@ -223,16 +236,18 @@ impl Outputs {
                 (Some(Some(state)), Some(reopen)) => reopen(plan, schema, folder, state)?,
                 _ => (entry.open)(plan, schema, folder)?,
             };
-            let (name, every) = (name.clone(), sink.commit_every());
-            let committed = Instant::now();
-            open.push(Opened { stream: plan.stream, name, columns, sink, every, committed, due: None });
+            open.push(Opened::new(plan.stream, name.clone(), columns, sink));
+        }
+        for (stream, sink) in stretch.iter().flat_map(|stretch| stretch.take_extra()) {
+            open.push(Opened::new(stream, format!("{} beside", stream.name()), None, sink));
         }
         let wanted: Vec<Stream> = open.iter().map(|opened| opened.stream).collect();
         let SinksState { until, dead_letters, late, .. } = state;
         *counts.dead_letters.lock().unwrap_or_else(PoisonError::into_inner) = dead_letters;
         *counts.late.lock().unwrap_or_else(PoisonError::into_inner) = late;
         let told = Arc::clone(&counts);
-        let mut driver = Driver { sinks: open, settled, counts: told, lines, until, turns };
+        let replay = stretch.map(|stretch| (stretch, Arc::clone(stop)));
+        let mut driver = Driver { sinks: open, settled, counts: told, lines, until, turns, replay };
         let (to, from) = bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("sinks".to_string())
@@ -363,6 +378,8 @@ struct Driver {
     /// How far dead letters and late rows were sent, by stream and partition.
     until: BTreeMap<(String, String), u64>,
     turns: Arc<Turns>,
+    /// A replay: which rows the sinks get, and what is set when they have them all.
+    replay: Option<(Arc<Stretch>, Arc<AtomicBool>)>,
 }
 
 impl Driver {
@@ -397,7 +414,18 @@ impl Driver {
     fn write(&mut self, stream: Stream, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
         self.settled.wait()?;
         let mut sinks = self.sinks.iter_mut().filter(|opened| opened.stream == stream);
-        sinks.try_for_each(|opened| opened.write(rows, times))
+        let Some((stretch, stop)) = &self.replay else {
+            return sinks.try_for_each(|opened| opened.write(rows, times));
+        };
+        let cut = stretch.cut(rows, times);
+        for opened in sinks {
+            cut.iter().try_for_each(|(rows, times)| opened.write(rows, times))?;
+            opened.over |= stretch.is_over(times);
+        }
+        if self.sinks.iter().all(|opened| opened.over) {
+            stop.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Counts here, so that a line tells of neither more nor less than its sinks have.

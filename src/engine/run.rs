@@ -26,6 +26,7 @@ use super::pace::Pace;
 use super::reader::Reader;
 use super::recovery::{Kept, Partitions, Recovery};
 use super::render::render;
+use super::replay::Stretch;
 use super::watch::{Turns, Watcher};
 use super::watermarks::Watermarks;
 use crate::board::{self, Board};
@@ -56,10 +57,12 @@ pub struct Options {
     pub speed: Option<f64>,
     /// Where and to whom HTTP is served.
     pub serve: Option<serve::Options>,
+    /// Which rows the sinks get, where it is a replay.
+    pub stretch: Option<Arc<Stretch>>,
 }
 
 /// One worker's sources, opened before anything runs.
-type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
+pub(super) type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
 
 /// A line as the mill takes it: the event time before which everything is in, and its parts.
 type Line = (Micros, BTreeMap<String, Vec<u8>>);
@@ -102,7 +105,7 @@ pub fn run(
     let (recovery, state) =
         Recovery::open(&compiled, &options.folder, options.workers, settled.clone(), tell)?;
     let lines = recovery.lines.clone();
-    let to_sinks = (Arc::clone(&turns), lines.clone());
+    let to_sinks = (Arc::clone(&turns), lines.clone(), options.stretch.clone());
     let (outputs, sinks) =
         Outputs::open(&compiled, &options.folder, settled, &stop, to_sinks, state)?;
     points::pass("restore.sinks");
@@ -135,7 +138,7 @@ pub fn run(
         ledger,
         folder: options.folder.clone(),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        live,
+        live: options.stretch.as_ref().map_or(live, |stretch| stretch.live),
         status: Arc::clone(&status),
         offsets: Arc::clone(&shared.offsets),
         stop,
@@ -246,7 +249,7 @@ fn entry_of(source: &SourcePlan) -> Result<&'static tidemill_connectors::source:
 }
 
 /// Opens every worker's share of every source, so that nothing starts where one cannot be read.
-fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error> {
+pub(super) fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error> {
     (0..workers)
         .map(|worker| {
             let open = |(s, plan): (usize, &SourcePlan)| {
@@ -259,7 +262,8 @@ fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error>
         .collect()
 }
 
-fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
+/// What the workers of a run share.
+pub(super) fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
     let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick));
     let bells = (0..options.workers).map(|_| Bell::default()).collect();
@@ -270,16 +274,16 @@ fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shar
 }
 
 /// Where a reader's rows go, and from where it reads.
-struct Way<'a> {
-    outputs: &'a Outputs,
-    shared: &'a Arc<Shared>,
-    turns: &'a Arc<Turns>,
-    worker: usize,
-    begin: &'a Begin,
+pub(super) struct Way<'a> {
+    pub(super) outputs: &'a Outputs,
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) turns: &'a Arc<Turns>,
+    pub(super) worker: usize,
+    pub(super) begin: &'a Begin,
 }
 
 /// Starts the thread that reads a source for a worker.
-fn start(
+pub(super) fn start(
     compiled: &Arc<Compiled>,
     s: usize,
     source: Box<dyn Source>,

@@ -16,7 +16,7 @@ pub mod executors;
 mod judge;
 mod learn;
 mod ledger;
-mod matrix;
+pub mod matrix;
 mod models;
 mod orders;
 mod publish;

@@ -108,6 +108,8 @@ fn read(plan: &SourcePlan) -> Result<Keys, Vec<Diagnostic>> {
 struct Partition {
     /// The next offset to be taken.
     next: i64,
+    /// The first one.
+    began: i64,
     /// Where it ends, if it is bounded.
     end: Option<i64>,
     ended: bool,
@@ -197,6 +199,7 @@ impl KafkaSource {
                 })?;
             let read = Partition {
                 next: if keys.latest { high } else { low },
+                began: if keys.latest { high } else { low },
                 end: (plan.until == Some(Until::End)).then_some(high),
                 ended: false,
                 paused: false,
@@ -383,6 +386,10 @@ impl Trouble {
 impl Source for KafkaSource {
     fn partitions(&self) -> Vec<u32> {
         self.partitions.keys().copied().collect()
+    }
+
+    fn begins_at(&self, partition: u32) -> u64 {
+        self.partitions.get(&partition).map_or(0, |read| read.began.unsigned_abs())
     }
 
     fn poll(&mut self, wait: Duration) -> Result<Polled, Error> {

@@ -51,6 +51,12 @@ pub trait Source: Send {
     /// Only what stops the source for good; what may pass is retried inside, with a warning logged.
     fn poll(&mut self, wait: Duration) -> Result<Polled, Error>;
 
+    /// The first offset of a partition that it reads when it is asked for nothing else: above 0 where what was
+    /// before it is gone, or passed over.
+    fn begins_at(&self, _partition: u32) -> u64 {
+        0
+    }
+
     /// Stops or resumes reading a partition (back-pressure).
     fn pause(&mut self, partition: u32, paused: bool);
 

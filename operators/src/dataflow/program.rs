@@ -75,6 +75,16 @@ pub struct GroupProgram {
 }
 
 impl GroupProgram {
+    /// The keys of rows of its source.
+    pub fn source_keys(&self, batch: &RecordBatch) -> Vec<Option<Key>> {
+        keys(&self.source_key, batch)
+    }
+
+    /// The keys that rows of the spine read.
+    pub fn spine_keys(&self, batch: &RecordBatch) -> Vec<Option<Key>> {
+        keys(&self.spine_key, batch)
+    }
+
     /// Whether a row of the spine reads the very key that it is inserted under, so that one request
     /// does for both.
     pub(super) fn takes(&self) -> bool {

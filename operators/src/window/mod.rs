@@ -28,12 +28,14 @@ mod history;
 mod layout;
 mod log;
 mod mark;
+mod members;
 mod row;
 mod session;
 mod snapshot;
 mod standing;
 
 pub use answers::Answers;
+pub use members::members;
 
 use answers::One;
 use expiry::Expiry;

@@ -1,0 +1,242 @@
+//! `tidemill replay`: a stretch of a run once more, compared with what the run wrote.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::{Value as Json, json};
+use tidemill_config::document::load;
+use tidemill_config::plan::{At, SinkPlan, Stream};
+use tidemill_config::section::Section;
+use tidemill_connectors::format::compression::Input;
+use tidemill_connectors::sink::{SINKS, Sink};
+use tidemill_types::time::from_rfc3339;
+use tidemill_types::{Error, Micros};
+
+use super::{Failure, Said};
+use crate::engine::check::{Compiled, compile};
+use crate::engine::replay::{Extra, Stretch, prepare};
+use crate::engine::rescore::Rescore;
+use crate::engine::run;
+use crate::models::registry::Registry;
+use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging};
+use crate::serve::signals;
+
+/// What a person may choose of a replay.
+#[derive(clap::Args, Debug)]
+pub(super) struct Options {
+    /// The first event time, RFC 3339 or a date.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Micros,
+    /// The first event time behind the stretch.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to: Micros,
+    /// The folder that the run wrote to; `out/NAME` if it is not given.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Where the rows are written; `out/NAME-replay` if it is not given.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Scores the stretch with this version of a model too, as MODEL@VERSION.
+    #[arg(long, value_name = "MODEL@VERSION", value_parser = version)]
+    with_model: Option<(String, u64)>,
+    /// Workers of the dataflow.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Shows no progress, and of the log only errors.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// An event time: RFC 3339, or a date, which is its midnight in UTC.
+pub(super) fn time(text: &str) -> Result<Micros, String> {
+    from_rfc3339(text)
+        .or_else(|| from_rfc3339(&format!("{text}T00:00:00Z")))
+        .ok_or_else(|| "write it as 2013-02-05 or 2013-02-05T06:00:00Z".to_string())
+}
+
+fn version(text: &str) -> Result<(String, u64), String> {
+    let parts = text.split_once('@').and_then(|(model, n)| Some((model.to_string(), n.parse().ok()?)));
+    parts.ok_or_else(|| "write it as MODEL@VERSION, for example trees@3".to_string())
+}
+
+/// Where a run of this pipeline writes, if nothing else is said.
+pub(super) fn folder_of(compiled: &Compiled, folder: Option<&PathBuf>, suffix: &str) -> PathBuf {
+    let name = &compiled.plan.pipeline.name.value;
+    folder.cloned().unwrap_or_else(|| Path::new("out").join(format!("{name}{suffix}")))
+}
+
+/// Runs a prepared plan in its work folder until the stretch is over.
+pub(super) fn replay(
+    compiled: Compiled,
+    work: &Path,
+    stretch: Stretch,
+    workers: u16,
+    quiet: bool,
+) -> Result<(), Error> {
+    let screen = Screen::default();
+    logging::start(LogFormat::default(), quiet, &screen)?;
+    let bar = ProgressBar::new(Display::choose(quiet), &screen);
+    let stop = Arc::new(AtomicBool::new(false));
+    signals::stop_on_signal(&stop)?;
+    let options = run::Options {
+        folder: work.to_path_buf(),
+        workers: usize::from(workers),
+        speed: None,
+        serve: None,
+        stretch: Some(Arc::new(stretch)),
+    };
+    run::run(compiled, &options, stop, bar).map(drop)
+}
+
+/// Replays and compares.
+pub(super) fn run(
+    file: &Path,
+    overrides: &[(String, String)],
+    options: &Options,
+) -> Result<Said, Failure> {
+    if options.from >= options.to {
+        return Err(Error::user("--from is not before --to: there is nothing between them").into());
+    }
+    let mut compiled = compile(load(file, overrides)?)?;
+    let folder = folder_of(&compiled, options.folder.as_ref(), "");
+    let out = folder_of(&compiled, options.out.as_ref(), "-replay");
+    let work = out.join(".work");
+    fs::create_dir_all(&out).map_err(|e| Error::user(format!("cannot make {}: {e}", out.display())))?;
+    let live = prepare(&mut compiled, &folder, &work)?;
+    let mut extra: Vec<Extra> = Vec::new();
+    if compiled.plan.sinks.is_empty() {
+        for stream in [Stream::Scores, Stream::Features] {
+            if stream == Stream::Features || compiled.plan.score.is_some() {
+                compiled.plan.sinks.push(file_sink(&compiled, stream, &format!("{}.csv", stream.name()))?);
+            }
+        }
+    }
+    let rescored = match &options.with_model {
+        Some((model, version)) => {
+            let registry = Registry::open(folder.join("models"))?;
+            let name = format!("with-{model}-{version}.jsonl");
+            let plan = file_sink(&compiled, Stream::Scores, &name)?;
+            let sink = Rescore::new(&compiled, &registry, model, *version, |schema| {
+                open(&plan, schema, &work)
+            })?;
+            extra.push((Stream::Features, Box::new(sink)));
+            Some(name)
+        }
+        None => None,
+    };
+    let sinks = compiled.plan.sinks.clone();
+    let stretch = Stretch::new(options.from, options.to, live, extra);
+    replay(compiled, &work, stretch, options.workers, options.quiet)?;
+    let (mut text, mut files) = (String::new(), Vec::new());
+    for path in written(&work)? {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let of_run = sinks.iter().any(|sink| writes(sink, &name));
+        let verdict = if of_run { compared(&path, &folder.join(&name))? } else { None };
+        let there = out.join(&name);
+        fs::rename(&path, &there).map_err(Error::from)?;
+        let (word, rows) = match &verdict {
+            Some(Verdict::Equal(rows)) => ("equal to the run's", Some(*rows)),
+            Some(Verdict::Differs(_)) => ("not what the run wrote", None),
+            None => ("written", None),
+        };
+        text += &match rows {
+            Some(rows) => format!("{}: {rows} rows, {word}\n", there.display()),
+            None => format!("{}: {word}\n", there.display()),
+        };
+        if let Some(Verdict::Differs(why)) = verdict {
+            return Err(Error::internal(format!("{} is not what the run wrote: {why}", there.display()))
+                .help(format!("compare it with {}", folder.join(&name).display()))
+                .into());
+        }
+        files.push(json!({ "file": there, "rows": rows, "compared": rows.is_some() }));
+    }
+    fs::remove_dir_all(&work).map_err(Error::from)?;
+    let json = json!({ "files": files, "with_model": rescored.map(|name| out.join(name)) });
+    Ok(Said { text, json })
+}
+
+/// A file of a stream that the plan has no sink for.
+fn file_sink(compiled: &Compiled, stream: Stream, path: &str) -> Result<SinkPlan, Error> {
+    let keys = format!("path = {}", Json::from(path));
+    let section = Section::with_keys("file", &keys)
+        .map_err(|e| Error::internal(format!("the keys of a sink cannot be read: {e:?}")))?;
+    let name = At::nowhere(format!("replayed {}", stream.name()));
+    let pipeline = compiled.plan.pipeline.name.value.clone();
+    Ok(SinkPlan { name, pipeline, stream, section, format: None, columns: None })
+}
+
+fn open(
+    plan: &SinkPlan,
+    schema: arrow::datatypes::SchemaRef,
+    folder: &Path,
+) -> Result<Box<dyn Sink>, Error> {
+    let entry = SINKS.iter().find(|entry| entry.name == plan.section.kind.value);
+    let entry = entry.ok_or_else(|| Error::internal("there is no sink of files"))?;
+    (entry.open)(plan, schema, folder)
+}
+
+/// Files in the work folder that hold rows.
+fn written(work: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(work).map_err(Error::from)? {
+        let path = entry.map_err(Error::from)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if path.is_file() && !hidden {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a file of this name is one of the sink's, rolled or not.
+fn writes(sink: &SinkPlan, name: &str) -> bool {
+    let path = sink.section.keys.iter().find(|(key, _)| key.value == "path");
+    let Some(tidemill_config::table::Item::Text(path)) = path.map(|(_, node)| &node.value) else {
+        return false;
+    };
+    let file = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let stem = file.as_ref().and_then(|file| file.split('.').next());
+    stem.is_some_and(|stem| name.starts_with(stem))
+}
+
+/// What a comparison found.
+enum Verdict {
+    Equal(usize),
+    Differs(String),
+}
+
+/// Whether the lines of a replayed file stand in the run's, one after the other; nothing where the run's is not
+/// there, or is no text.
+fn compared(replayed: &Path, run: &Path) -> Result<Option<Verdict>, Error> {
+    let name = replayed.display().to_string();
+    let is_text = [".csv", ".jsonl"].iter().any(|ending| name.contains(ending));
+    if !is_text || !run.is_file() {
+        return Ok(None);
+    }
+    let (ours, theirs) = (text_of(replayed)?, text_of(run)?);
+    let (mut ours, theirs): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), theirs.lines().collect());
+    if name.contains(".csv") && !ours.is_empty() {
+        ours.remove(0);
+    }
+    let Some(first) = ours.first() else { return Ok(Some(Verdict::Equal(0))) };
+    let Some(at) = theirs.iter().position(|line| line == first) else {
+        return Ok(Some(Verdict::Differs(format!("it has no row {first}"))));
+    };
+    for (n, line) in ours.iter().enumerate() {
+        let there = theirs.get(at + n).copied().unwrap_or("nothing");
+        if there != *line {
+            return Ok(Some(Verdict::Differs(format!("row {} is {line}, and was {there}", n + 1))));
+        }
+    }
+    Ok(Some(Verdict::Equal(ours.len())))
+}
+
+fn text_of(path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    Input::new(path).text()?.read_to_string(&mut text).map_err(Error::from)?;
+    Ok(text)
+}
