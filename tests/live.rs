@@ -253,6 +253,51 @@ fn a_killed_live_run_answers_every_payment_once() {
     assert!(found[0] == found[1], "other answers, or in another order");
 }
 
+/// A run stands still for longer than brokers wait for a transaction, as on a host that hangs: the broker ends the
+/// transaction and takes the id away. Nobody else has it, so the run takes it back, and sends again what was in it.
+#[test]
+fn a_run_that_stood_still_goes_on() {
+    let _broker = kafka::shared();
+    let more = [
+        "sink.features.delivery=exactly_once",
+        "sink.features.commit_every=500ms",
+        "sink.features.properties={ \"transaction.timeout.ms\" = \"3000\" }",
+    ];
+    let more: Vec<&str> = more.iter().flat_map(|key| ["--set", *key]).collect();
+    let live = Payments::start(&more);
+    let signal = |name: &str| {
+        let id = live.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().expect("kill").success());
+    };
+    let pay = |from: u64, to: u64| {
+        for n in from..to {
+            live.queue(n, 1_750_000_010_000 + n * 100, n * 7 % 10, 1.0);
+        }
+        live.events.flush(PATIENCE).expect("sent");
+    };
+    pay(0, 500);
+    let mut rows = vec![live.answer()];
+    for n in 1..20 {
+        // Rows are sent all the time, so that some are in a transaction when it stops.
+        pay(n * 500, n * 500 + 500);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    signal("STOP");
+    // Brokers look for transactions that are too old every ten seconds.
+    std::thread::sleep(Duration::from_secs(16));
+    pay(10_000, 10_500);
+    signal("CONT");
+    live.pay(10_500, 1_750_900_000_000, 77, 1.0);
+    while rows.len() < 10_500 {
+        rows.push(live.answer());
+    }
+    let more = live.answers.poll(Duration::from_millis(300));
+    assert!(more.is_none_or(|more| more.is_err()), "more answers than payments");
+    let ids: Vec<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(ids, (0..10_500).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(live.stop());
+}
+
 /// What is counted is turns of loops, not time: a loop that looks by the clock for work makes
 /// thousands a second.
 #[test]

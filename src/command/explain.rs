@@ -76,7 +76,7 @@ pub(super) fn run(
     let mut compiled = compile(load(file, overrides)?)?;
     let folder = folder_of(&compiled, options.folder.as_ref(), "");
     let work = std::env::temp_dir().join(format!("tidemill-explain-{}", std::process::id()));
-    let live = prepare(&mut compiled, &folder, &work)?;
+    let live = prepare(&mut compiled, &folder, &work)?.live;
     // What is asked for is told, and nothing written.
     compiled.plan.sinks.clear();
     let explained = explain(compiled, &folder, &work, live, options);

@@ -17,7 +17,7 @@ use tidemill_types::{Error, Micros};
 
 use super::{Failure, Said};
 use crate::engine::check::{Compiled, compile};
-use crate::engine::replay::{Extra, Stretch, prepare};
+use crate::engine::replay::{Extra, Prepared, Stretch, prepare};
 use crate::engine::rescore::Rescore;
 use crate::engine::run;
 use crate::models::registry::Registry;
@@ -105,7 +105,7 @@ pub(super) fn run(
     let out = folder_of(&compiled, options.out.as_ref(), "-replay");
     let work = out.join(".work");
     fs::create_dir_all(&out).map_err(|e| Error::user(format!("cannot make {}: {e}", out.display())))?;
-    let live = prepare(&mut compiled, &folder, &work)?;
+    let Prepared { live, files: of_run } = prepare(&mut compiled, &folder, &work)?;
     let mut extra: Vec<Extra> = Vec::new();
     if compiled.plan.sinks.is_empty() {
         for stream in [Stream::Scores, Stream::Features] {
@@ -127,14 +127,14 @@ pub(super) fn run(
         }
         None => None,
     };
-    let sinks = compiled.plan.sinks.clone();
     let stretch = Stretch::new(options.from, options.to, live, extra);
     replay(compiled, &work, stretch, options.workers, options.quiet)?;
     let (mut text, mut files) = (String::new(), Vec::new());
     for path in written(&work)? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let of_run = sinks.iter().any(|sink| writes(sink, &name));
-        let verdict = if of_run { compared(&path, &folder.join(&name))? } else { None };
+        let home = of_run.iter().find(|(file, _)| rolls_to(file, &name));
+        let theirs = home.map_or_else(|| folder.join(&name), |(_, home)| home.join(&name));
+        let verdict = if home.is_some() { compared(&path, &theirs)? } else { None };
         let there = out.join(&name);
         fs::rename(&path, &there).map_err(Error::from)?;
         let (word, rows) = match &verdict {
@@ -148,7 +148,7 @@ pub(super) fn run(
         };
         if let Some(Verdict::Differs(why)) = verdict {
             return Err(Error::internal(format!("{} is not what the run wrote: {why}", there.display()))
-                .help(format!("compare it with {}", folder.join(&name).display()))
+                .help(format!("compare it with {}", theirs.display()))
                 .into());
         }
         files.push(json!({ "file": there, "rows": rows, "compared": rows.is_some() }));
@@ -192,15 +192,10 @@ fn written(work: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// Whether a file of this name is one of the sink's, rolled or not.
-fn writes(sink: &SinkPlan, name: &str) -> bool {
-    let path = sink.section.keys.iter().find(|(key, _)| key.value == "path");
-    let Some(tidemill_config::table::Item::Text(path)) = path.map(|(_, node)| &node.value) else {
-        return false;
-    };
-    let file = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    let stem = file.as_ref().and_then(|file| file.split('.').next());
-    stem.is_some_and(|stem| name.starts_with(stem))
+/// Whether a sink's file, rolled or not, may have this name.
+fn rolls_to(file: &str, name: &str) -> bool {
+    let stem = file.split('.').next().unwrap_or(file);
+    name.strip_prefix(stem).is_some_and(|rest| rest.starts_with(['.', '-']))
 }
 
 /// What a comparison found.

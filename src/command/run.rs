@@ -62,7 +62,8 @@ pub(super) fn run(
         None => Path::new("out").join(&compiled.plan.pipeline.name.value),
     };
     std::fs::create_dir_all(&folder)
-        .map_err(|e| Error::user(format!("cannot make {}: {e}", folder.display())))?;
+        .map_err(|e| Error::user(format!("cannot make {}: {e}", folder.display())))
+        .map_err(|error| error.help("name a folder that can be written with --folder"))?;
     let screen = Screen::default();
     logging::start(options.log, options.quiet, &screen)?;
     let pipeline = compiled.plan.pipeline.name.value.clone();

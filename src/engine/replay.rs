@@ -5,11 +5,12 @@
 //! run: a decision that comes out otherwise ends it. It ends by itself when everything of the stretch was sent.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use tidemill_config::plan::{Mode, Stream, Until};
+use tidemill_config::table::{Item, Node};
 use tidemill_connectors::sink::Sink;
 use tidemill_connectors::source::SOURCES;
 use tidemill_types::{Error, Micros};
@@ -54,13 +55,20 @@ impl Stretch {
     }
 }
 
+/// What is known of a run that is to be repeated.
+pub struct Prepared {
+    /// Whether it was a live one.
+    pub live: bool,
+    /// Its files of scores and features: name, which may roll, and folder.
+    pub files: Vec<(String, PathBuf)>,
+}
+
 /// Makes a plan one that repeats: all sources end, no lines are made, and of the sinks those stay that write
-/// scores or features into files. Then fills `work` with what the run in `folder` decided. Whether that run
-/// was a live one.
+/// scores or features into files, which now are in `work`. Then fills that with what the run in `folder` decided.
 ///
 /// # Errors
 /// A run that cannot be repeated: `at_once`, logs that have lost their beginning, no journal.
-pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<bool, Error> {
+pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<Prepared, Error> {
     let plan = &mut compiled.plan;
     if plan.pipeline.mode == Mode::AtOnce {
         return Err(Error::user("a run in `at_once` cannot be repeated: when its events came is not written down")
@@ -95,12 +103,26 @@ pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<bo
     plan.sinks.retain(|sink| {
         sink.section.kind.value == "file" && matches!(sink.stream, Stream::Scores | Stream::Features)
     });
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    plan.sinks.retain_mut(|sink| {
+        let path = sink.section.keys.iter_mut().find(|(key, _)| key.value == "path");
+        let Some((_, Node { value: Item::Text(path), .. })) = path else { return false };
+        let of_run = folder.join(&*path);
+        let Some(name) = of_run.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+            return false;
+        };
+        // The run's own file is never written to, wherever it is.
+        path.clone_from(&name);
+        let taken = files.iter().any(|(known, _)| *known == name);
+        files.push((name, of_run.parent().unwrap_or(folder).to_path_buf()));
+        !taken
+    });
     if work.exists() {
         fs::remove_dir_all(work).map_err(|e| cannot("clear", work, &e))?;
     }
     copied(&journal, &work.join("journal"), false)?;
     copied(&folder.join("models"), &work.join("models"), true)?;
-    Ok(live)
+    Ok(Prepared { live, files })
 }
 
 /// Copies a folder. Files that nobody changes are linked where that goes.

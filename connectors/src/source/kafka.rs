@@ -57,6 +57,9 @@ const DENIED: Duration = Duration::from_secs(30);
 /// Between two warnings about the same trouble.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
+/// How often is looked whether a live topic has more partitions now.
+const GROWS: Duration = Duration::from_secs(10);
+
 /// How long a broker may take for the ends of a partition.
 const WATERMARKS: Duration = Duration::from_secs(30);
 
@@ -148,6 +151,8 @@ struct KafkaSource {
     partitions: BTreeMap<u32, Partition>,
     ready: VecDeque<Polled>,
     trouble: Trouble,
+    /// Partitions of the topic, and when that was looked at; none where it does not matter.
+    count: Option<(u32, Instant)>,
 }
 
 /// What stands between two messages.
@@ -188,6 +193,8 @@ impl KafkaSource {
             partitions: BTreeMap::new(),
             ready: VecDeque::new(),
             trouble: Trouble::default(),
+            // The first worker looks for all.
+            count: (plan.until != Some(Until::End) && share.0 == 0).then(|| (count, Instant::now())),
         };
         for partition in (0..count).filter(|p| *p as usize % share.1.max(1) == share.0) {
             let (low, high) = source
@@ -339,6 +346,25 @@ impl KafkaSource {
         Ok(())
     }
 
+    /// Tells of partitions that the topic has got since. They are read after a restart: which events a run has
+    /// is settled when it begins.
+    fn look_for_more(&mut self) {
+        let Some((known, looked)) = &mut self.count else { return };
+        if looked.elapsed() < GROWS {
+            return;
+        }
+        *looked = Instant::now();
+        let Ok(metadata) = self.consumer.fetch_metadata(Some(&self.topic), GROWS / 10) else { return };
+        let now = metadata.topics().first().map_or(0, |topic| topic.partitions().len() as u32);
+        if now > *known {
+            *known = now;
+            tracing::warn!(
+                topic = self.topic,
+                "the topic has {now} partitions now, and those that were added are not read: stop the run and start it again"
+            );
+        }
+    }
+
     /// The first thing that is ready, of a partition that is not paused.
     fn take(&mut self) -> Option<Polled> {
         let place = self.ready.iter().position(|polled| match polled {
@@ -396,6 +422,7 @@ impl Source for KafkaSource {
         if let Some(polled) = self.take() {
             return Ok(polled);
         }
+        self.look_for_more();
         self.fill(wait)?;
         Ok(self.take().unwrap_or(Polled::Nothing))
     }
