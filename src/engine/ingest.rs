@@ -256,8 +256,11 @@ impl Ingest {
             return false;
         }
         match (self.program.mode, frontier) {
+            // Before each of its partitions has given something the whole run waits for this very feed.
             (Mode::Final, Some(frontier)) => {
-                self.program.round_of(feed.watermark()) > frontier.saturating_add(1)
+                let watermark = feed.watermark();
+                watermark > Micros::MIN
+                    && self.program.round_of(watermark) > frontier.saturating_add(1)
             }
             _ => true,
         }

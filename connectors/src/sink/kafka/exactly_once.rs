@@ -321,7 +321,8 @@ fn other_rows(topic: &str, held: Place) -> Error {
     )
 }
 
-/// Trouble that no second attempt mends.
+/// Trouble that no second attempt mends. A topic that is gone is found out by the next one: clients that have not
+/// heard of a new one say the same.
 fn hopeless(error: &KafkaError) -> bool {
     let codes = [
         Code::TopicAuthorizationFailed,
@@ -329,9 +330,6 @@ fn hopeless(error: &KafkaError) -> bool {
         Code::TransactionalIdAuthorizationFailed,
         Code::Authentication,
         Code::SaslAuthenticationFailed,
-        Code::UnknownTopicOrPartition,
-        Code::UnknownTopic,
-        Code::UnknownPartition,
         Code::MessageSizeTooLarge,
         Code::InvalidMessageSize,
         Code::InvalidTransactionTimeout,
