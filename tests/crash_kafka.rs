@@ -99,19 +99,19 @@ fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
 #[test]
 fn killed_runs_from_topic_to_topic_write_every_row_once() {
     let broker = kafka::shared();
-    let (_, pipeline) = payments(&broker, 30_000);
+    let (_, pipeline) = payments(&broker, 100_000);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cards.toml");
     fs::write(&file, pipeline).expect("a pipeline");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    command.arg("crash-test").arg(&file).args(["--output", "json", "--kills", "24", "--seed", "9"]);
+    command.arg("crash-test").arg(&file).args(["--output", "json", "--kills", "40", "--seed", "9"]);
     let output = command.arg("--folder").arg(folder.path().join("runs")).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{told}");
     let told: Json = serde_json::from_slice(&output.stdout).expect("JSON");
     let count = |name: &str| told[name].as_u64().unwrap_or_else(|| panic!("{name}: {told}"));
-    assert!(count("kills") >= 24 && count("went_on") > 0, "{told}");
+    assert!(count("kills") >= 40 && count("went_on") > 0, "{told}");
     for point in ["kafka.sent", "kafka.committed", "kafka.fenced"] {
         assert!(told["by_point"][point].as_u64() > Some(0), "{point}: {told}");
     }

@@ -87,7 +87,7 @@ fn a_full_disk_stops_checkpoints_and_not_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = over_file(folder.path(), 20_000);
     let mut command = run(&file, &folder.path().join("out"));
-    command.args(["--set", "sink.features.type=blackhole", "--set", "sink.features.path"]);
+    command.args(["--set", "sink.features.type=blackhole", "--set", "sink.features.path="]);
     let output = cramped(&command, 8).output().expect("it ends");
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("a checkpoint could not be written"), "{}", said(&output));
@@ -205,7 +205,7 @@ fn a_partition_that_was_added_is_told_of_and_read_after_a_restart() {
     // A live run sees that there are more than it reads.
     let log = fs::File::create(folder.path().join("log")).expect("a log");
     let mut live = run(&file, &folder.path().join("live"));
-    live.args(["--set", "source.payments.until"]).stdout(Stdio::null()).stderr(log);
+    live.args(["--set", "source.payments.until="]).stdout(Stdio::null()).stderr(log);
     let mut live = live.spawn().expect("it starts");
     let told = |word: &str| {
         let deadline = std::time::Instant::now() + Duration::from_secs(60);

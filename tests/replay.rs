@@ -17,7 +17,7 @@ const TREES: [&str; 8] = [
     "--set",
     "score.champion=trees",
     "--set",
-    "score.challengers",
+    "score.challengers=",
     "--set",
     "score.fallback=[0.2]",
     "--set",
@@ -146,7 +146,7 @@ fn an_event_is_explained() {
         for key in ["model.trees.trees=20", "model.trees.training.min_rows=5000", "model.trees.promote.min_rows=500"] {
             command.args(["--set", key]);
         }
-        command.args(&TREES).output().expect("the program starts")
+        command.args(TREES).output().expect("the program starts")
     };
     let told = summary(&explain(&id, "json"));
     assert_eq!(told["score"], score);

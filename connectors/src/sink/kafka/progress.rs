@@ -105,6 +105,7 @@ pub(super) fn make(cluster: &Cluster, name: &str) -> Result<(), Error> {
 
 /// Reads what is committed.
 pub(super) struct Reader {
+    cluster: Cluster,
     consumer: BaseConsumer<Log>,
 }
 
@@ -118,7 +119,7 @@ impl Reader {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .create_with_context(Log::default())?;
-        Ok(Reader { consumer })
+        Ok(Reader { cluster: cluster.clone(), consumer })
     }
 
     /// Whether there is such a topic.
@@ -161,7 +162,8 @@ impl Reader {
         Ok(None)
     }
 
-    /// Every committed message of a topic, by partition, in order: key and value.
+    /// Every committed message of a topic, by partition, in order: key and value. Transactions that are being
+    /// committed are waited for: a broker says that one is before its readers may see it.
     ///
     /// # Errors
     /// What the broker says, or its silence.
@@ -171,9 +173,23 @@ impl Reader {
         partitions: u32,
         take: &mut dyn FnMut(u32, Option<&[u8]>, &[u8]),
     ) -> Result<(), KafkaError> {
+        let ends: BaseConsumer<Log> = self
+            .cluster
+            .config()
+            .set("group.id", "tidemill-unused")
+            .set("isolation.level", "read_uncommitted")
+            .create_with_context(Log::default())?;
+        let deadline = Instant::now() + ALL;
         for partition in 0..partitions {
             let at = partition as i32;
-            let (low, high) = self.consumer.fetch_watermarks(topic, at, ANSWER)?;
+            let (_, end) = ends.fetch_watermarks(topic, at, ANSWER)?;
+            let (low, high) = loop {
+                let (low, high) = self.consumer.fetch_watermarks(topic, at, ANSWER)?;
+                if high >= end || Instant::now() >= deadline {
+                    break (low, high);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            };
             each(&self.consumer, topic, at, low, high, &mut |key, value| {
                 take(partition, key, value);
             })?;
