@@ -74,8 +74,9 @@ path = "dead.jsonl"
 fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
     let topic = kafka::unique("payments");
     assert!(Cluster::new(broker.address()).create_topic(&Topic::new(&topic, 2)).expect("a topic"));
-    let events: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", broker.address()).create().expect("a producer");
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", broker.address()).set("enable.idempotence", "true");
+    let events: BaseProducer = client.create().expect("a producer");
     for id in 0..payments {
         let card = id * 7 % 100;
         // One in nine is up to 5 s late, one in a thousand is no payment.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, new_null_array};
-use arrow::datatypes::{DataType as ArrowType, SchemaRef};
+use arrow::datatypes::{Field, SchemaRef};
 use tidemill_config::plan::Stream;
 use tidemill_connectors::sink::Sink;
 use tidemill_operators::dataflow::{Features, Wire};
@@ -103,15 +103,20 @@ impl Sink for Rescore {
             probability(self.predictor.margin(Row { numbers: &numbers, categories: &categories }))
         };
         let scores: Float64Array = (0..n).map(score).collect::<Vec<f64>>().into();
-        let columns: Vec<ArrayRef> = vec![
-            Arc::clone(rows.column(0)),
-            Arc::clone(rows.column(1)),
-            Arc::new(StringArray::from(vec![self.model.as_str(); n])),
-            Arc::new(Int64Array::from(vec![self.version as i64; n])),
-            Arc::new(scores),
-            new_null_array(&ArrowType::Utf8, n),
-            Arc::new(Int64Array::from(vec![1; n])),
-        ];
+        let scores: ArrayRef = Arc::new(scores);
+        let column = |field: &Arc<Field>| -> ArrayRef {
+            match field.name().as_str() {
+                "id" => Arc::clone(rows.column(0)),
+                "event_time" => Arc::clone(rows.column(1)),
+                "model" => Arc::new(StringArray::from(vec![self.model.as_str(); n])),
+                "version" => Arc::new(Int64Array::from(vec![self.version as i64; n])),
+                "score" => Arc::clone(&scores),
+                "diff" => Arc::new(Int64Array::from(vec![1; n])),
+                // What was served has more to tell: why it was no other model's score.
+                _ => new_null_array(field.data_type(), n),
+            }
+        };
+        let columns: Vec<ArrayRef> = self.schema.fields().iter().map(column).collect();
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(fits)?;
         self.inner.write(&rows, times)
     }

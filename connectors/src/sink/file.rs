@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{At, SinkPlan};
 use tidemill_types::time::{DAY, SECOND, to_rfc3339};
+use tidemill_types::error::Fault;
 use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -170,6 +171,17 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::external(format!("cannot write {}: {error}", path.display()))
 }
 
+/// What a format says of the file below it, with the file's name.
+fn named(path: &Path, error: Error) -> Error {
+    match (error.fault, &error.help) {
+        (Fault::External, None) => {
+            let said = format!("cannot write {}: {}", path.display(), error.message);
+            Error::external(said).help("make room, and start again: the run goes on from its newest checkpoint")
+        }
+        _ => error,
+    }
+}
+
 struct FileSink {
     keys: Keys,
     path: PathBuf,
@@ -212,7 +224,7 @@ impl FileSink {
             self.open = Some((stretch, Part::open(&self.keys, path, &self.schema)?));
         }
         match &mut self.open {
-            Some((_, part)) => part.writer.write(rows),
+            Some((_, part)) => part.writer.write(rows).map_err(|error| named(&part.partial, error)),
             None => Ok(()),
         }
     }
@@ -356,7 +368,8 @@ impl Part {
 
     /// Ends the file and gives it its name, in this order on the disk too.
     fn finish(self) -> Result<(), Error> {
-        self.writer.finish()?;
+        let partial = self.partial.clone();
+        self.writer.finish().map_err(|error| named(&partial, error))?;
         self.below.finish().map_err(|e| cannot_write(&self.partial, &e))?;
         steps::pass("file.finished");
         fs::rename(&self.partial, &self.path).map_err(|e| cannot_write(&self.path, &e))?;
