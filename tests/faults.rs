@@ -62,11 +62,11 @@ fn over_file(folder: &Path, payments: u64) -> PathBuf {
     pipeline(folder, "type = \"file\"\npath = \"payments.jsonl\"")
 }
 
-/// A run with a checkpoint every millisecond.
+/// A run with a checkpoint every ten milliseconds.
 fn run(file: &Path, out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     command.arg("run").arg(file).arg("--folder").arg(out);
-    command.args(["--set", "checkpoint.interval=1ms", "--set", "pipeline.ahead=1000"]);
+    command.args(["--set", "checkpoint.interval=10ms", "--set", "pipeline.ahead=1000"]);
     command
 }
 
