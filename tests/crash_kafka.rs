@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value as Json;
 use tidemill_connectors::client::kafka::{Cluster, Topic};
 
@@ -86,7 +86,8 @@ fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
             999 => "no JSON".to_string(),
             _ => format!(r#"{{"id":{id},"ts":{ts},"card":{card},"amount":{}.25}}"#, id * 13 % 997),
         };
-        let mut record = BaseRecord::<[u8], str>::to(&topic).partition((card % 2) as i32).payload(&event);
+        let mut record =
+            BaseRecord::<[u8], str>::to(&topic).partition((card % 2) as i32).payload(&event);
         while let Err((_, again)) = events.send(record) {
             events.poll(Duration::from_millis(5));
             record = again;
@@ -106,7 +107,8 @@ fn killed_runs_from_topic_to_topic_write_every_row_once() {
     fs::write(&file, pipeline).expect("a pipeline");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     command.arg("crash-test").arg(&file).args(["--output", "json", "--kills", "40", "--seed", "9"]);
-    let output = command.arg("--folder").arg(folder.path().join("runs")).output().expect("it starts");
+    let output =
+        command.arg("--folder").arg(folder.path().join("runs")).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{told}");
@@ -139,7 +141,8 @@ fn a_replay_wants_the_beginning_of_the_log() {
     let stretch = ["replay", "--from", "2020-09-13T12:28:00Z", "--to", "2020-09-13T12:30:00Z"];
     let replayed = tidemill(&stretch);
     assert_eq!(replayed.0, Some(0), "{}", replayed.1);
-    let text = fs::read_to_string(folder.path().join("out/cards-replay/features.csv")).expect("rows");
+    let text =
+        fs::read_to_string(folder.path().join("out/cards-replay/features.csv")).expect("rows");
     // Five payments a second, and a header.
     assert!((590..=601).contains(&text.lines().count()), "{} lines", text.lines().count());
 
@@ -151,5 +154,8 @@ fn a_replay_wants_the_beginning_of_the_log() {
     futures::executor::block_on(removal).expect("removed");
     let (code, said) = tidemill(&stretch);
     assert_eq!(code, Some(69), "{said}");
-    assert!(said.contains("partition 1 begins at offset 10") && said.contains("retention.ms"), "{said}");
+    assert!(
+        said.contains("partition 1 begins at offset 10") && said.contains("retention.ms"),
+        "{said}"
+    );
 }

@@ -136,8 +136,10 @@ fn over_topic(broker: &kafka::Broker, folder: &Path, payments: u64) -> (String, 
 }
 
 fn send(broker: &kafka::Broker, topic: &str, ids: std::ops::Range<u64>, partitions: u64) {
-    let events: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", broker.address()).create().expect("a producer");
+    let events: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.address())
+        .create()
+        .expect("a producer");
     for id in ids {
         let event = payment(id);
         let mut record =
@@ -156,7 +158,8 @@ fn admin(broker: &kafka::Broker) -> AdminClient<DefaultClientContext> {
 
 /// A run that dies behind its first checkpoint.
 fn died(file: &Path, out: &Path) {
-    let ended = run(file, out).env("TIDEMILL_FAIL_AT", "line.committed:1").output().expect("it ends");
+    let ended =
+        run(file, out).env("TIDEMILL_FAIL_AT", "line.committed:1").output().expect("it ends");
     assert_eq!(ended.status.code(), None, "it was killed: {}", said(&ended));
 }
 
@@ -189,7 +192,10 @@ fn a_topic_that_is_gone_at_a_restart_is_named() {
     std::thread::sleep(Duration::from_secs(1));
     let output = run(&file, &out).output().expect("it ends");
     let text = said(&output);
-    assert!(!output.status.success() && text.contains(&format!("there is no topic {topic}")), "{text}");
+    assert!(
+        !output.status.success() && text.contains(&format!("there is no topic {topic}")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -225,15 +231,23 @@ fn a_partition_that_was_added_is_told_of_and_read_after_a_restart() {
     live.wait().expect("gone");
 
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while std::time::Instant::now() < deadline && admin(&broker).inner().fetch_metadata(Some(&topic), Duration::from_secs(5)).is_ok_and(|m| m.topics()[0].partitions().len() < 3) {
+    while std::time::Instant::now() < deadline
+        && admin(&broker)
+            .inner()
+            .fetch_metadata(Some(&topic), Duration::from_secs(5))
+            .is_ok_and(|m| m.topics()[0].partitions().len() < 3)
+    {
         std::thread::sleep(Duration::from_millis(50));
     }
     send(&broker, &topic, 100_000..100_300, 3);
     let output = run(&file, &out).output().expect("it ends");
     assert!(output.status.success(), "{}", said(&output));
     let text = fs::read_to_string(out.join("features.csv")).expect("features");
-    let mut ids: Vec<u64> =
-        text.lines().skip(1).map(|line| line.split(',').next().unwrap().parse().expect("an id")).collect();
+    let mut ids: Vec<u64> = text
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap().parse().expect("an id"))
+        .collect();
     ids.sort_unstable();
     assert!(ids == (0..100_300).collect::<Vec<u64>>(), "{} rows", ids.len());
 }

@@ -29,7 +29,11 @@ fn replay(data: &Data, folder: &str, out: &str, more: &[&str]) -> Output {
     command.args(["replay", PIPELINE, "--output", "json", "--quiet", "--from", FROM, "--to", TO]);
     command.arg("--folder").arg(data.path(folder)).arg("--out").arg(data.path(out));
     data.with_data(&mut command);
-    for key in ["model.trees.trees=20", "model.trees.training.min_rows=5000", "model.trees.promote.min_rows=500"] {
+    for key in [
+        "model.trees.trees=20",
+        "model.trees.training.min_rows=5000",
+        "model.trees.promote.min_rows=500",
+    ] {
         command.args(["--set", key]);
     }
     command.args(more).output().expect("the program starts")
@@ -75,9 +79,16 @@ fn a_stretch_of_the_flights_is_repeated_bit_for_bit() {
     // A run whose output was changed since is told so, by the row.
     let changed: Vec<String> = before
         .iter()
-        .map(|line| if *line == wanted[100] { line.replace("\"score\":0.", "\"score\":0.9") } else { line.clone() })
+        .map(|line| {
+            if *line == wanted[100] {
+                line.replace("\"score\":0.", "\"score\":0.9")
+            } else {
+                line.clone()
+            }
+        })
         .collect();
-    std::fs::write(data.path("run").join("scores.jsonl"), changed.join("\n") + "\n").expect("written");
+    std::fs::write(data.path("run").join("scores.jsonl"), changed.join("\n") + "\n")
+        .expect("written");
     let refused = replay(&data, "run", "changed", &[]);
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert_eq!(refused.status.code(), Some(70), "{said}");
@@ -113,14 +124,17 @@ fn another_version_scores_the_stretch_as_it_did_in_charge() {
         }
         assert_eq!(same > 0, version == charge);
         let differ = found.iter().zip(&scores).any(|(a, b)| {
-            let score = |line: &str| serde_json::from_str::<Json>(line).expect("JSON")["score"].clone();
+            let score =
+                |line: &str| serde_json::from_str::<Json>(line).expect("JSON")["score"].clone();
             score(a) != score(b)
         });
         assert_eq!(differ, version != charge, "two versions give the same scores");
     }
-    let unknown = replay(&data, "run", "none", &[&TREES[..], &["--with-model", "trees@99"]].concat());
+    let unknown =
+        replay(&data, "run", "none", &[&TREES[..], &["--with-model", "trees@99"]].concat());
     assert!(!unknown.status.success());
-    let learner = replay(&data, "run", "none", &[&TREES[..], &["--with-model", "online@1"]].concat());
+    let learner =
+        replay(&data, "run", "none", &[&TREES[..], &["--with-model", "online@1"]].concat());
     let said = String::from_utf8_lossy(&learner.stdout).into_owned();
     assert_eq!(learner.status.code(), Some(78), "{said}");
     assert!(said.contains("reads the margin of `trees`"), "{said}");
@@ -131,7 +145,11 @@ fn another_version_scores_the_stretch_as_it_did_in_charge() {
 fn an_event_is_explained() {
     let data = Data::of_days(24);
     let folder = data.path("run");
-    let more = [&TREES[..], &["--set", "sink.features.type=file", "--set", "sink.features.path=features.jsonl"]].concat();
+    let more = [
+        &TREES[..],
+        &["--set", "sink.features.type=file", "--set", "sink.features.path=features.jsonl"],
+    ]
+    .concat();
     summary(&data.run("run", &more));
     let scores = of_stretch(lines(&folder.join("scores.jsonl")));
     let score: Json = serde_json::from_str(&scores[77]).expect("JSON");
@@ -141,9 +159,15 @@ fn an_event_is_explained() {
     let features = features.into_iter().find(|row| row["id"] == score["id"]).expect("its features");
     let explain = |id: &str, output: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.args(["explain", PIPELINE, id, "--output", output, "--quiet", "--events", "3", "--folder"]);
+        command.args([
+            "explain", PIPELINE, id, "--output", output, "--quiet", "--events", "3", "--folder",
+        ]);
         data.with_data(command.arg(&folder));
-        for key in ["model.trees.trees=20", "model.trees.training.min_rows=5000", "model.trees.promote.min_rows=500"] {
+        for key in [
+            "model.trees.trees=20",
+            "model.trees.training.min_rows=5000",
+            "model.trees.promote.min_rows=500",
+        ] {
             command.args(["--set", key]);
         }
         command.args(TREES).output().expect("the program starts")
@@ -176,7 +200,9 @@ fn an_event_is_explained() {
     }
     assert!(counts > 0, "no count was compared");
     let said = String::from_utf8(explain(&id, "text").stdout).expect("text");
-    for part in [&format!("event {id} of source"), "by `trees` version", "in charge since", "it has learnt"] {
+    for part in
+        [&format!("event {id} of source"), "by `trees` version", "in charge since", "it has learnt"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     let unknown = explain("no-such-id", "text");

@@ -149,7 +149,9 @@ impl Kit<'_> {
         let mut found = files(folder, &self.aside())?;
         let overrides = [self.overrides, &self.elsewhere[..]].concat();
         let plan = load(self.file, &overrides)
-            .map_err(|report| Error::internal(format!("the pipeline does not load again: {report}")))?
+            .map_err(|report| {
+                Error::internal(format!("the pipeline does not load again: {report}"))
+            })?
             .plan;
         for (sink, readback) in read_back(&plan) {
             let name = format!("what readers of sink `{}` see", sink.name.value);
@@ -333,7 +335,10 @@ impl Kit<'_> {
         );
         let apart: Vec<&str> = self.not_compared().collect();
         if !apart.is_empty() {
-            text += &format!("Not compared, for a crash may repeat rows there: {}.\n\n", apart.join(", "));
+            text += &format!(
+                "Not compared, for a crash may repeat rows there: {}.\n\n",
+                apart.join(", ")
+            );
         }
         for (point, kills) in &self.killed {
             text += &format!("  {kills:>6}  {point}\n");

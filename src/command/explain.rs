@@ -173,7 +173,11 @@ fn because(folder: &Path, model: &str, version: u64, time: Micros) -> Result<Jso
     for entry in journal::records(&folder.join("journal"))? {
         let entry = entry?;
         let record = match &entry.record {
-            Record::Version { version: found } if found.model == model && found.version == version => "version",
+            Record::Version { version: found }
+                if found.model == model && found.version == version =>
+            {
+                "version"
+            }
             Record::Gate(gate) if gate.model == model && gate.challenger == version => "gate",
             Record::Promoted(switch)
                 if switch.model == model && switch.to == version && switch.event_time <= time =>
@@ -210,7 +214,8 @@ fn text(json: &Json) -> String {
         true => text += "\nno score\n",
         false => {
             let model = plain(&score["model"]);
-            text += &format!("\nscore {} by `{model}` version {}\n", score["score"], score["version"]);
+            text +=
+                &format!("\nscore {} by `{model}` version {}\n", score["score"], score["version"]);
             if !score["degraded"].is_null() {
                 text += &format!("  degraded: {}\n", plain(&score["degraded"]));
             }
@@ -249,7 +254,8 @@ fn text(json: &Json) -> String {
         text += &format!("  {:<28} {}\n", plain(&feature["name"]), plain(&feature["value"]));
         for window in feature["windows"].as_array().into_iter().flatten() {
             let of = |e: &Json| format!("{} ({}:{})", plain(&e["id"]), e["partition"], e["offset"]);
-            let newest: Vec<String> = window["newest"].as_array().into_iter().flatten().map(of).collect();
+            let newest: Vec<String> =
+                window["newest"].as_array().into_iter().flatten().map(of).collect();
             let all = window["events"].as_u64().unwrap_or(0);
             let more = all - newest.len() as u64;
             text += &format!(

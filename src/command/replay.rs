@@ -58,7 +58,8 @@ pub(super) fn time(text: &str) -> Result<Micros, String> {
 }
 
 fn version(text: &str) -> Result<(String, u64), String> {
-    let parts = text.split_once('@').and_then(|(model, n)| Some((model.to_string(), n.parse().ok()?)));
+    let parts =
+        text.split_once('@').and_then(|(model, n)| Some((model.to_string(), n.parse().ok()?)));
     parts.ok_or_else(|| "write it as MODEL@VERSION, for example trees@3".to_string())
 }
 
@@ -104,13 +105,18 @@ pub(super) fn run(
     let folder = folder_of(&compiled, options.folder.as_ref(), "");
     let out = folder_of(&compiled, options.out.as_ref(), "-replay");
     let work = out.join(".work");
-    fs::create_dir_all(&out).map_err(|e| Error::user(format!("cannot make {}: {e}", out.display())))?;
+    fs::create_dir_all(&out)
+        .map_err(|e| Error::user(format!("cannot make {}: {e}", out.display())))?;
     let Prepared { live, files: of_run } = prepare(&mut compiled, &folder, &work)?;
     let mut extra: Vec<Extra> = Vec::new();
     if compiled.plan.sinks.is_empty() {
         for stream in [Stream::Scores, Stream::Features] {
             if stream == Stream::Features || compiled.plan.score.is_some() {
-                compiled.plan.sinks.push(file_sink(&compiled, stream, &format!("{}.csv", stream.name()))?);
+                compiled.plan.sinks.push(file_sink(
+                    &compiled,
+                    stream,
+                    &format!("{}.csv", stream.name()),
+                )?);
             }
         }
     }
@@ -131,7 +137,8 @@ pub(super) fn run(
     replay(compiled, &work, stretch, options.workers, options.quiet)?;
     let (mut text, mut files) = (String::new(), Vec::new());
     for path in written(&work)? {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let home = of_run.iter().find(|(file, _)| rolls_to(file, &name));
         let theirs = home.map_or_else(|| folder.join(&name), |(_, home)| home.join(&name));
         let verdict = if home.is_some() { compared(&path, &theirs)? } else { None };
@@ -147,9 +154,12 @@ pub(super) fn run(
             None => format!("{}: {word}\n", there.display()),
         };
         if let Some(Verdict::Differs(why)) = verdict {
-            return Err(Error::internal(format!("{} is not what the run wrote: {why}", there.display()))
-                .help(format!("compare it with {}", theirs.display()))
-                .into());
+            return Err(Error::internal(format!(
+                "{} is not what the run wrote: {why}",
+                there.display()
+            ))
+            .help(format!("compare it with {}", theirs.display()))
+            .into());
         }
         files.push(json!({ "file": there, "rows": rows, "compared": rows.is_some() }));
     }
@@ -213,7 +223,8 @@ fn compared(replayed: &Path, run: &Path) -> Result<Option<Verdict>, Error> {
         return Ok(None);
     }
     let (ours, theirs) = (text_of(replayed)?, text_of(run)?);
-    let (mut ours, theirs): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), theirs.lines().collect());
+    let (mut ours, theirs): (Vec<&str>, Vec<&str>) =
+        (ours.lines().collect(), theirs.lines().collect());
     if name.contains(".csv") && !ours.is_empty() {
         ours.remove(0);
     }

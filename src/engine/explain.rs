@@ -84,7 +84,8 @@ pub fn made_of(
     let mut rows: BTreeMap<usize, Vec<Row>> = BTreeMap::new();
     let used = |g: usize| program.features.iter().any(|f| f.calls.iter().any(|c| c.group == g));
     for s in 0..compiled.plan.sources.len() {
-        let of_source = || (0..program.groups.len()).filter(|g| program.groups[*g].source == s && used(*g));
+        let of_source =
+            || (0..program.groups.len()).filter(|g| program.groups[*g].source == s && used(*g));
         let keys: Vec<(usize, Option<Key>)> =
             of_source().map(|g| (g, program.groups[g].spine_keys(&asked.row)[0])).collect();
         if keys.is_empty() {
@@ -216,8 +217,7 @@ fn scan(
     let shared = Arc::new(shared(compiled, &options, Arc::clone(&stop)));
     let turns = Arc::new(Turns::default());
     let nothing = (Arc::clone(&turns), None, None);
-    let (outputs, sinks) =
-        Outputs::open(compiled, work, Settled::default(), &stop, nothing, None)?;
+    let (outputs, sinks) = Outputs::open(compiled, work, Settled::default(), &stop, nothing, None)?;
     let share = open_sources(&compiled.plan.sources, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
     let way = Way { outputs: &outputs, shared: &shared, turns: &turns, worker: 0, begin: &begin };

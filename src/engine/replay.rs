@@ -71,8 +71,10 @@ pub struct Prepared {
 pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<Prepared, Error> {
     let plan = &mut compiled.plan;
     if plan.pipeline.mode == Mode::AtOnce {
-        return Err(Error::user("a run in `at_once` cannot be repeated: when its events came is not written down")
-            .help("only runs with mode = \"final\" are replayed"));
+        return Err(Error::user(
+            "a run in `at_once` cannot be repeated: when its events came is not written down",
+        )
+        .help("only runs with mode = \"final\" are replayed"));
     }
     let journal = folder.join("journal");
     if !journal.is_dir() {
@@ -82,7 +84,8 @@ pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<Pr
     let live = plan.sources.iter().any(|source| !bounded(source));
     for source in &mut plan.sources {
         let entry = SOURCES.iter().find(|entry| entry.name == source.section.kind.value);
-        let entry = entry.ok_or_else(|| Error::internal("a source passed the check and is not there"))?;
+        let entry =
+            entry.ok_or_else(|| Error::internal("a source passed the check and is not there"))?;
         if !bounded(source) {
             source.until = Some(Until::End);
         }
@@ -101,7 +104,8 @@ pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<Pr
     }
     plan.checkpoint = None;
     plan.sinks.retain(|sink| {
-        sink.section.kind.value == "file" && matches!(sink.stream, Stream::Scores | Stream::Features)
+        sink.section.kind.value == "file"
+            && matches!(sink.stream, Stream::Scores | Stream::Features)
     });
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     plan.sinks.retain_mut(|sink| {

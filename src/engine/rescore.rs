@@ -43,7 +43,8 @@ impl Rescore {
         let names: Vec<&str> = compiled.plan.models.iter().map(|m| m.name.value.as_str()).collect();
         let place = names.iter().position(|name| *name == model);
         let place = place.ok_or_else(|| {
-            Error::user(format!("there is no model `{model}`")).help(format!("the models are {}", names.join(", ")))
+            Error::user(format!("there is no model `{model}`"))
+                .help(format!("the models are {}", names.join(", ")))
         })?;
         let inputs = compiled.inputs[place].clone();
         if let Some(NumberFrom::Margin(other)) =
@@ -68,7 +69,9 @@ impl Rescore {
             Error::external(format!("nothing here reads artifacts of kind {}", found.kind))
         })?;
         let predictor = (entry.load)(&artifact, &inputs.names).map_err(|why| {
-            Error::external(format!("version {version} of `{model}` does not fit this pipeline: {why}"))
+            Error::external(format!(
+                "version {version} of `{model}` does not fit this pipeline: {why}"
+            ))
         })?;
         let n = compiled.program.feature_schema.fields.len();
         let schema = schema_of(Stream::Scores, compiled.id_type(), &compiled.sent_features());

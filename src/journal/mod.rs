@@ -217,8 +217,10 @@ fn lock(folder: &Path) -> Result<File, Error> {
             }
             Err(TryLockError::WouldBlock) => {
                 let folder = folder.display();
-                return Err(Error::user(format!("another process is writing the journal {folder}"))
-                    .help("stop the other run, or give this one its own output folder"));
+                return Err(Error::user(format!(
+                    "another process is writing the journal {folder}"
+                ))
+                .help("stop the other run, or give this one its own output folder"));
             }
             Err(TryLockError::Error(e)) => return Err(at(&path, "lock", e)),
         }

@@ -21,8 +21,8 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{At, SinkPlan};
-use tidemill_types::time::{DAY, SECOND, to_rfc3339};
 use tidemill_types::error::Fault;
+use tidemill_types::time::{DAY, SECOND, to_rfc3339};
 use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -176,7 +176,8 @@ fn named(path: &Path, error: Error) -> Error {
     match (error.fault, &error.help) {
         (Fault::External, None) => {
             let said = format!("cannot write {}: {}", path.display(), error.message);
-            Error::external(said).help("make room, and start again: the run goes on from its newest checkpoint")
+            Error::external(said)
+                .help("make room, and start again: the run goes on from its newest checkpoint")
         }
         _ => error,
     }

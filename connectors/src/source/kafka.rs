@@ -194,7 +194,8 @@ impl KafkaSource {
             ready: VecDeque::new(),
             trouble: Trouble::default(),
             // The first worker looks for all.
-            count: (plan.until != Some(Until::End) && share.0 == 0).then(|| (count, Instant::now())),
+            count: (plan.until != Some(Until::End) && share.0 == 0)
+                .then(|| (count, Instant::now())),
         };
         for partition in (0..count).filter(|p| *p as usize % share.1.max(1) == share.0) {
             let (low, high) = source
@@ -354,7 +355,9 @@ impl KafkaSource {
             return;
         }
         *looked = Instant::now();
-        let Ok(metadata) = self.consumer.fetch_metadata(Some(&self.topic), GROWS / 10) else { return };
+        let Ok(metadata) = self.consumer.fetch_metadata(Some(&self.topic), GROWS / 10) else {
+            return;
+        };
         let now = metadata.topics().first().map_or(0, |topic| topic.partitions().len() as u32);
         if now > *known {
             *known = now;

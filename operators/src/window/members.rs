@@ -51,8 +51,9 @@ mod tests {
     use super::*;
 
     fn held(frame: Frame, edge: Edge, own: bool, read: (Micros, i64)) -> Vec<Micros> {
-        let rows: Vec<(Micros, Id)> =
-            [(0, 1), (10, 2), (11, 3), (11, 5), (30, 6), (31, 7)].map(|(t, i)| (t, Id::Int(i))).to_vec();
+        let rows: Vec<(Micros, Id)> = [(0, 1), (10, 2), (11, 3), (11, 5), (30, 6), (31, 7)]
+            .map(|(t, i)| (t, Id::Int(i)))
+            .to_vec();
         let range = members((frame, edge), own, (read.0, &Id::Int(read.1)), &rows);
         rows[range].iter().map(|(t, _)| *t).collect()
     }
@@ -61,8 +62,16 @@ mod tests {
     fn each_frame_has_its_rows() {
         let plain = Edge::default();
         assert_eq!(held(Frame::Last(20), plain, true, (30, 6)), [10, 11, 11, 30]);
-        assert_eq!(held(Frame::Last(20), plain, true, (11, 3)), [0, 10, 11], "up to the row itself");
-        assert_eq!(held(Frame::Last(20), plain, false, (11, 3)), [0, 10, 11, 11], "all of its time");
+        assert_eq!(
+            held(Frame::Last(20), plain, true, (11, 3)),
+            [0, 10, 11],
+            "up to the row itself"
+        );
+        assert_eq!(
+            held(Frame::Last(20), plain, false, (11, 3)),
+            [0, 10, 11, 11],
+            "all of its time"
+        );
         assert_eq!(held(Frame::Rows(2), plain, true, (31, 7)), [30, 31]);
         assert_eq!(held(Frame::Lifetime, plain, true, (11, 5)), [0, 10, 11, 11]);
         assert_eq!(held(Frame::Session(5), plain, true, (11, 5)), [10, 11, 11]);

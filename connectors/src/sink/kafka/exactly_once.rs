@@ -248,7 +248,8 @@ impl ExactlyOnce {
             match producer.commit_transaction(ANSWER) {
                 Ok(()) => break,
                 // The same commit goes on.
-                Err(KafkaError::Transaction(e)) if e.is_retriable() && began.elapsed() < ANSWER => {}
+                Err(KafkaError::Transaction(e)) if e.is_retriable() && began.elapsed() < ANSWER => {
+                }
                 Err(error) => return Err(Failed::Kafka(error)),
             }
         }

@@ -251,6 +251,9 @@ mod tests {
         let (a, b) = (start.after(Some(b"a"), b"b"), start.after(None, b"ab"));
         assert_ne!(a.chain, b.chain);
         assert_ne!(start.after(Some(b""), b"ab").chain, b.chain);
-        assert_ne!(a.after(None, b"c").chain, start.after(None, b"c").after(Some(b"a"), b"b").chain);
+        assert_ne!(
+            a.after(None, b"c").chain,
+            start.after(None, b"c").after(Some(b"a"), b"b").chain
+        );
     }
 }
