@@ -446,7 +446,9 @@ impl Driver {
             }
         }
         if let Some((partition, offset)) = until {
-            self.until.insert((stream.name().to_string(), partition), offset);
+            // A restart reads again what was told already: how far that was stands until it is passed.
+            let told = self.until.entry((stream.name().to_string(), partition)).or_default();
+            *told = offset.max(*told);
         }
     }
 

@@ -174,7 +174,9 @@ impl Reader {
         let records = (chunk.rows.num_rows() + chunk.rejects.len()) as u64;
         self.read.fetch_add(records, Ordering::Relaxed);
         let behind = chunk.offsets.last().max(chunk.rejected.last()).map_or(0, |last| last + 1);
-        let (first, before, rows_before) = (at.next, at.latest, at.rows);
+        // The beginning has an offset too: whoever comes back to it must find it still there.
+        let begins = chunk.offsets.first().into_iter().chain(chunk.rejected.first()).min().copied();
+        let (first, before, rows_before) = (at.next.or(begins), at.latest, at.rows);
         (at.next, at.rows) = (Some(behind), at.rows + records);
         let mut refused: Vec<_> = chunk.rejected.iter().copied().zip(chunk.rejects).collect();
         let rows = self.derived(partition, &chunk.rows, &chunk.offsets, &mut refused);
