@@ -113,6 +113,8 @@ struct Partition {
     next: i64,
     /// The first one.
     began: i64,
+    /// The first offset that was there when it was opened.
+    low: i64,
     /// Where it ends, if it is bounded.
     end: Option<i64>,
     ended: bool,
@@ -208,6 +210,7 @@ impl KafkaSource {
             let read = Partition {
                 next: if keys.latest { high } else { low },
                 began: if keys.latest { high } else { low },
+                low,
                 end: (plan.until == Some(Until::End)).then_some(high),
                 ended: false,
                 paused: false,
@@ -449,8 +452,16 @@ impl Source for KafkaSource {
             Polled::Nothing => false,
         });
         if let Some(read) = self.partitions.get_mut(&partition) {
-            read.next = i64::try_from(offset).unwrap_or(i64::MAX);
-            read.ended = false;
+            let next = i64::try_from(offset).unwrap_or(i64::MAX);
+            if next < read.low {
+                let (topic, low) = (&self.topic, read.low);
+                return Err(Error::external(format!(
+                    "records {next} to {} of {topic}/{partition} were deleted by the topic's retention before they were read",
+                    low - 1
+                ))
+                .help("what they held is lost: begin again with a folder of its own, and keep records longer (retention.ms)"));
+            }
+            (read.next, read.ended) = (next, false);
         }
         self.assign()
     }
