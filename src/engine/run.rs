@@ -389,6 +389,8 @@ fn work(
         while worker.has_dataflows() {
             let failed = shared.failed.lock().is_ok_and(|failed| failed.is_some());
             if failed {
+                // The mill ends when nobody can hand anything over to it any more.
+                worker.installed_dataflows().into_iter().for_each(|id| worker.drop_dataflow(id));
                 break;
             }
             turns.workers.fetch_add(1, Ordering::Relaxed);
