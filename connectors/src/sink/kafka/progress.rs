@@ -147,7 +147,7 @@ impl Reader {
     /// # Errors
     /// What the broker says, or its silence.
     pub(super) fn last(&self, topic: &str) -> Result<Option<Progress>, KafkaError> {
-        let (low, high) = self.consumer.fetch_watermarks(topic, 0, ANSWER)?;
+        let (low, high) = ends_of(&self.consumer, topic, 0)?;
         for from in [high.saturating_sub(TAIL).max(low), low] {
             let mut found = None;
             each(&self.consumer, topic, 0, from, high, &mut |key, value| {
@@ -182,9 +182,9 @@ impl Reader {
         let deadline = Instant::now() + ALL;
         for partition in 0..partitions {
             let at = partition as i32;
-            let (_, end) = ends.fetch_watermarks(topic, at, ANSWER)?;
+            let (_, end) = ends_of(&ends, topic, at)?;
             let (low, high) = loop {
-                let (low, high) = self.consumer.fetch_watermarks(topic, at, ANSWER)?;
+                let (low, high) = ends_of(&self.consumer, topic, at)?;
                 if high >= end || Instant::now() >= deadline {
                     break (low, high);
                 }
@@ -229,6 +229,22 @@ fn each(
                 return Err(KafkaError::MessageConsumption(OperationTimedOut));
             }
             _ => {}
+        }
+    }
+}
+
+/// The first offset of a partition, and that behind its last. A broker that was away does not know its own
+/// partitions for a moment.
+fn ends_of(
+    consumer: &BaseConsumer<Log>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), KafkaError> {
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ANSWER) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            found => return found,
         }
     }
 }
