@@ -69,7 +69,7 @@ fn defaults(entry: &Entry) -> Json {
     (entry.parameters)(&Section::bare(entry.name)).expect("a section without keys is complete")
 }
 
-/// Trainers of the Python package are tried in `tests/package.rs` of the program.
+/// Trainers of the Python package are tried in `tests/training.rs` of the program.
 fn in_rust() -> impl Iterator<Item = &'static Entry> {
     TRAINERS.iter().filter(|entry| entry.train.is_some())
 }

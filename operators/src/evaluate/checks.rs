@@ -1,7 +1,8 @@
 //! What a gate measures of a new version: its training set beside that of the version in charge, and
 //! its scores beside theirs on the same rows.
 //!
-//! All of it is a function of the rows, in whatever order they came: sums are exact in their last place.
+//! All of it is a function of the rows, in whatever order they came: each summand is rounded to 2^-60, and sums
+//! of such do not depend on their order.
 
 use std::collections::BTreeMap;
 
@@ -157,6 +158,12 @@ mod tests {
             bench.add(label, new, quarter, &[segment]);
         }
         bench.add(true, f64::NAN, 0.0, &[9]);
+        // A version that is sure beyond all measure, and wrong, is the worst there is.
+        let mut wild = bench.clone();
+        (0..60).for_each(|_| wild.add(true, -1e30, 0.0, &[11]));
+        (0..60).for_each(|_| wild.add(true, f64::NEG_INFINITY, 0.0, &[12]));
+        let worst = wild.worst(50).expect("segments");
+        assert!((11..=12).contains(&worst.value) && worst.mean > 39.0, "{worst:?}");
         assert_eq!(bench.rows(), 1_000);
         let worst = bench.worst(50).expect("segments");
         assert_eq!((worst.value, worst.rows), (7, 100));

@@ -10,8 +10,11 @@ pub fn log_loss(label: bool, score: f64) -> f64 {
     if label { -libm::log(score) } else { -libm::log1p(-score) }
 }
 
-/// The same from log-odds: ln(1 + e^-m) of the margin in favour of what happened, without the edge.
+/// Log-odds beyond this count as this: the loss then is below 2^11 even when it is squared, as sums of it need.
+pub const SURE: f64 = 40.0;
+
+/// The same from log-odds: ln(1 + e^-m) of the margin in favour of what happened, which is cut at [`SURE`].
 pub fn log_loss_of_margin(label: bool, margin: f64) -> f64 {
-    let m = if label { margin } else { -margin };
+    let m = if label { margin } else { -margin }.clamp(-SURE, SURE);
     if m >= 0.0 { libm::log1p(libm::exp(-m)) } else { libm::log1p(libm::exp(m)) - m }
 }

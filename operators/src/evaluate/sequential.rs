@@ -14,7 +14,7 @@
 //! however often they look and whenever they stop. The other gambler bets on -x in the same way.
 //!
 //! Bets are halved from the boldest that is allowed down to one of 1/2,048 of it; the mean over them
-//! does, up to a factor of 12, as well as the best bet that one could have chosen afterwards. No
+//! does, up to a factor of 12, as well as the best of these, chosen afterwards. No
 //! variance is assumed or estimated.
 //!
 //! Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", J. R.

@@ -70,6 +70,8 @@ impl Ensemble {
         let mut largest = base.abs();
         for (t, tree) in trees.iter().enumerate() {
             let mut most = 0.0_f64;
+            // A node that two lead to would be copied by whoever lays the tree out, and theirs by those above.
+            let mut led_to = vec![false; tree.len()];
             for (at, node) in tree.iter().enumerate() {
                 let (input, yes, no) = match node {
                     Node::Leaf(value) => {
@@ -88,6 +90,11 @@ impl Ensemble {
                     || [yes, no].iter().any(|child| *child <= at || *child >= tree.len())
                 {
                     return Err(format!("node {at} of tree {t} leads nowhere"));
+                }
+                for child in [yes, no] {
+                    if std::mem::replace(&mut led_to[child], true) {
+                        return Err(format!("node {child} of tree {t} is led to twice"));
+                    }
                 }
             }
             if tree.is_empty() {
@@ -344,6 +351,19 @@ mod tests {
             nodes.push(Node::Leaf(1.5));
         }
         nodes
+    }
+
+    #[test]
+    fn what_is_no_tree_is_refused() {
+        let inputs = Inputs { numbers: vec!["a".to_string()], categories: Vec::new() };
+        let split = |at: usize| {
+            let missing = Missing::Null(false);
+            Node::AtMost { input: 0, threshold: 0.0, missing, yes: at + 1, no: at + 1 }
+        };
+        // Forty questions, both answers of each leading to the next: as a tree it would have 2^40 nodes.
+        let nodes = (0..40).map(split).chain([Node::Leaf(1.0)]).collect();
+        let refused = Ensemble::new(&inputs, &[], vec![nodes], 0.0, 1.0, false);
+        assert!(refused.is_err_and(|why| why.contains("twice")));
     }
 
     #[test]

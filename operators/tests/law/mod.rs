@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Exclude, Frame};
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
-use tidemill_operators::window::{Group, Output, Store};
+use tidemill_operators::window::{Group, Output, Store, members};
 use tidemill_types::{DataType, Id, Key, Micros, Value};
 
 use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
@@ -253,6 +253,7 @@ pub fn run(
                 for (asked, got) in asked.iter().zip(&out) {
                     let want = by_definition(asked, own_stream, &history, row);
                     let (title, output) = (asked.call.title(), &asked.output);
+                    told_apart(output, own_stream, &history, row)?;
                     prop_assert!(
                         agrees(asked.call.name, got, &want),
                         "{title} over {:?} {:?} filter {:?} at {row:?}: {got:?}, by definition {want:?}",
@@ -281,6 +282,28 @@ pub fn run(
         }
     }
     Ok(store)
+}
+
+/// What people are told of the rows of a window are those that it holds.
+fn told_apart(
+    output: &Output,
+    own_stream: bool,
+    history: &[Row],
+    read: Row,
+) -> Result<(), TestCaseError> {
+    let place = |r: &Row| (r.time, id(r.id));
+    let mut all: Vec<(Micros, Id)> =
+        history.iter().filter(|r| r.key == read.key).map(place).collect();
+    all.sort();
+    let frame = match output.frame {
+        Frame::Decayed(_) => Frame::Lifetime,
+        frame => frame,
+    };
+    let told = members((frame, output.edge), own_stream, (read.time, &id(read.id)), &all);
+    let held: Vec<_> =
+        held(frame, output.edge, own_stream, history, read).iter().map(place).collect();
+    prop_assert_eq!(&all[told], &held[..], "{:?} {:?} at {:?}", frame, output.edge, read);
+    Ok(())
 }
 
 /// The store as three workers would restore it, and again as one would from theirs.
