@@ -29,6 +29,7 @@ impl Board {
             What::Promote(version) => Order::Promote(model, version),
             What::RollBack(version) => Order::RollBack(model, version),
             What::Approve(version) => Order::Approve(model, version),
+            What::Retrain => Order::Retrain(model),
         };
         let run = &self.setup.folder;
         let mut letter = Letter::new(&wish.who, &order, &wish.why);

@@ -207,7 +207,22 @@ struct Models {
 impl Models {
     fn open(folder: &Path) -> Result<Models, Error> {
         let (run, models) = folders(folder)?;
+        if !models.is_dir() {
+            return Err(Error::user(format!("there is no registry at {}", models.display())).help(
+                "name the folder of a run that has made a version, or the folder `models` in it",
+            ));
+        }
         Ok(Models { registry: Registry::open(models)?, histories: Histories::of_run(&run)? })
+    }
+
+    /// Refuses a model that has no version.
+    fn known(&self, model: &str) -> Result<(), Error> {
+        if self.registry.numbers(model)?.is_empty() {
+            let all = self.registry.models()?;
+            return Err(Error::user(format!("no version of a model `{model}` is in the registry"))
+                .help(format!("there are versions of: {}", all.join(", "))));
+        }
+        Ok(())
     }
 
     /// Names of a version: the run's and the user's.

@@ -17,13 +17,14 @@ use crate::serve::access::callers::hash;
 pub(super) struct Options {
     /// The caller's name: letters, digits, `_`, `-`, `.` and `@`.
     name: String,
-    /// viewer reads, operator also loads and unloads models, approver also approves, admin does all.
+    /// viewer reads; operator also loads and unloads models, promotes, rolls back and retrains; approver also approves;
+    /// admin does all.
     #[arg(long, default_value = "viewer")]
     role: String,
     /// Whose rate its requests count to; its own if not given.
     #[arg(long)]
     tenant: Option<String>,
-    /// Also lets them give orders to the run that writes to this folder: promote and roll back as operator,
+    /// Also lets them give orders to the run that writes to this folder: promote, roll back and retrain as operator,
     /// approve as approver, both as admin.
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,

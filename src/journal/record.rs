@@ -174,6 +174,9 @@ pub enum Outcome {
     Failed {
         /// Why.
         error: String,
+        /// A word for programs.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        code: String,
     },
 }
 

@@ -40,7 +40,7 @@ fn sample() -> Vec<Record> {
             setbacks: Vec::new(),
             task: "t1".into(),
             epoch: 7,
-            outcome: Outcome::Failed { error: "no rows".into() },
+            outcome: Outcome::Failed { error: "no rows".into(), code: "NO_ROWS".into() },
         },
         Record::Gate(Gate {
             model: "trees".into(),

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill_types::Error;
 use tidemill_types::model::ModelVersion;
-use tidemill_types::task::{Artifact, Setback};
+use tidemill_types::task::{Artifact, Failure, Setback};
 
 use crate::journal::Journal;
 use crate::journal::record::{Command, Header, Outcome, Record, Report};
@@ -323,9 +323,16 @@ impl Ledger {
         &self,
         model: &str,
         outcome: &Outcome,
-    ) -> Result<Result<Artifact, String>, Error> {
+    ) -> Result<Result<Artifact, Failure>, Error> {
         match outcome {
-            Outcome::Failed { error } => Ok(Err(error.clone())),
+            Outcome::Failed { error, code } => {
+                let mut failure = Failure::from(error.clone());
+                // Journals of before have none.
+                if !code.is_empty() {
+                    failure.code.clone_from(code);
+                }
+                Ok(Err(failure))
+            }
             Outcome::Trained { artifact, kind, rows, metrics } => Ok(Ok(Artifact {
                 kind: kind.clone(),
                 bytes: self.registry.artifact(model, artifact)?,

@@ -43,6 +43,7 @@ impl Mill {
         if self.cannot_train(m, now).is_some() {
             return Ok(());
         }
+        let widest = self.wanted_of(m, now);
         let Some(training) = &mut self.training[model.plan.label] else { return Ok(()) };
         if batch.running.is_some() {
             // What is under way since this very moment knows all that another training could learn.
@@ -55,7 +56,9 @@ impl Mill {
         }
         let (taken, rows) = (training.taken(), training.rows().min(retrain.max_rows));
         let oldest = retrain.last.map_or(Micros::MIN, |last| now.saturating_sub(last));
-        training.forget(oldest, retrain.max_rows);
+        if let Some((oldest, most)) = widest {
+            training.forget(oldest, most);
+        }
         let names = &model.inputs.names;
         let (data, written) = training.files()?;
         let mut task = TrainingTask {
@@ -115,7 +118,6 @@ impl Mill {
                 Some((since, _)) if since > epoch => None,
                 Some((_, outcome)) => {
                     let result = self.ledger.artifact(&self.models[m].name, &outcome)?;
-                    let result = result.map_err(Failure::from);
                     let setbacks = self.ledger.setbacks(&task);
                     Some(TaskOutcome { task, result, setbacks, seconds: 0.0 })
                 }
@@ -268,8 +270,8 @@ impl Mill {
         if keep && batch.frozen.is_none() {
             batch.frozen = Some(version.clone());
         }
-        if batch.live.is_none() && !approved {
-            let why = format!("version {} came before it was approved", version.number);
+        if batch.live.is_none() && (!approved || batch.rolled_back) {
+            let why = format!("version {} came before it was let in", version.number);
             return match batch.next.replace(version) {
                 Some(old) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
                 None => Ok(()),
@@ -360,12 +362,12 @@ impl Mill {
         epoch: u64,
         now: Micros,
     ) -> Result<(), Error> {
+        self.give_way(m, version.number, epoch, now)?;
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         let (to, from) = (version.number, batch.live.as_ref().map_or(0, |live| live.number));
         let (manifest, training) = (Arc::clone(&version.manifest), version.training);
         let reference: Arc<Reference> = Arc::clone(&version.reference);
         let old = batch.live.replace(version);
-        batch.trial = None;
         batch.rolled_back = false;
         batch.line.extend(old.clone());
         let kept = batch.line.len().saturating_sub(KEPT);
@@ -436,7 +438,7 @@ impl Mill {
         self.emit.training(&model, &failure.code, "failed", setbacks.len() + 1, now)?;
         self.moment(now, m, None, Step::Failed, &error);
         self.results.trainings[running.training].fate = Fate::Failed;
-        let outcome = Outcome::Failed { error };
+        let outcome = Outcome::Failed { error, code: failure.code };
         self.ledger.note(Record::Outcome { task: running.task.id, epoch, outcome, setbacks })
     }
 

@@ -156,10 +156,12 @@ impl Mill {
         Ok(())
     }
 
-    /// The first version is in charge once enough people have approved it.
+    /// The first version is in charge once enough people have approved it. Where the last one was taken back, a
+    /// person decides what comes after it.
     pub(super) fn admit_first(&mut self, m: usize, epoch: u64, now: Micros) -> Result<(), Error> {
         let State::Batch(batch) = &self.models[m].state else { return Ok(()) };
-        let number = batch.next.as_ref().filter(|_| batch.live.is_none()).map(|v| v.number);
+        let open = batch.live.is_none() && !batch.rolled_back;
+        let number = batch.next.as_ref().filter(|_| open).map(|v| v.number);
         let approved = number.is_some_and(|number| self.approved(m, number));
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         match batch.next.take_if(|_| approved) {
@@ -197,6 +199,27 @@ impl Mill {
         }
     }
 
+    /// Ends the trial, for this version is to be in charge; another one that was on its way is turned away.
+    pub(super) fn give_way(
+        &mut self,
+        m: usize,
+        to: u64,
+        epoch: u64,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
+        match batch.trial.take() {
+            Some(trial) if trial.stage != Stage::Probation && trial.new.number != to => {
+                let why = match to {
+                    0 => "the version in charge was taken back".to_string(),
+                    to => format!("version {to} was put in charge"),
+                };
+                self.refuse(m, &trial.new, why, Fate::Refused, epoch, now)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The version that waited for its turn has it.
     fn next_trial(&mut self, m: usize, epoch: u64, now: Micros) -> Result<(), Error> {
         let (_, Some(batch)) = parts(&mut self.models[m]) else { return Ok(()) };
@@ -217,11 +240,11 @@ impl Mill {
         now: Micros,
     ) -> Result<(), Error> {
         let model = self.models[m].name.to_string();
-        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         let number = to.as_ref().map_or(0, |to| to.number);
+        self.give_way(m, number, epoch, now)?;
+        let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         let place = batch.line.iter().position(|v| v.number == number);
         batch.line.truncate(place.unwrap_or(0));
-        batch.trial = None;
         let from = std::mem::replace(&mut batch.live, to.clone());
         batch.rolled_back = to.is_none();
         if let Some(from) = &from {

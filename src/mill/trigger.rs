@@ -67,6 +67,27 @@ impl Mill {
         Some((format!("loss above {most}"), ("log loss".to_string(), loss)))
     }
 
+    /// From when on, and how many of, the labelled rows will be read again by this model or by another of its
+    /// label; nothing while such a one is being trained on them.
+    pub(super) fn wanted_of(&self, m: usize, now: Micros) -> Option<(Micros, u64)> {
+        let label = self.models[m].plan.label;
+        let mut wanted = (now, 0);
+        for (other, model) in self.models.iter().enumerate() {
+            let (Some(retrain), State::Batch(batch)) = (&model.plan.retrain, &model.state) else {
+                continue;
+            };
+            if model.plan.label != label {
+                continue;
+            }
+            if other != m && batch.running.is_some() {
+                return None;
+            }
+            let oldest = retrain.last.map_or(Micros::MIN, |last| now.saturating_sub(last));
+            wanted = (wanted.0.min(oldest), wanted.1.max(retrain.max_rows));
+        }
+        Some(wanted)
+    }
+
     /// Why a model cannot be trained now.
     pub(super) fn cannot_train(&self, m: usize, now: Micros) -> Option<String> {
         let model = &self.models[m];

@@ -102,8 +102,17 @@ pub fn folders(named: &Path) -> Result<(PathBuf, PathBuf), Error> {
         return Err(Error::user(format!("there is no registry at {}", named.display()))
             .help("name the folder of a run, or the folder `models` in it"));
     }
-    let run = named.parent().unwrap_or(Path::new("."));
-    Ok((run.to_path_buf(), named.to_path_buf()))
+    let is_model = |entry: std::fs::DirEntry| entry.path().join("versions").is_dir();
+    let holds_models = || {
+        let entries = std::fs::read_dir(named).into_iter().flatten();
+        entries.flatten().any(is_model)
+    };
+    if named.file_name().is_some_and(|name| name == "models") || holds_models() {
+        let run = named.parent().unwrap_or(Path::new("."));
+        return Ok((run.to_path_buf(), named.to_path_buf()));
+    }
+    // A run that has not begun yet, or has made no version.
+    Ok((named.to_path_buf(), models))
 }
 
 impl Histories {

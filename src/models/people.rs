@@ -15,7 +15,7 @@ use tidemill_types::Error;
 use tidemill_types::schema::hex;
 
 use super::orders::{Letter, Order};
-use super::registry::{sha256, write_whole_file};
+use super::registry::{sha256, write_private_file};
 
 /// What a person may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -47,7 +47,7 @@ pub struct Person {
     pub name: String,
     /// What they may do.
     pub role: Role,
-    /// SHA-256 of their token, hex.
+    /// What their token becomes as a key, hex.
     pub token: String,
 }
 
@@ -75,7 +75,7 @@ impl People {
         };
         let known = serde_json::from_slice(&bytes).map_err(|e| {
             Error::user(format!("{} is broken: {e}", path.display()))
-                .help("make it anew with `tidemill models people`")
+                .help("remove the file, and add everybody anew with `tidemill models people`")
         })?;
         Ok(People { known: Some(known) })
     }
@@ -87,12 +87,10 @@ impl People {
     pub fn add(run: &Path, name: &str, role: Role, token: &str) -> Result<(), Error> {
         let mut known = People::of_run(run)?.known.unwrap_or_default();
         known.retain(|person| person.name != name);
-        known.push(Person { name: name.into(), role, token: sha256(token.as_bytes()) });
+        known.push(Person { name: name.into(), role, token: key_of(token) });
         let bytes =
             serde_json::to_vec_pretty(&known).map_err(|e| Error::internal(e.to_string()))?;
-        let path = path(run);
-        write_whole_file(&path, &bytes)?;
-        keep_to_owner(&path)
+        write_private_file(&path(run), &bytes)
     }
 
     /// Whether the run knows people at all.
@@ -135,9 +133,15 @@ impl People {
     }
 }
 
+/// A key of this token. It is not the hash that the server's file of tokens has: who reads that one cannot prove
+/// anything by it.
+fn key_of(token: &str) -> String {
+    sha256(format!("tidemill people\0{token}").as_bytes())
+}
+
 /// The proof that the holder of this token wrote the letter.
 pub fn prove(letter: &Letter, token: &str) -> String {
-    let mut mac = mac(sha256(token.as_bytes()).as_bytes());
+    let mut mac = mac(key_of(token).as_bytes());
     mac.update(&letter.signed());
     hex(&mac.finalize().into_bytes())
 }
@@ -145,17 +149,6 @@ pub fn prove(letter: &Letter, token: &str) -> String {
 /// HMAC-SHA256 with this key, of any length.
 pub(super) fn mac(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-#[cfg(unix)]
-fn keep_to_owner(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
-}
-
-#[cfg(not(unix))]
-fn keep_to_owner(_: &Path) -> Result<(), Error> {
-    Ok(())
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Registry {
         let path = self.model_folder(model)?.join("artifacts").join(&hash);
         let present = fs::read(&path).is_ok_and(|found| sha256(&found) == hash);
         if !present {
-            write_whole(&path, bytes, Existing::Replace)?;
+            write_whole(&path, bytes, Existing::Replace, false)?;
         }
         Ok(hash)
     }
@@ -58,7 +58,7 @@ impl Registry {
         let mut text =
             serde_json::to_vec_pretty(version).map_err(|e| Error::internal(e.to_string()))?;
         text.push(b'\n');
-        if !path.exists() && write_whole(&path, &text, Existing::Keep)? {
+        if !path.exists() && write_whole(&path, &text, Existing::Keep, false)? {
             return Ok(());
         }
         let found = self.manifest(&version.model, version.version)?;
@@ -264,13 +264,18 @@ enum Existing {
 }
 
 /// Writes a file so that a crash leaves it whole or absent. Says whether it was written.
-fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> Result<bool, Error> {
+fn write_whole(
+    path: &Path,
+    bytes: &[u8],
+    existing: Existing,
+    private: bool,
+) -> Result<bool, Error> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| at(folder, "create", e))?;
     let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!("{NEW}{}-{unique}", std::process::id()));
-    let written = write_synced(&temporary, bytes).and_then(|()| match existing {
+    let written = write_synced(&temporary, bytes, private).and_then(|()| match existing {
         Existing::Replace => fs::rename(&temporary, path).map(|()| true),
         Existing::Keep => create_from(&temporary, path),
     });
@@ -289,11 +294,27 @@ fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> Result<bool, Er
 /// # Errors
 /// The folder cannot be made or written.
 pub(super) fn write_whole_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_whole(path, bytes, Existing::Replace).map(drop)
+    write_whole(path, bytes, Existing::Replace, false).map(drop)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
+/// The same for a file that nobody but its owner may read, at no moment.
+///
+/// # Errors
+/// As [`write_whole_file`].
+pub(super) fn write_private_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_whole(path, bytes, Existing::Replace, true).map(drop)
+}
+
+fn write_synced(path: &Path, bytes: &[u8], private: bool) -> std::io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = private;
+    let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

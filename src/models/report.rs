@@ -35,6 +35,8 @@ pub enum Seal {
     Unchecked,
     /// Whole, and never signed.
     Unsigned,
+    /// Not signed, and there is a key here: a signature may have been taken away.
+    Stripped,
     /// Changed since, or signed with another key.
     Broken,
 }
@@ -46,6 +48,9 @@ impl Seal {
             Seal::Signed => "signed",
             Seal::Unchecked => "signed; set TIDEMILL_SIGNING_KEY to check it",
             Seal::Unsigned => "whole, not signed",
+            Seal::Stripped => {
+                "NOT SIGNED, though TIDEMILL_SIGNING_KEY is set: it may have been changed"
+            }
             Seal::Broken => "BROKEN: changed since it was written, or signed with another key",
         }
     }
@@ -90,7 +95,8 @@ pub fn open(bytes: &[u8], key: Option<&str>) -> Result<(Report, Seal), Error> {
     let sealed: SealLine = serde_json::from_slice(seal).map_err(broken)?;
     let seal = match (&sealed.hmac_sha256, key) {
         _ if sha256(text) != sealed.sha256 => Seal::Broken,
-        (None, _) => Seal::Unsigned,
+        (None, None) => Seal::Unsigned,
+        (None, Some(_)) => Seal::Stripped,
         (Some(_), None) => Seal::Unchecked,
         (Some(signature), Some(key)) if sign(text, key) == *signature => Seal::Signed,
         _ => Seal::Broken,
@@ -117,7 +123,7 @@ mod tests {
             (Some("k"), Some("k"), Seal::Signed),
             (Some("k"), None, Seal::Unchecked),
             (Some("k"), Some("other"), Seal::Broken),
-            (None, Some("k"), Seal::Unsigned),
+            (None, Some("k"), Seal::Stripped),
         ] {
             let bytes = seal(&report, key).expect("sealed");
             assert_eq!(open(&bytes, with).expect("opened"), (report.clone(), wanted));

@@ -49,6 +49,7 @@ pub(super) fn promote(options: &Options, version: &str) -> Result<Said, Failure>
 
 pub(super) fn roll_back(options: &Options, version: Option<&str>) -> Result<Said, Failure> {
     let number = version.map(|version| number(options, version)).transpose()?;
+    Models::open(&options.folder)?.known(&options.model)?;
     send(options, &Order::RollBack(options.model.clone(), number))
 }
 
@@ -58,7 +59,6 @@ pub(super) fn approve(options: &Options, version: &str) -> Result<Said, Failure>
 }
 
 pub(super) fn retrain(options: &Options) -> Result<Said, Failure> {
-    Models::open(&options.folder)?;
     send(options, &Order::Retrain(options.model.clone()))
 }
 
