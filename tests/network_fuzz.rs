@@ -62,7 +62,7 @@ fn inference_requests_as_json_with_raw_tensors_after_it() {
 
 #[test]
 fn inference_requests_as_messages() {
-    let input = |name: &str, datatype: &str| grpc::InputTensor {
+    let input = |name: &str, datatype: &str| grpc::Tensor {
         name: name.into(),
         datatype: datatype.into(),
         shape: vec![2],

@@ -1,4 +1,5 @@
-//! A thousand versions take over in a row while requests are answered: none fails, none waits, nothing is left behind.
+//! A thousand versions take over in a row while requests are answered: none fails, nothing is lost or left behind. How
+//! long answers took is printed.
 
 #[path = "support/turncoat.rs"]
 mod turncoat;

@@ -94,7 +94,8 @@ impl Flags {
             address,
             body_bytes: self.max_body,
             timeout: Duration::from_secs(self.request_timeout.max(1)),
-            idle_timeout: Duration::from_secs(self.idle_timeout.max(1)),
+            // A connection whose request is being answered is not idle.
+            idle_timeout: Duration::from_secs(self.idle_timeout.max(self.request_timeout + 1)),
             callers: Arc::new(callers.unwrap_or_default().or_anonymous(anonymous)),
             rate: self.rate_limit,
             audit: Arc::new(Audit::open(&folder.join("access"), pipeline)?),

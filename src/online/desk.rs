@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
+use tidemill_config::plan::Fallback;
 use tidemill_operators::predictor::probability;
 use tidemill_types::key::category;
 use tidemill_types::time::to_rfc3339;
@@ -97,7 +98,9 @@ impl Desk {
         (numbers, categories): &(Vec<f64>, Vec<u64>),
         id: Option<&Id>,
     ) -> Result<Scored, Refusal> {
-        let (margins, versions) = view.margins(numbers, categories, id);
+        // Who asks for the version in charge gets it, and not a canary that would serve the row.
+        let canaries = asked.version.is_none();
+        let (margins, versions) = view.margins(numbers, categories, id, canaries);
         let scored = match view.position(&asked.model) {
             None => {
                 let none = || Refusal::Unavailable("nothing can score yet".to_string());
@@ -171,11 +174,20 @@ impl Scorer for Desk {
             _ => plan.models.iter().position(|known| known.name.value == model)?,
         };
         let current = Some(view.version(m)).filter(|version| *version > 0);
-        Some(ModelState { versions: current.into_iter().collect(), current })
+        let fallback = plan.score.iter().filter(|_| plan.pipeline.name.value == model);
+        let steps_in = |fallback: &Fallback| match fallback {
+            Fallback::Model(m) => view.version(*m) > 0,
+            Fallback::Constant(_) => true,
+        };
+        let scores = current.is_some() || fallback.flat_map(|s| &s.fallback).any(steps_in);
+        Some(ModelState { versions: current.into_iter().collect(), current, scores })
     }
 
     fn ready(&self) -> bool {
+        let served = &self.compiled.plan.pipeline.name.value;
         self.online.as_of().is_some()
+            && (self.compiled.plan.score.is_none()
+                || self.state(served).is_some_and(|state| state.scores))
     }
 
     fn infer(&self, asked: &Asked, question: &Question) -> Result<Answer, Refusal> {
@@ -183,12 +195,12 @@ impl Scorer for Desk {
         let view = self.online.view();
         let rows = question.given.rows;
         let mut scores = Vec::with_capacity(rows);
-        let (mut version, mut fallback) = (0, None);
+        let (mut versions, mut fallback) = (Vec::with_capacity(rows), None);
         for row in 0..rows {
             let id = found.held[row].id();
             let scored = self.score(&view, asked, &self.inputs(&found, row), id)?;
             scores.push(scored.score);
-            version = scored.version;
+            versions.push(scored.version);
             fallback = fallback.or(scored.degraded);
         }
         let times = found.held.iter().filter_map(Held::time);
@@ -204,7 +216,8 @@ impl Scorer for Desk {
         let epoch = as_of.div_euclid(self.compiled.plan.pipeline.tick);
         Ok(Answer {
             scores,
-            version,
+            version: versions.last().copied().unwrap_or(0),
+            versions,
             epoch: u64::try_from(epoch).unwrap_or(0),
             as_of,
             features_at,

@@ -80,18 +80,20 @@ pub fn choose(score: &ScorePlan, margins: &[f64], versions: &[u64]) -> Option<Ch
 
 impl View {
     /// The margin of every model for a row, NaN where it has none yet, and the versions that gave them.
-    /// Without an id, a canary whose share goes by ids serves nobody.
+    /// Without an id, a canary whose share goes by ids serves nobody; without `canaries` none does.
     pub fn margins(
         &self,
         numbers: &[f64],
         categories: &[u64],
         id: Option<&Id>,
+        canaries: bool,
     ) -> (Vec<f64>, Vec<u64>) {
         let mut margins = Vec::with_capacity(self.models.len());
         let mut versions = Vec::with_capacity(self.models.len());
         for model in &self.models {
             let inputs = || model.inputs.of(numbers, categories, &margins);
-            let canary = model.canary.as_ref().filter(|c| c.serves(numbers, categories, id));
+            let canary = model.canary.as_ref().filter(|_| canaries);
+            let canary = canary.filter(|c| c.serves(numbers, categories, id));
             let (margin, version) = match (canary, &model.judge) {
                 (Some(canary), _) => {
                     (with(&inputs(), |r| canary.predictor.margin(r)), canary.number)

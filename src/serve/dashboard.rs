@@ -11,7 +11,7 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tidemill_types::{Error, Fault};
+use tidemill_types::Error;
 
 use super::access::Caller;
 use super::orders::Wish;
@@ -174,21 +174,13 @@ pub(super) async fn read(
         _ => 1,
     };
     let is_pipeline = view == View::Pipeline;
-    let mut answer = shared.work(rows, move || Ok(watched.read(&view))).await?.map_err(failure)?;
+    let mut answer =
+        shared.work(rows, move || Ok(watched.read(&view))).await?.map_err(Failure::of_thing)?;
     if is_pipeline {
         answer["caller"] = json!({"name": *caller.name, "role": caller.role.name()});
     }
     let fresh = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((fresh, Json(answer)).into_response())
-}
-
-fn failure(error: Error) -> Failure {
-    let status = match error.fault {
-        Fault::User => StatusCode::NOT_FOUND,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let help = error.help.map_or(String::new(), |help| format!(": {help}"));
-    Failure::new(status, format!("{}{help}", error.message))
 }
 
 #[cfg(test)]

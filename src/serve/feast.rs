@@ -7,6 +7,8 @@
 //! The answer has a result for each name, in the order of `metadata.feature_names`. Statuses are
 //! `PRESENT`, `NULL_VALUE`, `NOT_FOUND` (nothing is held of the entity) and `OUTSIDE_MAX_AGE`.
 
+use std::collections::{HashMap, HashSet};
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -91,8 +93,11 @@ async fn answer(
     let scorer = std::sync::Arc::clone(&shared.scorer);
     let Asked { question, wanted, full, keys } = asked;
     let rows = question.given.rows;
-    let found = shared.work(rows, move || scorer.features(&question, &wanted)).await?;
-    Ok(said(&store, keys, &found, full))
+    let answer = move || {
+        let found = scorer.features(&question, &wanted)?;
+        Ok(said(&store, keys, &found, full))
+    };
+    shared.work(rows, answer).await
 }
 
 /// A request, understood.
@@ -139,14 +144,21 @@ pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
                 Some((view, feature)) => known(view).map(|()| feature.to_string()),
                 None => Ok(text.clone()),
             };
-            features.iter().map(name).collect::<Result<_, _>>()?
+            distinct(features.iter().map(name).collect::<Result<_, _>>()?, store)?
         }
-        (None, Some(service)) => known(service).map(|()| Vec::new())?,
+        (None, Some(service)) => {
+            known(service)?;
+            store.features.iter().map(|(name, _)| name.clone()).collect()
+        }
         (None, None) => return Err(Failure::invalid("name `features` or a `feature_service`")),
     };
+    let typed = store.entity.iter().chain(&store.on_demand).chain(&store.features).rev();
+    // Of equal names the first counts.
+    let types: HashMap<&str, DataType> = typed.map(|(name, t)| (name.as_str(), *t)).collect();
     let mut keys = Vec::new();
     let mut given = Features::default();
     let mut rows = None;
+    let mut seen = HashSet::new();
     for (name, values) in
         request.entities.into_iter().chain(request.request_context.into_iter().flatten())
     {
@@ -159,23 +171,50 @@ pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
                 "`{name}` has {n} values: all columns have as many, and {ROW_LIMIT} at most"
             )));
         }
-        let typed = store.entity.iter().chain(&store.on_demand).chain(&store.features);
-        let data_type = typed.clone().find(|(known, _)| *known == name).map(|(_, t)| *t);
+        let data_type = types.get(name.as_str()).copied();
         let of = |value: &Json_| value_of(value, data_type);
         let column: Option<Vec<Value>> = values.iter().map(of).collect();
         let column = column.ok_or_else(|| {
             let wanted = data_type.map_or("a value", DataType::name);
             Failure::invalid(format!("a value of `{name}` is not {wanted}"))
         })?;
-        if given.columns.iter().any(|(known, _)| *known == name) {
+        if !seen.insert(name.clone()) {
             return Err(Failure::invalid(format!("`{name}` is given twice")));
         }
         given.columns.push((name.clone(), column));
         keys.push((name, values));
     }
     given.rows = rows.ok_or_else(|| Failure::invalid("`entities` is empty"))?;
+    // None named are all.
+    let features = if wanted.is_empty() { store.features.len() } else { wanted.len() };
+    let cells = given.rows.saturating_mul(features);
+    if cells > CELLS {
+        let rows = given.rows;
+        let why = format!(
+            "{rows} rows of {features} features are {cells} values, and {CELLS} are answered at a time: ask for fewer"
+        );
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, why));
+    }
     let question = Question { ids: None, given };
     Ok(Asked { question, wanted, full: request.full_feature_names, keys })
+}
+
+/// Values that are answered at a time: some hundred megabytes of JSON while it is made.
+const CELLS: usize = 1_000_000;
+
+/// Names of features, each once and each known.
+fn distinct(wanted: Vec<String>, store: &StoreInfo) -> Result<Vec<String>, Failure> {
+    let known: HashSet<&str> = store.features.iter().map(|(name, _)| name.as_str()).collect();
+    let mut seen = HashSet::new();
+    for name in &wanted {
+        if !known.contains(name.as_str()) {
+            return Err(Failure::invalid(format!("there is no feature `{name}`")));
+        }
+        if !seen.insert(name) {
+            return Err(Failure::invalid(format!("feature `{name}` is asked for twice")));
+        }
+    }
+    Ok(wanted)
 }
 
 /// A value of JSON as a column has it. Clients that send every key as a text, as some do, mean the number.

@@ -19,7 +19,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
 use self::messages::*;
-pub use self::messages::{InferRequest, InferTensorContents, InputTensor};
+pub use self::messages::{InferRequest, InferTensorContents, Tensor};
 use super::access::Caller;
 use super::guard::{code_of, recorded};
 use super::protocol::{self, Failure, SCORE};
@@ -250,7 +250,7 @@ fn answered(request: InferRequest, answer: Answer, raw: bool) -> InferResponse {
         id: request.id,
         parameters,
         raw_output_contents: if raw { vec![bytes()] } else { Vec::new() },
-        outputs: vec![OutputTensor {
+        outputs: vec![Tensor {
             name: SCORE.to_string(),
             datatype: "FP64".to_string(),
             shape,

@@ -114,5 +114,30 @@ pub(super) fn recorded(shared: &Shared, caller: &Caller, what: String) -> Result
     }
 }
 
+/// Refuses what changes something and was sent by a page from elsewhere, in the browser of whoever is on this machine.
+pub(super) fn refuse_foreign(caller: &Caller, headers: &HeaderMap) -> Result<(), Failure> {
+    match is_own(caller, headers) {
+        true => Ok(()),
+        false => Err(Failure::new(StatusCode::FORBIDDEN, "orders of other pages are not taken")),
+    }
+}
+
+/// Whether a request is no page's, or that of a page that this server gave. Whoever shows no token is known
+/// by the address alone, which a name of a foreign page may point to: it must be this machine's own.
+fn is_own(caller: &Caller, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let of_origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    let same = of_origin.is_some_and(|(_, of_origin)| Some(of_origin) == host);
+    same && (&*caller.name != "anonymous" || is_local(origin.as_bytes()))
+}
+
+/// Whether the origin of a page is this machine.
+pub(super) fn is_local(origin: &[u8]) -> bool {
+    let host = std::str::from_utf8(origin).ok().and_then(|text| text.split_once("://"));
+    let host = host.map(|(_, rest)| rest.rsplit_once(':').map_or(rest, |(host, _)| host));
+    matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
 /// The role that is needed where a route is not on the list.
 pub(super) const STRICTEST: Role = Role::Admin;

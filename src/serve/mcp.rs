@@ -14,11 +14,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json_, json};
 use tidemill_types::time::to_rfc3339;
-use tidemill_types::{Error, Fault};
 
 use super::access::Caller;
 use super::feast::json_of;
-use super::guard::recorded;
+use super::guard::{is_local, recorded};
 use super::protocol::{self, Failure};
 use super::rest::plain;
 use super::routes::Shared;
@@ -97,12 +96,6 @@ pub(super) async fn call(
         Err((code, why)) => error(&id, code, why),
     };
     Ok(Json(said).into_response())
-}
-
-pub(super) fn is_local(origin: &[u8]) -> bool {
-    let host = std::str::from_utf8(origin).ok().and_then(|text| text.split_once("://"));
-    let host = host.map(|(_, rest)| rest.rsplit_once(':').map_or(rest, |(host, _)| host));
-    matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 fn initialize(params: &Map<String, Json_>) -> Json_ {
@@ -204,7 +197,10 @@ async fn tool(
             Some(model) => {
                 let scorer = std::sync::Arc::clone(&shared.scorer);
                 let read = move || Ok(scorer.history(&model));
-                shared.work(tensor::ROW_LIMIT, read).await.and_then(|read| read.map_err(failure))
+                shared
+                    .work(tensor::ROW_LIMIT, read)
+                    .await
+                    .and_then(|read| read.map_err(Failure::of_thing))
             }
         },
     };
@@ -219,14 +215,6 @@ async fn tool(
             json!({"content": [{"type": "text", "text": failure.message}], "isError": true})
         }
     }))
-}
-
-fn failure(error: Error) -> Failure {
-    let status = match error.fault {
-        Fault::User => StatusCode::NOT_FOUND,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Failure::new(status, error.message)
 }
 
 async fn lookup(shared: &Shared, arguments: &Map<String, Json_>) -> Result<Json_, Failure> {

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, MatchedPath, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tidemill_types::Fault;
 
 use super::access::Caller;
-use super::guard::recorded;
+use super::guard::{recorded, refuse_foreign};
 use super::protocol::Failure;
 use super::rest::plain;
 use super::routes::Shared;
-use super::{mcp, tensor};
+use super::tensor;
 
 /// What somebody wants done. It holds a token, and is never printed.
 pub struct Wish {
@@ -41,6 +40,8 @@ pub enum What {
     RollBack(Option<u64>),
     /// It may serve, as far as I am concerned.
     Approve(u64),
+    /// Train it anew on what is known now.
+    Retrain,
 }
 
 #[derive(Deserialize)]
@@ -53,40 +54,23 @@ struct Asked {
 /// Characters of a reason.
 const WHY: usize = 300;
 
-/// `POST /api/v1/models/{model}/promote`
-pub(super) async fn promote(
+/// `POST /api/v1/models/{model}/promote`, and likewise `rollback`, `approve` and `retrain`.
+pub(super) async fn take(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(model): Path<String>,
+    route: MatchedPath,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
     let (version, why) = read(&caller, &headers, body)?;
-    order(&shared, &caller, &headers, model, What::Promote(wanted(version)?), why).await
-}
-
-/// `POST /api/v1/models/{model}/rollback`
-pub(super) async fn rollback(
-    State(shared): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Path(model): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Failure> {
-    let (version, why) = read(&caller, &headers, body)?;
-    order(&shared, &caller, &headers, model, What::RollBack(version), why).await
-}
-
-/// `POST /api/v1/models/{model}/approve`
-pub(super) async fn approve(
-    State(shared): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Path(model): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Failure> {
-    let (version, why) = read(&caller, &headers, body)?;
-    order(&shared, &caller, &headers, model, What::Approve(wanted(version)?), why).await
+    let what = match route.as_str().rsplit('/').next() {
+        Some("promote") => What::Promote(wanted(version)?),
+        Some("approve") => What::Approve(wanted(version)?),
+        Some("retrain") => What::Retrain,
+        _ => What::RollBack(version),
+    };
+    order(&shared, &caller, &headers, model, what, why).await
 }
 
 fn wanted(version: Option<u64>) -> Result<u64, Failure> {
@@ -99,9 +83,7 @@ fn read(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(Option<u64>, String), Failure> {
-    if !is_own(caller, headers) {
-        return Err(Failure::new(StatusCode::FORBIDDEN, "orders of other pages are not taken"));
-    }
+    refuse_foreign(caller, headers)?;
     let body = plain(headers, body)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     // Of the types that a form may have, this is none: a browser asks before it sends it elsewhere.
@@ -122,16 +104,6 @@ fn read(
     Ok((asked.version, why.to_string()))
 }
 
-/// Whether a request is no page's, or that of a page that this server gave. Whoever shows no token is known
-/// by the address alone, which a name of a foreign page may point to: it must be this machine's own.
-fn is_own(caller: &Caller, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let of_origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
-    let same = of_origin.is_some_and(|(_, of_origin)| Some(of_origin) == host);
-    same && (&*caller.name != "anonymous" || mcp::is_local(origin.as_bytes()))
-}
-
 async fn order(
     shared: &Shared,
     caller: &Caller,
@@ -145,6 +117,7 @@ async fn order(
         What::RollBack(None) => format!("rollback {model}"),
         What::RollBack(Some(version)) => format!("rollback {model} {version}"),
         What::Approve(version) => format!("approve {model} {version}"),
+        What::Retrain => format!("retrain {model}"),
     };
     recorded(shared, caller, format!("{said}: {why}"))?;
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -153,12 +126,6 @@ async fn order(
     let watched = Arc::clone(&shared.watched);
     // It waits for the run, on a thread that may.
     let done = shared.work(tensor::ROW_LIMIT, move || Ok(watched.order(&wish))).await?;
-    let answer = done.map_err(|error| {
-        let status = match error.fault {
-            Fault::User => StatusCode::CONFLICT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Failure::new(status, error.message)
-    })?;
+    let answer = done.map_err(|error| Failure::of(error, StatusCode::CONFLICT))?;
     Ok(Json(answer).into_response())
 }

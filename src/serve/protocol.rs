@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidemill_types::time::to_rfc3339;
+use tidemill_types::{Error, Fault};
 
 use super::scorer::{Answer, ModelInfo, Refusal, StoreInfo};
 use super::tensor::{ID, datatype_of};
@@ -120,9 +121,13 @@ impl InferResponse {
 
 /// What is said of an answer beside the scores.
 pub fn parameters(answer: &Answer) -> Value {
+    // A canary served some of the rows: then each has its own.
+    let mixed = answer.versions.iter().any(|version| *version != answer.version);
+    let versions: Vec<String> = answer.versions.iter().map(u64::to_string).collect();
     serde_json::json!({
         "epoch": answer.epoch,
         "version": answer.version,
+        "versions": mixed.then(|| versions.join(" ")),
         "degraded": answer.degraded,
         "as_of": to_rfc3339(answer.as_of),
         "features_at": answer.features_at.map(to_rfc3339),
@@ -201,6 +206,21 @@ impl Failure {
     /// Of that status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Failure {
         Failure { status, message: message.into() }
+    }
+
+    /// What an engine says of a thing that was named: the user's fault is that it is not there.
+    pub fn of_thing(error: Error) -> Failure {
+        Failure::of(error, StatusCode::NOT_FOUND)
+    }
+
+    /// What an engine says, with what to do; the user's fault has this status.
+    pub fn of(error: Error, user: StatusCode) -> Failure {
+        let status = match error.fault {
+            Fault::User => user,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let help = error.help.map_or(String::new(), |help| format!(": {help}"));
+        Failure::new(status, format!("{}{help}", error.message))
     }
 
     /// The request makes no sense.

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::access::Caller;
-use super::guard::recorded;
+use super::guard::{recorded, refuse_foreign};
 use super::protocol::{self, Failure, InferRequest, InferResponse, SCORE};
 use super::routes::Shared;
 use super::scorer::Asked;
@@ -87,7 +87,9 @@ pub(super) async fn load(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(model): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
+    refuse_foreign(&caller, &headers)?;
     set(&shared, &caller, &model, true).await
 }
 
@@ -95,7 +97,9 @@ pub(super) async fn unload(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(model): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
+    refuse_foreign(&caller, &headers)?;
     set(&shared, &caller, &model, false).await
 }
 

@@ -52,6 +52,7 @@ pub(super) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/models/{model}/promote", Some(Role::Operator)),
     ("POST", "/api/v1/models/{model}/rollback", Some(Role::Operator)),
     ("POST", "/api/v1/models/{model}/approve", Some(Role::Approver)),
+    ("POST", "/api/v1/models/{model}/retrain", Some(Role::Operator)),
     ("GET", "/v2", Some(Role::Viewer)),
     ("POST", "/v2/repository/index", Some(Role::Viewer)),
     ("POST", "/v2/repository/models/{model}/load", Some(Role::Operator)),
@@ -111,9 +112,10 @@ pub(super) fn router(
         .route("/", get(dashboard::index))
         .route("/assets/{file}", get(dashboard::asset))
         .route("/api/v1/{view}", get(dashboard::read))
-        .route("/api/v1/models/{model}/promote", post(orders::promote))
-        .route("/api/v1/models/{model}/rollback", post(orders::rollback))
-        .route("/api/v1/models/{model}/approve", post(orders::approve))
+        .route("/api/v1/models/{model}/promote", post(orders::take))
+        .route("/api/v1/models/{model}/rollback", post(orders::take))
+        .route("/api/v1/models/{model}/approve", post(orders::take))
+        .route("/api/v1/models/{model}/retrain", post(orders::take))
         .route("/v2", get(rest::server))
         .route("/v2/health/live", get(rest::live))
         .route("/v2/health/ready", get(rest::health_ready))
@@ -182,10 +184,8 @@ impl Shared {
 
     /// Whether a model can score.
     pub(super) fn can_score(&self, asked: &Asked) -> bool {
-        let current = self.scorer.state(&asked.model).and_then(|state| state.current);
-        self.scorer.ready()
-            && self.loaded(&asked.model)
-            && (asked.version.is_some() || current.is_some())
+        let scores = self.scorer.state(&asked.model).is_some_and(|state| state.scores);
+        self.scorer.ready() && self.loaded(&asked.model) && (asked.version.is_some() || scores)
     }
 
     /// Whether a model is in service.

@@ -95,6 +95,8 @@ pub struct ModelState {
     pub versions: Vec<u64>,
     /// The one in charge; nothing before the first.
     pub current: Option<u64>,
+    /// Whether it can score now, by a fallback if need be.
+    pub scores: bool,
 }
 
 /// What is known of a model.
@@ -126,8 +128,10 @@ pub struct Features {
 pub struct Answer {
     /// One for each row asked, in the same order.
     pub scores: Vec<f64>,
-    /// The version that scored.
+    /// The version that scored the last row.
     pub version: u64,
+    /// The version of each row: a canary serves some of the keys.
+    pub versions: Vec<u64>,
     /// The epoch as of which it scored.
     pub epoch: u64,
     /// The event time up to which features are complete.

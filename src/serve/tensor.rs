@@ -1,5 +1,7 @@
 //! Tensors in: JSON (flat or nested) or raw bytes after the JSON, to columns of values.
 
+use std::collections::HashSet;
+
 use tidemill_types::{DataType, Value};
 
 use super::grpc::InferTensorContents;
@@ -70,6 +72,7 @@ pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Question, Failu
 pub fn gather(tensors: Vec<(RawTensor<'_>, Vec<Value>)>) -> Result<Question, Failure> {
     let mut question = Question::default();
     let mut rows = None;
+    let mut seen = HashSet::new();
     for (tensor, values) in tensors {
         let name = tensor.name;
         let n = tensor.rows()?;
@@ -84,8 +87,7 @@ pub fn gather(tensors: Vec<(RawTensor<'_>, Vec<Value>)>) -> Result<Question, Fai
                 "input `{name}` has {found} values for a shape of {n}"
             )));
         }
-        let twice = question.given.columns.iter().any(|(known, _)| known == name);
-        if twice || (name == ID && question.ids.is_some()) {
+        if !seen.insert(name) {
             return Err(Failure::invalid(format!("input `{name}` is given twice")));
         }
         if name == ID {

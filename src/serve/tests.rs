@@ -40,6 +40,7 @@ impl Sums {
         Ok(Answer {
             scores: base.into_iter().enumerate().map(add).collect::<Result<_, _>>()?,
             version: asked.version.unwrap_or(2),
+            versions: Vec::new(),
             epoch: 77,
             as_of: 1_357_034_400_000_000,
             features_at: None,
@@ -60,8 +61,11 @@ impl Scorer for Sums {
     }
 
     fn state(&self, model: &str) -> Option<ModelState> {
-        (model == "online")
-            .then(|| ModelState { versions: vec![1, 2], current: self.ready.then_some(2) })
+        (model == "online").then(|| ModelState {
+            versions: vec![1, 2],
+            current: self.ready.then_some(2),
+            scores: self.ready,
+        })
     }
 
     fn ready(&self) -> bool {
@@ -238,7 +242,7 @@ fn scores_by_id_by_features_and_both() {
         answer,
         json!({
             "model_name": "online", "model_version": "2", "id": "q",
-            "parameters": {"epoch": 77, "version": 2, "degraded": null, "as_of": "2013-01-01T10:00:00Z",
+            "parameters": {"epoch": 77, "version": 2, "versions": null, "degraded": null, "as_of": "2013-01-01T10:00:00Z",
                 "features_at": null, "feature_age_seconds": null},
             "outputs": [{"name": "score", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}],
         })

@@ -8,10 +8,11 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+
+from browsing import FLAGS, check, until
 
 BROWSER, ADDRESS, PICTURES, PID = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 BASE = f"http://{ADDRESS}"
@@ -28,21 +29,6 @@ PAGES = {
 }
 SIZES = {"wide": (1440, 900), "narrow": (360, 740)}
 COLOURS = {"light": "light", "dark": "dark"}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
-
-
-def check(truth, what):
-    if not truth:
-        raise SystemExit(f"not so: {what}")
-
-def until(page, question, arg=None, timeout=20_000):
-    """Asks the page until it says yes. Playwright's own waiting would be text that is run within the page, which its policy forbids."""
-    end = time.monotonic() + timeout / 1000
-    while not page.evaluate(question, arg):
-        if time.monotonic() > end:
-            raise SystemExit(f"not within {timeout} ms: {question} {arg or ''}\n{page.inner_text('body')[:2000]}")
-        time.sleep(0.1)
 
 
 def opened(browser, size, colours, trouble):

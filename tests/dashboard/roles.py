@@ -4,29 +4,15 @@ roles.py BROWSER ADDRESS PICTURES VIEWER OPERATOR APPROVER
 """
 
 import sys
-import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from browsing import FLAGS, check, until
+
 BROWSER, ADDRESS, PICTURES = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 TOKENS = dict(zip(["viewer", "operator", "approver"], sys.argv[4:7]))
 BASE = f"http://{ADDRESS}"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
-
-
-def check(truth, what):
-    if not truth:
-        raise SystemExit(f"not so: {what}")
-
-def until(page, question, arg=None, timeout=20_000):
-    """Asks the page until it says yes. Playwright's own waiting would be text that is run within the page, which its policy forbids."""
-    end = time.monotonic() + timeout / 1000
-    while not page.evaluate(question, arg):
-        if time.monotonic() > end:
-            raise SystemExit(f"not within {timeout} ms: {question} {arg or ''}\n{page.inner_text('body')[:2000]}")
-        time.sleep(0.1)
 
 
 def signed_in(browser, role):
@@ -86,7 +72,7 @@ with sync_playwright() as playwright:
     check("trees" in page.inner_text("main"), "a viewer sees the models")
 
     page = signed_in(browser, "operator")
-    check({"Promote", "Roll back"} == set(buttons(page)), f"an operator has {buttons(page)}")
+    check({"Promote", "Roll back", "Retrain"} == set(buttons(page)), f"an operator has {buttons(page)}")
     [champion] = of_trees(page, "champion")
     said = order(page, f"Roll back trees version {champion}", "it refuses everybody")
     check("holds from epoch" in said, said)
@@ -101,6 +87,9 @@ with sync_playwright() as playwright:
     told = page.inner_text("main section[data-key=trees] .moments")
     check("it refuses everybody" in told and "it was right after all" in told, told)
     page.screenshot(path=PICTURES / "orders-wide-light.png")
+
+    said = order(page, "Retrain trees", "the new shops are in the data")
+    check("retrain trees" in said and "holds from epoch" in said, said)
 
     page = signed_in(browser, "approver")
     check("Approve" in buttons(page) or not any(of_trees(page, stage) for stage in ("new", "shadow", "canary")), f"an approver has {buttons(page)}")

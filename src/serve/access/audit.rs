@@ -1,9 +1,9 @@
 //! What callers did and were refused, in a journal of its own: a run's journal must repeat, and who
 //! calls does not.
 //!
-//! The file is that of [`crate::journal`]: chained hashes, `tidemill journal show|verify` read it. Whoever
-//! must not act without a record waits for [`Audit::record`]; when the disk does not keep up, it says so
-//! instead of keeping records in memory.
+//! The file is that of [`crate::journal`]: chained hashes, `tidemill journal show|verify` read it. A record is taken
+//! when there is room among those that wait for the disk, and nothing is done of which none is taken. Those that
+//! wait, 4,096 at most, are lost with the machine; when the disk refuses, nothing is recorded, and done, any more.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -13,6 +13,9 @@ use tidemill_types::Error;
 
 use crate::journal::Journal;
 use crate::journal::record::{Header, Record};
+
+/// Characters of what somebody did: an agent may send megabytes.
+const LONGEST: usize = 1_000;
 
 /// Records that wait for the disk at most.
 const WAITING: usize = 4_096;
@@ -45,11 +48,15 @@ impl Audit {
         Audit { to: None, writer: None }
     }
 
-    /// Records what a caller did or was refused. Says whether it will be written: what is not written
-    /// must not be done.
+    /// Records what a caller did or was refused, the first thousand characters of it. Says whether the record is
+    /// taken: what is not must not be done.
     pub fn record(&self, who: &str, what: String, why: &str, allowed: bool) -> bool {
         let Some(to) = &self.to else { return true };
         let (who, why) = (who.to_string(), why.to_string());
+        let what = match what.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{}...", &what[..end]),
+            None => what,
+        };
         to.try_send(Record::Access { who, what, why, allowed }).is_ok()
     }
 }

@@ -16,7 +16,7 @@ pub use rate::Rates;
 pub enum Role {
     /// Reads: metrics, features, scores, explanations.
     Viewer,
-    /// Also loads and unloads models.
+    /// Also loads and unloads models, promotes, rolls back and retrains.
     Operator,
     /// Also agrees to what others propose.
     Approver,

@@ -83,9 +83,12 @@ function one(model, role, refresh) {
     `v${of.version}`, stage(of), moment(of.since), count(of.rows), of.trigger, measures(of.metrics), of.approvals.join(", ") || "–",
     h("code", { title: of.artifact }, of.artifact.slice(0, 12)), ...(acts ? [actions(model, of, role, refresh)] : [])] }));
   const told = said.get(model.name);
+  const retrain = `Retrain ${model.name}`;
+  const mayTrain = acts && RANKS.indexOf(role) >= RANKS.indexOf("operator");
   return h("section", { "data-key": model.name },
     h("h2", {}, model.name, model.serves && h("span", { class: "tag" }, "serves")),
     h("p", { class: "what" }, `${model.type.replaceAll("_", " ")}; ${model.current > 0 ? `version ${model.current} is in charge` : "no version yet"}`),
+    mayTrain && h("p", { class: "act" }, h("button", { "aria-label": retrain, onclick: () => ask(model.name, "retrain", {}, retrain, refresh) }, "Retrain")),
     h("p", { class: told?.bad ? "said bad" : "said", role: "status", hidden: !told }, told?.text ?? ""),
     model.trial && trial(model.trial),
     rows.length === 0 ? empty(model.retrained ? "It has not been trained yet: too few labelled rows so far." : "It learns row by row; its state becomes a version when it is published.") : table(`Versions of ${model.name}`, heads, rows),

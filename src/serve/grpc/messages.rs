@@ -107,10 +107,10 @@ pub struct InferTensorContents {
     pub bytes_contents: Vec<Vec<u8>>,
 }
 
-/// One input.
+/// One input or output.
 #[derive(Clone, PartialEq, Message)]
-pub struct InputTensor {
-    /// A feature, a column, or `id`.
+pub struct Tensor {
+    /// Of an input a feature, a column, or `id`.
     #[prost(string, tag = "1")]
     pub name: String,
     /// As the protocol names it.
@@ -144,25 +144,13 @@ pub struct InferRequest {
     pub id: String,
     /// The tensors.
     #[prost(message, repeated, tag = "5")]
-    pub inputs: Vec<InputTensor>,
+    pub inputs: Vec<Tensor>,
     /// The outputs wanted; all if there are none.
     #[prost(message, repeated, tag = "6")]
     pub outputs: Vec<WantedOutput>,
     /// The values of all inputs as bytes, in place of their contents.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub raw_input_contents: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct OutputTensor {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(string, tag = "2")]
-    pub datatype: String,
-    #[prost(int64, repeated, tag = "3")]
-    pub shape: Vec<i64>,
-    #[prost(message, optional, tag = "5")]
-    pub contents: Option<InferTensorContents>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -176,7 +164,7 @@ pub struct InferResponse {
     #[prost(map = "string, message", tag = "4")]
     pub parameters: HashMap<String, Parameter>,
     #[prost(message, repeated, tag = "5")]
-    pub outputs: Vec<OutputTensor>,
+    pub outputs: Vec<Tensor>,
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub raw_output_contents: Vec<Vec<u8>>,
 }

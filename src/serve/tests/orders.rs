@@ -23,6 +23,7 @@ fn an_order_says_who_what_and_why() {
         ("/api/v1/models/online/rollback", json!({"why": "it is bad"}), "RollBack(None)"),
         ("/api/v1/models/online/rollback", json!({"version": 2, "why": "w"}), "RollBack(Some(2))"),
         ("/api/v1/models/online/approve", json!({"version": 3, "why": "w"}), "Approve(3)"),
+        ("/api/v1/models/online/retrain", json!({"why": "w"}), "Retrain"),
     ] {
         let (status, answer) = order(&server, path, &token, &body);
         assert_eq!((status, &answer["what"]), (200, &json!(what)), "{answer}");
