@@ -6,11 +6,9 @@ mod kafka;
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value as Json;
 use tidemill_connectors::client::kafka::{Cluster, Topic};
@@ -74,10 +72,7 @@ path = "dead.jsonl"
 fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
     let topic = kafka::unique("payments");
     assert!(Cluster::new(broker.address()).create_topic(&Topic::new(&topic, 2)).expect("a topic"));
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", broker.address()).set("enable.idempotence", "true");
-    let events: BaseProducer = client.create().expect("a producer");
-    for id in 0..payments {
+    let event = |id: u64| {
         let card = id * 7 % 100;
         // One in nine is up to 5 s late, one in a thousand is no payment.
         let late = if id % 9 == 0 { id * 37 % 4_900 } else { 0 };
@@ -86,14 +81,9 @@ fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
             999 => "no JSON".to_string(),
             _ => format!(r#"{{"id":{id},"ts":{ts},"card":{card},"amount":{}.25}}"#, id * 13 % 997),
         };
-        let mut record =
-            BaseRecord::<[u8], str>::to(&topic).partition((card % 2) as i32).payload(&event);
-        while let Err((_, again)) = events.send(record) {
-            events.poll(Duration::from_millis(5));
-            record = again;
-        }
-    }
-    events.flush(Duration::from_secs(60)).expect("sent");
+        ((card % 2) as i32, event)
+    };
+    broker.send(&topic, (0..payments).map(event));
     let pipeline = PIPELINE.replace("TOPIC", &topic).replace("BROKER", &broker.address());
     (topic, pipeline)
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemill_connectors::client::kafka::{Cluster, Topic};
 
@@ -136,20 +135,7 @@ fn over_topic(broker: &kafka::Broker, folder: &Path, payments: u64) -> (String, 
 }
 
 fn send(broker: &kafka::Broker, topic: &str, ids: std::ops::Range<u64>, partitions: u64) {
-    let events: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", broker.address())
-        .create()
-        .expect("a producer");
-    for id in ids {
-        let event = payment(id);
-        let mut record =
-            BaseRecord::<[u8], str>::to(topic).partition((id % partitions) as i32).payload(&event);
-        while let Err((_, again)) = events.send(record) {
-            events.poll(Duration::from_millis(5));
-            record = again;
-        }
-    }
-    events.flush(Duration::from_secs(60)).expect("sent");
+    broker.send(topic, ids.map(|id| ((id % partitions) as i32, payment(id))));
 }
 
 fn admin(broker: &kafka::Broker) -> AdminClient<DefaultClientContext> {

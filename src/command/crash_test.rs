@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,14 @@ pub(super) fn run(
         let error = Error::user(format!("source `{name}` never ends: two runs cannot be compared"));
         return Err(error.help(format!("--set source.{name}.until=end")).into());
     }
+    if let Some((sink, path)) = outside(&plan) {
+        let name = &sink.name.value;
+        let error =
+            Error::user(format!("sink `{name}` writes to {path}, outside the run's folder"));
+        return Err(error
+            .help(format!("--set sink.{name}.path=FILE, a name in that folder"))
+            .into());
+    }
     let (folder, temporary) = match &options.folder {
         Some(folder) => (folder.clone(), false),
         None => {
@@ -141,7 +149,7 @@ impl Kit<'_> {
             let keys = (readback.elsewhere)(sink, &suffix).into_iter();
             keys.map(move |(key, value)| (format!("sink.{name}.{key}"), value))
         };
-        self.elsewhere = read_back(&self.plan).flat_map(keys).collect();
+        self.elsewhere = apart(&self.plan).flat_map(keys).collect();
     }
 
     /// What a life wrote, in its folder and elsewhere; the places elsewhere are removed.
@@ -156,8 +164,8 @@ impl Kit<'_> {
         for (sink, readback) in read_back(&plan) {
             let name = format!("what readers of sink `{}` see", sink.name.value);
             found.insert(name, (readback.read)(sink)?);
-            (readback.remove)(sink)?;
         }
+        apart(&plan).try_for_each(|(sink, readback)| (readback.remove)(sink))?;
         Ok(found)
     }
 
@@ -302,22 +310,12 @@ impl Kit<'_> {
     fn aside(&self) -> Vec<String> {
         let aside = |stream| matches!(stream, Stream::DeadLetters | Stream::Late);
         let sinks = self.plan.sinks.iter().filter(|sink| aside(sink.stream));
-        let path = |sink: &tidemill_config::plan::SinkPlan| {
-            let path = sink.section.keys.iter().find(|(key, _)| key.value == "path")?;
-            match &path.1.value {
-                Item::Text(path) => Some(path.clone()),
-                _ => None,
-            }
-        };
-        sinks.filter_map(path).collect()
+        sinks.filter_map(path_of).map(str::to_string).collect()
     }
 
     /// Sinks of which nothing is compared.
     fn not_compared(&self) -> impl Iterator<Item = &str> {
-        let at_least_once = |sink: &&SinkPlan| {
-            let entry = SINKS.iter().find(|entry| entry.name == sink.section.kind.value);
-            entry.is_some_and(|entry| (entry.delivery)(sink) == Delivery::AtLeastOnce)
-        };
+        let at_least_once = |sink: &&SinkPlan| delivery_of(sink) == Some(Delivery::AtLeastOnce);
         self.plan.sinks.iter().filter(at_least_once).map(|sink| sink.name.value.as_str())
     }
 
@@ -356,13 +354,40 @@ impl Kit<'_> {
     }
 }
 
-/// Sinks that pass over rows which are there, and how what they wrote is looked at.
+/// Sinks that write to a place which others may use too.
+fn apart(plan: &Plan) -> impl Iterator<Item = (&SinkPlan, Readback)> {
+    plan.sinks.iter().filter_map(|sink| Some((sink, entry_of(sink)?.readback?)))
+}
+
+/// Those of them that pass over rows which are there, so that what they wrote is compared.
 fn read_back(plan: &Plan) -> impl Iterator<Item = (&SinkPlan, Readback)> {
-    plan.sinks.iter().filter_map(|sink| {
-        let entry = SINKS.iter().find(|entry| entry.name == sink.section.kind.value)?;
-        let passes_over = (entry.delivery)(sink) == Delivery::Transactions;
-        Some((sink, entry.readback.filter(|_| passes_over)?))
+    apart(plan).filter(|(sink, _)| delivery_of(sink) == Some(Delivery::Transactions))
+}
+
+fn entry_of(sink: &SinkPlan) -> Option<&'static tidemill_connectors::sink::Entry> {
+    SINKS.iter().find(|entry| entry.name == sink.section.kind.value)
+}
+
+fn delivery_of(sink: &SinkPlan) -> Option<Delivery> {
+    entry_of(sink).map(|entry| (entry.delivery)(sink))
+}
+
+/// The file of a sink that does not lie in the run's folder, where every life would write to the same one.
+fn outside(plan: &Plan) -> Option<(&SinkPlan, &str)> {
+    plan.sinks.iter().find_map(|sink| {
+        let path = path_of(sink)?;
+        let parts = Path::new(path).components();
+        let leaves = |part| !matches!(part, Component::Normal(_) | Component::CurDir);
+        parts.into_iter().any(leaves).then_some((sink, path))
     })
+}
+
+fn path_of(sink: &SinkPlan) -> Option<&str> {
+    let (_, path) = sink.section.keys.iter().find(|(key, _)| key.value == "path")?;
+    match &path.value {
+        Item::Text(path) => Some(path),
+        _ => None,
+    }
 }
 
 /// The points that a run of this plan may come to: a sink's own where there is such a sink.

@@ -232,6 +232,8 @@ impl Ingest {
                     }
                 }
             }
+            let waiting = held_back && feed.next.is_some();
+            self.shared.watermarks.set_waiting(self.worker, feed.feed.source, waiting);
             let Some(piece) = &feed.next else { continue };
             if held_back {
                 continue;

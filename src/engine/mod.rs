@@ -7,6 +7,7 @@
 pub mod bell;
 pub mod check;
 pub mod control;
+mod driver;
 pub mod explain;
 pub mod feed;
 pub mod hand_over;

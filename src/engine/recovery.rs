@@ -177,11 +177,16 @@ fn said(item: &Item) -> String {
     }
 }
 
-/// A hash of where sources and sinks are, and of how rounds are cut: what positions depend on.
+/// Keys that say how a place is spoken to, and not which it is.
+const HOW: [&str; 3] = ["brokers", "properties", "commit_every"];
+
+/// A hash of where sources and sinks are, of what an event's place in time is, and of how rounds are cut: what
+/// positions depend on.
 fn places(plan: &Plan) -> String {
     let keys = |section: &Section| {
+        let which = section.keys.iter().filter(|(k, _)| !HOW.contains(&k.value.as_str()));
         let mut keys: Vec<String> =
-            section.keys.iter().map(|(k, v)| format!("{}={}", k.value, said(&v.value))).collect();
+            which.map(|(k, v)| format!("{}={}", k.value, said(&v.value))).collect();
         keys.sort();
         format!("{} {keys:?}", section.kind.value)
     };
@@ -189,12 +194,16 @@ fn places(plan: &Plan) -> String {
     for source in &plan.sources {
         let format = source.format.as_ref().map(|format| &format.value);
         text += &format!("\n{} {} {format:?} ", source.name.value, keys(&source.section));
-        text += &format!("{:?} {:?} {:?}", source.sort, source.until, source.null);
+        text += &format!("{:?} {:?} {:?} ", source.sort, source.until, source.null);
+        let id = source.id.as_ref().map(|id| &id.value);
+        text += &format!("{} {id:?} {}", source.event_time.value, source.timezone.value);
     }
     for sink in &plan.sinks {
         let format = sink.format.as_ref().map(|format| &format.value);
         text += &format!("\n{} {:?} {format:?} ", sink.name.value, sink.stream);
         text += &keys(&sink.section);
+        let columns = sink.columns.iter().flatten().map(|column| &column.value);
+        text += &format!(" {:?}", columns.collect::<Vec<_>>());
     }
     hex(&Sha256::digest(text))
 }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -29,17 +30,29 @@ pub struct Stretch {
     /// Whether the run that is repeated was a live one.
     pub live: bool,
     extra: Mutex<Vec<Extra>>,
+    /// Whether the sinks have all of it.
+    whole: AtomicBool,
 }
 
 impl Stretch {
     /// The rows from one event time to before another, for the plan's sinks and these.
     pub fn new(from: Micros, to: Micros, live: bool, extra: Vec<Extra>) -> Stretch {
-        Stretch { from, to, live, extra: Mutex::new(extra) }
+        Stretch { from, to, live, extra: Mutex::new(extra), whole: AtomicBool::new(false) }
     }
 
     /// Its own sinks, once.
     pub fn take_extra(&self) -> Vec<Extra> {
         std::mem::take(&mut *self.extra.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The sinks have all of it.
+    pub fn end(&self) {
+        self.whole.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the sinks have all of it: else a run that was stopped was stopped by somebody.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::SeqCst)
     }
 
     /// What of these rows is in it; event times do not fall.

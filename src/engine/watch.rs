@@ -117,6 +117,7 @@ impl Watcher {
             }
         }
         for (s, source) in sources.iter().enumerate() {
+            self.metrics.source_waits(&source.name.value, self.watermarks.waits(s));
             if let Stand::At(at) = self.watermarks.of(s) {
                 self.metrics.watermark(&source.name.value, at);
                 if !check::bounded(source) {

@@ -1,6 +1,6 @@
 //! How far each source is, as whoever looks at a run sees it. Nothing in the dataflow reads it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tidemill_types::Micros;
 
@@ -8,6 +8,8 @@ use tidemill_types::Micros;
 pub struct Watermarks {
     /// By worker, then by source.
     places: Vec<Vec<AtomicI64>>,
+    /// Whether rows wait there until earlier ones are done.
+    waits: Vec<Vec<AtomicBool>>,
 }
 
 /// How far a source is.
@@ -25,7 +27,11 @@ impl Watermarks {
     /// Of so many workers and sources, none of which has a share yet.
     pub fn new(workers: usize, sources: usize) -> Watermarks {
         let worker = || (0..sources).map(|_| AtomicI64::new(Micros::MAX)).collect();
-        Watermarks { places: (0..workers).map(|_| worker()).collect() }
+        let free = || (0..sources).map(|_| AtomicBool::new(false)).collect();
+        Watermarks {
+            places: (0..workers).map(|_| worker()).collect(),
+            waits: (0..workers).map(|_| free()).collect(),
+        }
     }
 
     /// A worker's share of a source is complete up to here: the least time before anything came, the
@@ -34,6 +40,19 @@ impl Watermarks {
         if let Some(place) = self.places.get(worker).and_then(|sources| sources.get(source)) {
             place.store(watermark, Ordering::Relaxed);
         }
+    }
+
+    /// Whether rows of a source wait at a worker because as many as may be are in flight.
+    pub fn set_waiting(&self, worker: usize, source: usize, waiting: bool) {
+        if let Some(place) = self.waits.get(worker).and_then(|sources| sources.get(source)) {
+            place.store(waiting, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether rows of a source wait at any worker.
+    pub fn waits(&self, source: usize) -> bool {
+        let mut places = self.waits.iter().filter_map(|sources| sources.get(source));
+        places.any(|place| place.load(Ordering::Relaxed))
     }
 
     /// How far a source is at the worker that is furthest behind.
@@ -63,5 +82,7 @@ mod tests {
         marks.set(1, 0, Micros::MAX);
         marks.set(0, 0, Micros::MAX);
         assert_eq!((marks.of(0), marks.of(5)), (Stand::Ended, Stand::Nothing));
+        marks.set_waiting(1, 0, true);
+        assert!(marks.waits(0) && !marks.waits(1) && !marks.waits(5));
     }
 }

@@ -36,6 +36,7 @@ pub struct Metrics {
     dead_letters: Limited<IntCounterVec>,
     late_rows: Limited<IntCounterVec>,
     turns: Limited<IntCounterVec>,
+    waits: Limited<GaugeVec>,
     watermark: Limited<GaugeVec>,
     lag: Limited<GaugeVec>,
     processed: Gauge,
@@ -102,6 +103,11 @@ impl Metrics {
                 "turns_total",
                 "How often the loops of threads have gone round; a few a second when nothing comes.",
                 &["thread"],
+            )?,
+            waits: of.gauges(
+                "source_waits",
+                "1 while rows of a source wait until earlier ones are done.",
+                &["source"],
             )?,
             watermark: of.gauges(
                 "watermark_timestamp_seconds",
@@ -202,6 +208,11 @@ impl Metrics {
     /// Loops of a thread went round.
     pub fn turns(&self, thread: &str, turns: u64) {
         self.turns.add([thread], turns);
+    }
+
+    /// Whether rows of a source wait until earlier ones are done.
+    pub fn source_waits(&self, source: &str, waits: bool) {
+        self.waits.set([source], f64::from(u8::from(waits)));
     }
 
     /// A source is complete up to here.

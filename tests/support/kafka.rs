@@ -16,6 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
 const VERSION: &str = "4.3.0";
 const POM: &str = include_str!("kafka/pom.xml");
 const READY: Duration = Duration::from_secs(60);
@@ -65,6 +68,22 @@ impl Broker {
     /// `host:port`
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends texts to partitions of a topic, each once and in this order.
+    pub fn send(&self, topic: &str, events: impl Iterator<Item = (i32, String)>) {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.address()).set("enable.idempotence", "true");
+        let producer: BaseProducer = client.create().expect("a producer");
+        for (partition, event) in events {
+            let mut record =
+                BaseRecord::<[u8], str>::to(topic).partition(partition).payload(&event);
+            while let Err((_, again)) = producer.send(record) {
+                producer.poll(Duration::from_millis(5));
+                record = again;
+            }
+        }
+        producer.flush(Duration::from_secs(60)).expect("sent");
     }
 
     /// Kills it at once, as a power cut would.

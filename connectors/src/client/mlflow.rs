@@ -90,7 +90,7 @@ impl MlflowClient {
         match status {
             200 => Ok(Some(json)),
             404 => Ok(None),
-            400 if path.contains("/alias") => Ok(None),
+            400 if method == "GET" && path.contains("/alias") => Ok(None),
             400 if code == "RESOURCE_ALREADY_EXISTS" => Ok(Some(json)),
             _ => {
                 let said = json["message"].as_str().map(str::to_string);

@@ -25,7 +25,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::SinkPlan;
-use tidemill_types::time::MILLISECOND;
+use tidemill_types::time::{MILLISECOND, SECOND};
 use tidemill_types::{Error, Micros};
 
 use super::{Delivery, Entry, Readback, Sink};
@@ -80,11 +80,12 @@ pub const ENTRY: Entry = Entry {
 /// The keys with which the sink writes to topics of its own, which it makes.
 fn elsewhere(plan: &SinkPlan, suffix: &str) -> Vec<(&'static str, String)> {
     let Ok(keys) = read(plan) else { return Vec::new() };
-    vec![
-        ("topic", format!("{}-{suffix}", keys.topic.name)),
-        ("progress", format!("{}-{suffix}", keys.progress)),
-        ("create", "true".to_string()),
-    ]
+    let mut moved =
+        vec![("topic", format!("{}-{suffix}", keys.topic.name)), ("create", "true".to_string())];
+    if keys.exactly_once {
+        moved.push(("progress", format!("{}-{suffix}", keys.progress)));
+    }
+    moved
 }
 
 /// What a reader of committed messages sees: a line each, `partition key value`. Without keys rows are
@@ -115,11 +116,17 @@ fn read_back(plan: &SinkPlan) -> Result<Vec<u8>, Error> {
 
 fn remove(plan: &SinkPlan) -> Result<(), Error> {
     let keys = read(plan).map_err(keys::error)?;
-    keys.cluster.remove_topics(&[&keys.topic.name, &keys.progress])
+    match keys.exactly_once {
+        true => keys.cluster.remove_topics(&[&keys.topic.name, &keys.progress]),
+        false => keys.cluster.remove_topics(&[&keys.topic.name]),
+    }
 }
 
 /// Messages sent between two looks at what was delivered.
 const LOOK_EVERY: usize = 256;
+
+/// The longest that rows wait for a commit: well below the timeout of a transaction.
+const LONGEST_COMMIT: Micros = 10 * SECOND;
 
 /// Bytes of a topic's name, at most.
 const LONGEST: usize = 249;
@@ -173,6 +180,22 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
         Some(progress) => (progress.value, progress.span),
         None => (default, plan.section.span.clone()),
     };
+    if exactly_once && progress == topic.name {
+        errors.push(Diagnostic::new(
+            &span,
+            "`progress` is the topic of the rows itself",
+            "it is compacted, and rows would be lost in it",
+            "name a topic of its own, or leave `progress` out",
+        ));
+    }
+    if commit_every.is_some_and(|every| every > LONGEST_COMMIT) {
+        errors.push(Diagnostic::new(
+            &plan.section.span,
+            "`commit_every` is longer than 10 s",
+            "a broker ends a transaction that is older than 30 s, and readers wait for it until then",
+            "choose 10 s or less; the default is 100 ms",
+        ));
+    }
     let legal = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     if exactly_once && (progress.len() > LONGEST || !progress.chars().all(legal)) {
         errors.push(Diagnostic::new(

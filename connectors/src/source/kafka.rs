@@ -115,6 +115,8 @@ struct Partition {
     began: i64,
     /// The first offset that was there when it was opened.
     low: i64,
+    /// The one behind the last.
+    high: i64,
     /// Where it ends, if it is bounded.
     end: Option<i64>,
     ended: bool,
@@ -211,6 +213,7 @@ impl KafkaSource {
                 next: if keys.latest { high } else { low },
                 began: if keys.latest { high } else { low },
                 low,
+                high,
                 end: (plan.until == Some(Until::End)).then_some(high),
                 ended: false,
                 paused: false,
@@ -460,6 +463,13 @@ impl Source for KafkaSource {
                     low - 1
                 ))
                 .help("what they held is lost: begin again with a folder of its own, and keep records longer (retention.ms)"));
+            }
+            if next > read.high {
+                let (topic, high) = (&self.topic, read.high);
+                return Err(Error::external(format!(
+                    "{topic}/{partition} is to be read on from offset {next}, and ends before {high}: it is another topic than it was"
+                ))
+                .help("restore the topic, or begin again with a folder of its own"));
             }
             (read.next, read.ended) = (next, false);
         }

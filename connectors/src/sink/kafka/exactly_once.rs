@@ -93,9 +93,7 @@ impl ExactlyOnce {
     ) -> Result<ExactlyOnce, Error> {
         let key = column_places(&keys, schema)?;
         let encoder = (keys.messages.encoder)(schema)?;
-        if keys.create {
-            keys.cluster.create_topic(&keys.topic)?;
-        }
+        let made = keys.create && keys.cluster.create_topic(&keys.topic)?;
         let given = match state {
             None => Place::default(),
             Some(state) => {
@@ -124,6 +122,13 @@ impl ExactlyOnce {
             Err(Failed::Kafka(error)) => sink.recover(error)?,
             Err(Failed::For(error)) => return Err(error),
             Ok(()) => {}
+        }
+        if made && sink.held.rows > 0 {
+            return Err(Error::external(format!(
+                "the topic {} was not there and is made anew, and {} counts {} rows in it",
+                sink.topic, sink.progress, sink.held.rows
+            ))
+            .help("restore the topic, or name another `progress` to write all rows again"));
         }
         steps::pass("kafka.fenced");
         let passed_over = sink.held.rows - sink.given.rows;
@@ -189,7 +194,7 @@ impl ExactlyOnce {
             "the topic {} says that {} holds {} rows of this sink, and the checkpoint was made behind {}",
             self.progress, self.topic, self.held.rows, before.rows
         ))
-        .help("the topic of progress is another one or was changed: restore it, or begin again: remove the run's folder of checkpoints")
+        .help("the topic of progress is another one or was changed: restore it. To begin again, name a new topic for the rows, or they will be there twice, and remove the run's folder of checkpoints")
     }
 
     /// Sends a batch without the rows that the topic has.

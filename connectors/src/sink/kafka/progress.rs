@@ -147,7 +147,7 @@ impl Reader {
     /// # Errors
     /// What the broker says, or its silence.
     pub(super) fn last(&self, topic: &str) -> Result<Option<Progress>, KafkaError> {
-        let (low, high) = ends_of(&self.consumer, topic, 0)?;
+        let (low, high) = ends_of(&self.consumer, topic, 0, ANSWER)?;
         for from in [high.saturating_sub(TAIL).max(low), low] {
             let mut found = None;
             each(&self.consumer, topic, 0, from, high, &mut |key, value| {
@@ -182,9 +182,9 @@ impl Reader {
         let deadline = Instant::now() + ALL;
         for partition in 0..partitions {
             let at = partition as i32;
-            let (_, end) = ends_of(&ends, topic, at)?;
+            let (_, end) = ends_of(&ends, topic, at, ALL)?;
             let (low, high) = loop {
-                let (low, high) = ends_of(&self.consumer, topic, at)?;
+                let (low, high) = ends_of(&self.consumer, topic, at, ALL)?;
                 if high >= end || Instant::now() >= deadline {
                     break (low, high);
                 }
@@ -233,14 +233,15 @@ fn each(
     }
 }
 
-/// The first offset of a partition, and that behind its last. A broker that was away does not know its own
-/// partitions for a moment.
+/// The first offset of a partition, and that behind its last. A broker that stood still is taken for dead by its
+/// controller, and leads nothing for some seconds after.
 fn ends_of(
     consumer: &BaseConsumer<Log>,
     topic: &str,
     partition: i32,
+    patience: Duration,
 ) -> Result<(i64, i64), KafkaError> {
-    let deadline = Instant::now() + ANSWER;
+    let deadline = Instant::now() + patience;
     loop {
         match consumer.fetch_watermarks(topic, partition, ANSWER) {
             Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
