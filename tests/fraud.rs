@@ -30,6 +30,19 @@ fn versions_come_into_charge_by_evidence_wherever_they_are_trained() {
         told["labelled"].as_u64().zip(told["pending"].as_u64()).map(|(l, p)| l + p),
         Some(300_000)
     );
+    // Whoever is there serves, and the score says so: the constant, the light model, the trees.
+    let scores = std::fs::read_to_string(here.join("scores.jsonl")).expect("scores");
+    let mut served = Vec::new();
+    for line in scores.lines() {
+        let row: Json = serde_json::from_str(line).expect("JSON");
+        let by = (row["model"].clone(), row["degraded"].clone());
+        if served.last() != Some(&by) {
+            served.push(by);
+        }
+    }
+    let ladder = [("constant", Some("warming_up")), ("light", Some("warming_up")), ("trees", None)];
+    let ladder = ladder.map(|(model, why)| (Json::from(model), Json::from(why)));
+    assert_eq!(served, ladder);
     run(&apart, "apart");
     for name in ["scores.jsonl", "models.jsonl", "alerts.jsonl"] {
         let read = |folder: &Path| std::fs::read(folder.join(name)).expect(name);

@@ -25,8 +25,18 @@ const TREES: [&str; 8] = [
 ];
 
 fn replay(data: &Data, folder: &str, out: &str, more: &[&str]) -> Output {
+    replay_of(data, folder, out, (FROM, TO), more)
+}
+
+fn replay_of(
+    data: &Data,
+    folder: &str,
+    out: &str,
+    (from, to): (&str, &str),
+    more: &[&str],
+) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    command.args(["replay", PIPELINE, "--output", "json", "--quiet", "--from", FROM, "--to", TO]);
+    command.args(["replay", PIPELINE, "--output", "json", "--quiet", "--from", from, "--to", to]);
     command.arg("--folder").arg(data.path(folder)).arg("--out").arg(data.path(out));
     data.with_data(&mut command);
     for key in [
@@ -59,7 +69,12 @@ fn a_stretch_of_the_flights_is_repeated_bit_for_bit() {
     let data = Data::of_days(24);
     summary(&data.run("run", &[]));
     let before = lines(&data.path("run").join("scores.jsonl"));
-    let journal = std::fs::read(data.path("run/journal/journal-0000000000000000.jsonl"));
+    let files = || -> Vec<Vec<u8>> {
+        let all = std::fs::read_dir(data.path("run/journal")).expect("a journal");
+        all.map(|entry| std::fs::read(entry.expect("a file").path()).expect("read")).collect()
+    };
+    let journal = files();
+    assert!(journal.iter().any(|file| file.len() > 1_000));
     let wanted = of_stretch(before.clone());
     assert!(wanted.len() > 500, "{} rows", wanted.len());
     for workers in ["1", "2"] {
@@ -70,10 +85,7 @@ fn a_stretch_of_the_flights_is_repeated_bit_for_bit() {
     }
     // Nothing of the run was touched, and nothing is left beside the rows.
     assert_eq!(lines(&data.path("run").join("scores.jsonl")), before);
-    if let Ok(journal) = journal {
-        let now = std::fs::read(data.path("run/journal/journal-0000000000000000.jsonl"));
-        assert!(journal == now.expect("a journal"), "the run's journal was written to");
-    }
+    assert!(journal == files(), "the run's journal was written to");
     assert!(!data.path("again").join(".work").exists());
 
     // A run whose output was changed since is told so, by the row.
@@ -93,6 +105,35 @@ fn a_stretch_of_the_flights_is_repeated_bit_for_bit() {
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert_eq!(refused.status.code(), Some(70), "{said}");
     assert!(said.contains("row 101 is"), "{said}");
+
+    // One that has a row less, or more, at an end of the stretch too.
+    let refused = |kept: &[String], out: &str| {
+        std::fs::write(data.path("run").join("scores.jsonl"), kept.join("\n") + "\n")
+            .expect("written");
+        let refused = replay(&data, "run", out, &[]);
+        assert_eq!(refused.status.code(), Some(70), "{out}");
+        String::from_utf8_lossy(&refused.stdout).into_owned()
+    };
+    let but = |gone: &String| -> Vec<String> {
+        before.iter().filter(|line| *line != gone).cloned().collect()
+    };
+    let said = refused(&but(wanted.last().expect("rows")), "less");
+    assert!(said.contains(&format!("there were {}", wanted.len() - 1)), "{said}");
+    let mut more = before.clone();
+    let last = before.iter().position(|line| Some(line) == wanted.last()).expect("it is there");
+    more.insert(last, before[last].clone());
+    let said = refused(&more, "more");
+    assert!(said.contains(&format!("there were {}", wanted.len() + 1)), "{said}");
+
+    // What the run wrote is not replaced, and nothing at all is no success.
+    std::fs::write(data.path("run").join("scores.jsonl"), before.join("\n") + "\n")
+        .expect("written");
+    let same = replay(&data, "run", "run", &[]);
+    assert!(!same.status.success() && String::from_utf8_lossy(&same.stdout).contains("--out"));
+    assert_eq!(lines(&data.path("run").join("scores.jsonl")), before);
+    let none = replay_of(&data, "run", "none", ("2031-01-01", "2031-01-02"), &[]);
+    assert!(!none.status.success());
+    assert!(String::from_utf8_lossy(&none.stdout).contains("wrote no row"), "{none:?}");
 }
 
 #[test]

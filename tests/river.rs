@@ -37,6 +37,20 @@ fn every_departure_is_accounted_for() {
     assert_eq!(lines(&out["alerts.jsonl"]) as u64, count("alerts"));
     assert!(out["dead_letters.jsonl"].is_empty());
     assert!(data.path("out/report.html").exists());
+    // What was served was made of the trees' margin, and says of which version.
+    let text = String::from_utf8(out["scores.jsonl"].clone()).expect("text");
+    let mut upstream = "trees:0".to_string();
+    for line in text.lines() {
+        let row: Json = serde_json::from_str(line).expect("JSON");
+        if row["model"] == "online" {
+            let made_of = row["upstream"].as_str().expect("what it was made of").to_string();
+            assert!(made_of >= upstream, "{row} after {upstream}");
+            upstream = made_of;
+        } else {
+            assert!(row["upstream"].is_null(), "{row}");
+        }
+    }
+    assert_eq!(upstream, "trees:1");
 }
 
 /// A version says how far each partition was read when its training was triggered: here, which line

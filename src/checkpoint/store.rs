@@ -32,6 +32,21 @@ pub struct Store {
     runtime: tokio::runtime::Runtime,
 }
 
+/// Removes what a killed process left half-written: `object_store` writes beside the name, with a `#`, and renames.
+fn sweep(folder: &Path) -> std::io::Result<()> {
+    for kind in ["parts", "lines"] {
+        let Ok(entries) = std::fs::read_dir(folder.join(kind)) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            let half = path.file_name().is_some_and(|name| name.to_string_lossy().contains('#'));
+            if half {
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// A store in a folder, which is made if it is not there.
     ///
@@ -44,6 +59,7 @@ impl Store {
                 .help("make the folder writable, or set `store` of [checkpoint] to another one")
         };
         std::fs::create_dir_all(folder).map_err(|e| cannot(&e))?;
+        sweep(folder).map_err(|e| cannot(&e))?;
         let objects = LocalFileSystem::new_with_prefix(folder).map_err(|e| cannot(&e))?;
         Store::over(Arc::new(objects), Some(folder.to_path_buf()), name)
     }
@@ -75,8 +91,8 @@ impl Store {
         let packed = section::pack(content).map_err(Error::internal)?;
         let (hash, bytes) = (sha256(&packed), packed.len() as u64);
         let key = part_key(&hash);
-        let there = self.runtime.block_on(self.objects.head(&key));
-        if there.is_ok_and(|found| found.size == bytes) {
+        // Looked at and not only found: one that the disk has damaged would be so in every line to come.
+        if self.read(&key).is_ok_and(|found| sha256(&found) == hash) {
             return Ok(Part { name: name.to_string(), hash, bytes });
         }
         let put = self.runtime.block_on(self.objects.put(&key, packed.into()));

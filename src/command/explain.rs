@@ -76,11 +76,14 @@ pub(super) fn run(
     let mut compiled = compile(load(file, overrides)?)?;
     let folder = folder_of(&compiled, options.folder.as_ref(), "");
     let work = std::env::temp_dir().join(format!("tidemill-explain-{}", std::process::id()));
-    let live = prepare(&mut compiled, &folder, &work)?.live;
-    // What is asked for is told, and nothing written.
-    compiled.plan.sinks.clear();
-    let explained = explain(compiled, &folder, &work, live, options);
-    fs::remove_dir_all(&work).map_err(Error::from)?;
+    let explained = prepare(&mut compiled, &folder, &work).and_then(|prepared| {
+        // What is asked for is told, and nothing written.
+        compiled.plan.sinks.clear();
+        explain(compiled, &folder, &work, prepared.live, options)
+    });
+    if work.exists() {
+        fs::remove_dir_all(&work).map_err(Error::from)?;
+    }
     Ok(explained?)
 }
 

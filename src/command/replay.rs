@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value as Json, json};
 use tidemill_config::document::load;
@@ -12,7 +13,7 @@ use tidemill_config::plan::{At, SinkPlan, Stream};
 use tidemill_config::section::Section;
 use tidemill_connectors::format::compression::Input;
 use tidemill_connectors::sink::{SINKS, Sink};
-use tidemill_types::time::from_rfc3339;
+use tidemill_types::time::{from_rfc3339, to_rfc3339};
 use tidemill_types::{Error, Micros};
 
 use super::{Failure, Said};
@@ -82,14 +83,20 @@ pub(super) fn replay(
     let bar = ProgressBar::new(Display::choose(quiet), &screen);
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;
+    let stretch = Arc::new(stretch);
     let options = run::Options {
         folder: work.to_path_buf(),
         workers: usize::from(workers),
         speed: None,
         serve: None,
-        stretch: Some(Arc::new(stretch)),
+        stretch: Some(Arc::clone(&stretch)),
     };
-    run::run(compiled, &options, stop, bar).map(drop)
+    run::run(compiled, &options, Arc::clone(&stop), bar)?;
+    match stop.load(Ordering::SeqCst) && !stretch.is_whole() {
+        true => Err(Error::external("it was stopped before the stretch was over")
+            .help("run the command again; nothing of the run was changed")),
+        false => Ok(()),
+    }
 }
 
 /// Replays and compares.
@@ -108,6 +115,19 @@ pub(super) fn run(
     fs::create_dir_all(&out)
         .map_err(|e| Error::user(format!("cannot make {}: {e}", out.display())))?;
     let Prepared { live, files: of_run } = prepare(&mut compiled, &folder, &work)?;
+    let same = |home: &Path| {
+        let real = |path: &Path| path.canonicalize().ok();
+        real(home).is_some() && real(home) == real(&out)
+    };
+    if same(&folder) || of_run.iter().any(|(_, home)| same(home)) {
+        fs::remove_dir_all(&work).map_err(Error::from)?;
+        let out = out.display();
+        return Err(Error::user(format!(
+            "{out} holds what the run wrote, which would be replaced"
+        ))
+        .help("give --out another folder")
+        .into());
+    }
     let mut extra: Vec<Extra> = Vec::new();
     if compiled.plan.sinks.is_empty() {
         for stream in [Stream::Scores, Stream::Features] {
@@ -135,19 +155,26 @@ pub(super) fn run(
     };
     let stretch = Stretch::new(options.from, options.to, live, extra);
     replay(compiled, &work, stretch, options.workers, options.quiet)?;
-    let (mut text, mut files) = (String::new(), Vec::new());
+    let (mut text, mut files, mut equal): (String, Vec<Json>, Vec<usize>) =
+        (String::new(), Vec::new(), Vec::new());
     for path in written(&work)? {
         let name =
             path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let home = of_run.iter().find(|(file, _)| rolls_to(file, &name));
         let theirs = home.map_or_else(|| folder.join(&name), |(_, home)| home.join(&name));
-        let verdict = if home.is_some() { compared(&path, &theirs)? } else { None };
+        let verdict = match home {
+            Some(_) => compared(&path, &theirs, options.from..options.to)?,
+            None => None,
+        };
+        if let Some(Verdict::Equal(rows)) = verdict {
+            equal.push(rows);
+        }
         let there = out.join(&name);
         fs::rename(&path, &there).map_err(Error::from)?;
         let (word, rows) = match &verdict {
             Some(Verdict::Equal(rows)) => ("equal to the run's", Some(*rows)),
             Some(Verdict::Differs(_)) => ("not what the run wrote", None),
-            None => ("written", None),
+            None => ("written, and not compared", None),
         };
         text += &match rows {
             Some(rows) => format!("{}: {rows} rows, {word}\n", there.display()),
@@ -164,6 +191,12 @@ pub(super) fn run(
         files.push(json!({ "file": there, "rows": rows, "compared": rows.is_some() }));
     }
     fs::remove_dir_all(&work).map_err(Error::from)?;
+    if !equal.is_empty() && equal.iter().all(|rows| *rows == 0) {
+        let (from, to) = (to_rfc3339(options.from), to_rfc3339(options.to));
+        return Err(Error::user(format!("the run wrote no row from {from} to {to}"))
+            .help("look for the times in the run's files")
+            .into());
+    }
     let json = json!({ "files": files, "with_model": rescored.map(|name| out.join(name)) });
     Ok(Said { text, json })
 }
@@ -214,31 +247,52 @@ enum Verdict {
     Differs(String),
 }
 
-/// Whether the lines of a replayed file stand in the run's, one after the other; nothing where the run's is not
-/// there, or is no text.
-fn compared(replayed: &Path, run: &Path) -> Result<Option<Verdict>, Error> {
+/// Whether a replayed file has the rows that the run's has of the stretch, no more and no fewer, in their order;
+/// nothing where the run's is not there, is no text, or has no event times.
+fn compared(replayed: &Path, run: &Path, stretch: Range<Micros>) -> Result<Option<Verdict>, Error> {
     let name = replayed.display().to_string();
-    let is_text = [".csv", ".jsonl"].iter().any(|ending| name.contains(ending));
-    if !is_text || !run.is_file() {
+    let is_csv = name.contains(".csv");
+    if !(is_csv || name.contains(".jsonl")) || !run.is_file() {
         return Ok(None);
     }
     let (ours, theirs) = (text_of(replayed)?, text_of(run)?);
-    let (mut ours, theirs): (Vec<&str>, Vec<&str>) =
-        (ours.lines().collect(), theirs.lines().collect());
-    if name.contains(".csv") && !ours.is_empty() {
-        ours.remove(0);
+    let head = |text: &str| if is_csv { text.lines().next().map(str::to_string) } else { None };
+    let place =
+        head(&theirs).and_then(|head| head.split(',').position(|name| name == "event_time"));
+    if is_csv && (place.is_none() || head(&ours) != head(&theirs)) {
+        return Ok(None);
     }
-    let Some(first) = ours.first() else { return Ok(Some(Verdict::Equal(0))) };
-    let Some(at) = theirs.iter().position(|line| line == first) else {
-        return Ok(Some(Verdict::Differs(format!("it has no row {first}"))));
+    let time = |line: &str| match place {
+        Some(place) => field(line, place).and_then(|text| from_rfc3339(&text)),
+        None => {
+            let row: Json = serde_json::from_str(line).ok()?;
+            from_rfc3339(row["event_time"].as_str()?)
+        }
     };
-    for (n, line) in ours.iter().enumerate() {
-        let there = theirs.get(at + n).copied().unwrap_or("nothing");
-        if there != *line {
-            return Ok(Some(Verdict::Differs(format!("row {} is {line}, and was {there}", n + 1))));
+    let skip = usize::from(is_csv);
+    let ours: Vec<&str> = ours.lines().skip(skip).collect();
+    let mut wanted = Vec::new();
+    for line in theirs.lines().skip(skip) {
+        let Some(at) = time(line) else { return Ok(None) };
+        if stretch.contains(&at) {
+            wanted.push(line);
         }
     }
-    Ok(Some(Verdict::Equal(ours.len())))
+    let differs = ours.iter().zip(&wanted).position(|(ours, wanted)| ours != wanted);
+    Ok(Some(match differs {
+        Some(n) => Verdict::Differs(format!("row {} is {}, and was {}", n + 1, ours[n], wanted[n])),
+        None if ours.len() != wanted.len() => {
+            Verdict::Differs(format!("it has {} rows, and there were {}", ours.len(), wanted.len()))
+        }
+        None => Verdict::Equal(ours.len()),
+    }))
+}
+
+/// A field of a line of CSV, without its quotes.
+fn field(line: &str, place: usize) -> Option<String> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_bytes());
+    let record = reader.records().next()?.ok()?;
+    record.get(place).map(str::to_string)
 }
 
 fn text_of(path: &Path) -> Result<String, Error> {
