@@ -390,7 +390,8 @@ fn dask() {
     let second = bridge("bridge again", bridge_port);
     until("the bridge", up);
     let over = outcome(executor.as_mut());
-    assert!(over.result.is_ok(), "{over:?}");
+    assert!(over.result.is_ok() && over.setbacks.is_empty(), "its own answer: {over:?}");
+    assert_eq!(pids(&marks).len(), 1, "it was not begun again");
 
     // The scheduler dies: every attempt fails, and the task goes elsewhere.
     head.signal("KILL");

@@ -72,7 +72,6 @@ class Jobs:
             "driver_exit_code": None,
             "start_time": int(time.time() * 1000),
             "end_time": None,
-            "cpus": asked.get("entrypoint_num_cpus") or 1,
             "memory": asked.get("entrypoint_memory") or 0,
         }
         if not write_once(self.path(name), to_json(job)):
@@ -90,7 +89,7 @@ class Jobs:
                     break
             time.sleep(0.1)
         command = [sys.executable, "-m", "tidemill_trainer.dask_run", "--scheduler", self.scheduler]
-        command += ["--name", name, "--cpus", str(job["cpus"]), "--", *shlex.split(job["entrypoint"])]
+        command += ["--name", name, "--", *shlex.split(job["entrypoint"])]
         with self.lock:
             if (self.read(name) or job)["status"] in ENDED:
                 return
@@ -242,6 +241,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=4, help="drivers at once")
     given = parser.parse_args()
     token = Path(given.token_file).read_text().strip() if given.token_file else None
+    if token is None and given.host not in ("127.0.0.1", "localhost", "::1"):
+        parser.error(f"{given.host} can be reached by others, and whoever can runs commands here: give --token-file")
     jobs = Jobs(Path(given.folder), given.scheduler, given.most)
     server = ThreadingHTTPServer((given.host, given.port), handler(jobs, token))
     server.daemon_threads = True

@@ -1,6 +1,6 @@
 """Has a command run by a worker of a Dask cluster, and ends as it ended.
 
-    python -m tidemill_trainer.dask_run --scheduler tcp://HOST:8786 [--cpus N] -- COMMAND...
+    python -m tidemill_trainer.dask_run --scheduler tcp://HOST:8786 -- COMMAND...
     python -m tidemill_trainer.dask_run --scheduler tcp://HOST:8786 TASK.json --attempt 1
 
 The second form runs this package's trainers: what the executor `subprocess` starts with
@@ -59,7 +59,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scheduler", default=os.environ.get("DASK_SCHEDULER_ADDRESS"))
     parser.add_argument("--name", default=None, help="of the task; its own if not given")
-    parser.add_argument("--cpus", type=float, default=1)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
