@@ -223,6 +223,7 @@ fn rows(source: usize, events: &[&Event], first_slot: u64) -> Rows {
         ids: events.iter().map(|e| Id::Int(e.2)).collect(),
         batch: RecordBatch::try_new(schema().to_arrow(), columns).expect("rows"),
         first_slot,
+        known: false,
     }
 }
 
@@ -243,7 +244,7 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
             let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
             let requests = scatter(rows.clone(), Arc::clone(&program), index, peers);
             let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
-            gather(rows, answers, Arc::clone(&program)).inspect(move |decide| {
+            gather(rows, answers, Arc::clone(&program), None).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
                 let columns: Vec<Vec<Value>> =
                     features.columns.0.columns().iter().map(values).collect();
@@ -295,7 +296,7 @@ fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
             let marks = scope.input_from(&mut marks).container::<Vec<Requests>>();
             let requests = scatter(rows.clone(), Arc::clone(&program), index, peers).concat(marks);
             let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
-            gather(rows, answers, Arc::clone(&program)).inspect(move |decide| {
+            gather(rows, answers, Arc::clone(&program), None).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
                 let columns: Vec<Vec<Value>> =
                     features.columns.0.columns().iter().map(values).collect();

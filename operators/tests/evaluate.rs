@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 use tidemill_operators::evaluate::gate::{Comparison, Decision, Gate};
-use tidemill_operators::evaluate::log_loss::{log_loss, log_loss_of_margin};
+use tidemill_operators::evaluate::log_loss::{SURE, log_loss, log_loss_of_margin};
 use tidemill_operators::evaluate::{Bin, Evaluation};
 
 fn golden() -> Vec<Json> {
@@ -116,7 +116,9 @@ fn the_loss_of_a_margin_is_that_of_its_probability() {
             assert!((a - b).abs() < 1e-2 * b, "{margin} {label}: {a} against {b}");
         }
     }
-    assert_eq!(log_loss_of_margin(true, -1000.0), 1000.0);
+    for sure in [SURE, 1000.0, f64::INFINITY] {
+        assert_eq!(log_loss_of_margin(true, -sure), SURE, "sums take no more");
+    }
 }
 
 fn some_rows() -> impl Strategy<Value = Vec<(i64, bool, f64)>> {

@@ -11,11 +11,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::line::{Gift, Lines, Position, Round, SharedLines, Wait};
+use super::epochs::Epochs;
+use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait};
 use super::manifest::{FORMAT, Manifest, Part};
 use super::store::Store;
 use super::{points, section};
-use crate::mill::Settled;
+use crate::journal::Settled;
 
 /// What a keeper knows of the run.
 pub struct About {
@@ -29,8 +30,10 @@ pub struct About {
     pub workers: usize,
     /// Whole lines that are retained.
     pub keep: usize,
-    /// The first event time of a round.
-    pub start_of: Box<dyn Fn(Round) -> Micros + Send>,
+    /// What belongs to the line at a round.
+    pub cut: Box<dyn Fn(Round) -> Cut + Send>,
+    /// `at_once`: the log of epochs, and whether it may forget those that no retained line needs.
+    pub epochs: Option<(Arc<Epochs>, bool)>,
     /// What tells whether the journal is durable.
     pub settled: Settled,
     /// What is told of each line.
@@ -52,7 +55,8 @@ pub struct Told {
 struct Gathering {
     round: Round,
     began: Instant,
-    sources: BTreeMap<usize, Vec<Position>>,
+    sources: BTreeMap<usize, SavedSources>,
+    held: BTreeMap<usize, Vec<u8>>,
     windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
     mill: Option<(Vec<(String, Vec<u8>)>, Vec<Wait>)>,
     sinks: Option<(Vec<u8>, Vec<File>)>,
@@ -95,8 +99,11 @@ impl Keeper {
         for gift in from {
             match (gift, &mut under_way) {
                 (Gift::Begin(round), _) => under_way = Some(Gathering::new(round)),
-                (Gift::Sources(worker, positions), Some(line)) => {
-                    line.sources.insert(worker, positions);
+                (Gift::Sources(worker, saved), Some(line)) => {
+                    line.sources.insert(worker, saved);
+                }
+                (Gift::Held(worker, rows), Some(line)) => {
+                    line.held.insert(worker, rows);
                 }
                 (Gift::Windows(worker, saved), Some(line)) => {
                     line.windows.insert(worker, saved);
@@ -123,11 +130,17 @@ impl Keeper {
 
     fn write(&mut self, line: Gathering) -> Result<(), Error> {
         self.written = 0;
-        let before = (self.about.start_of)(line.round);
         let mut parts = Vec::new();
-        let positions: Vec<Position> = line.sources.into_values().flatten().collect();
-        let positions = section::encode(&positions).map_err(Error::internal)?;
-        parts.push(self.put("sources".to_string(), &positions)?);
+        let sources: Vec<SavedSources> = line.sources.into_values().collect();
+        let before = match (self.about.cut)(line.round) {
+            Cut::Time(before) => before,
+            Cut::Round(_) => sources.iter().map(|saved| saved.mark).min().unwrap_or(Micros::MIN),
+        };
+        let sources = section::encode(&sources).map_err(Error::internal)?;
+        parts.push(self.put("sources".to_string(), &sources)?);
+        for (worker, rows) in line.held {
+            parts.push(self.put(format!("held/{worker}"), &rows)?);
+        }
         for (worker, groups) in line.windows {
             for (group, ranges) in groups.into_iter().enumerate() {
                 for (first, ranges) in gathered(ranges) {
@@ -176,6 +189,11 @@ impl Keeper {
             tracing::warn!(%error, "old checkpoints stay");
             self.lines.oldest()
         });
+        if let Some((epochs, true)) = &self.about.epochs
+            && let Ok(oldest) = self.store.line(cleared)
+        {
+            epochs.clear(oldest.round);
+        }
         self.lines.done(Some(cleared));
         Ok(())
     }
@@ -221,6 +239,7 @@ impl Gathering {
             round,
             began: Instant::now(),
             sources: <_>::default(),
+            held: <_>::default(),
             windows: <_>::default(),
             mill: None,
             sinks: None,
@@ -229,15 +248,17 @@ impl Gathering {
 
     /// Whether everybody has given; workers that have read everything were asked before they went.
     fn is_complete(&mut self, about: &About, lines: &Lines) -> bool {
-        if self.mill.is_none() || self.sinks.is_none() || self.windows.len() < about.workers {
+        let held = about.epochs.is_none() || self.held.len() == about.workers;
+        let all = self.mill.is_some() && self.sinks.is_some() && held;
+        if !all || self.windows.len() < about.workers {
             return false;
         }
-        let before = (about.start_of)(self.round);
+        let cut = (about.cut)(self.round);
         (0..about.workers).all(|worker| {
             if !self.sources.contains_key(&worker)
-                && let Some(positions) = lines.positions_of_ended(worker, before)
+                && let Some(saved) = lines.sources_of_ended(worker, cut)
             {
-                self.sources.insert(worker, positions);
+                self.sources.insert(worker, saved);
             }
             self.sources.contains_key(&worker)
         })

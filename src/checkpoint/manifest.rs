@@ -9,7 +9,7 @@ use tidemill_types::Micros;
 use tidemill_types::schema::hex;
 
 /// The form of a manifest; a reader refuses a greater one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

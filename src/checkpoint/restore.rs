@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tidemill_types::{Error, Micros};
 
-use super::line::{Position, Round};
-use super::manifest::Manifest;
+use super::line::{Position, Round, SavedSources};
+use super::manifest::{FORMAT, Manifest};
 use super::section;
 use super::store::Store;
 
@@ -19,6 +19,10 @@ pub struct Restored {
     pub before: Micros,
     /// From where partitions are read on.
     pub positions: Vec<Position>,
+    /// The watermark of each worker.
+    pub marks: Vec<Micros>,
+    /// `at_once`: rows that are owed their last answer, by worker.
+    pub held: Vec<Vec<u8>>,
     /// Windows, by group of the program.
     pub windows: Vec<(usize, Vec<u8>)>,
     /// What the mill held, by name.
@@ -44,6 +48,13 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
                 continue;
             }
         };
+        if line.format < FORMAT {
+            tracing::warn!(
+                "checkpoint {number} was made by Tidemill {}, in another form: it is not used",
+                line.build
+            );
+            continue;
+        }
         if line.plan != plan || line.places != places {
             let store = store.name();
             tracing::warn!(
@@ -68,7 +79,10 @@ fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
         let part = line.parts.iter().find(|part| part.name == name);
         store.get(part.ok_or_else(|| broken(format!("there is no part `{name}`")))?)
     };
-    let positions = section::decode(&only("sources")?).map_err(broken)?;
+    let sources: Vec<SavedSources> = section::decode(&only("sources")?).map_err(broken)?;
+    let marks = sources.iter().map(|saved| saved.mark).collect();
+    let positions = sources.into_iter().flat_map(|saved| saved.positions).collect();
+    let held = line.parts_of("held/").map(|(_, part)| store.get(part)).collect::<Result<_, _>>()?;
     let mut windows = Vec::new();
     for (rest, part) in line.parts_of("windows/") {
         let group = rest.split('/').next().and_then(|group| group.parse().ok());
@@ -85,6 +99,8 @@ fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
         round: line.round,
         before: line.before,
         positions,
+        marks,
+        held,
         windows,
         mill,
         sinks: only("sinks")?,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tidemill_types::Error;
 
-use crate::mill::{Inbox, Settled, SharedMill};
+use crate::journal::Settled;
+use crate::mill::{Inbox, SharedMill};
 use crate::models::orders::Control;
 use crate::models::people::People;
 

@@ -16,7 +16,7 @@ use super::replay::Stretch;
 use super::watch::Turns;
 use crate::checkpoint::line::{Gift, SharedLines};
 use crate::checkpoint::{points, section};
-use crate::mill::Settled;
+use crate::journal::Settled;
 
 /// A sink and what it takes.
 pub(super) struct Opened {

@@ -20,7 +20,7 @@ use super::outputs::Outputs;
 use super::rows::OrderedRows;
 use super::run::{Options, Way, open_sources, shared, start};
 use super::watch::Turns;
-use crate::mill::Settled;
+use crate::journal::Settled;
 
 /// An event where it stands in its log.
 #[derive(Clone, Debug, PartialEq, Eq)]

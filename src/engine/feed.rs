@@ -32,6 +32,8 @@ pub struct FeedState {
     pub feed: Feed,
     /// A piece that was received and not taken.
     pub next: Option<Piece>,
+    /// Pieces that were received while others of their source were waited for.
+    pub kept: VecDeque<Piece>,
     partitions: BTreeMap<u32, PartitionPlace>,
     in_flight: VecDeque<(Round, usize)>,
     /// Rows that were taken and have not landed.
@@ -59,6 +61,7 @@ impl FeedState {
             partitions: feed.partitions.iter().map(|partition| (*partition, place)).collect(),
             feed,
             next: None,
+            kept: VecDeque::new(),
             in_flight: VecDeque::new(),
             rows_in_flight: 0,
             gone: false,
@@ -110,7 +113,8 @@ impl FeedState {
 
     /// Whether everything of it was taken, for ever.
     pub fn finished(&self) -> bool {
-        self.next.is_none() && self.partitions.values().all(|p| p.state == PartitionState::Finished)
+        let taken = self.next.is_none() && self.kept.is_empty();
+        taken && self.partitions.values().all(|p| p.state == PartitionState::Finished)
     }
 
     fn is_idle(&self, place: &PartitionPlace) -> bool {

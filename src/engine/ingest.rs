@@ -5,13 +5,14 @@
 //! back is always read, the others only while few of their rows are in flight. So memory is bounded
 //! although timely has no flow control of its own.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
 use tidemill_config::plan::Mode;
-use tidemill_operators::dataflow::{Program, Round, Rows};
+use tidemill_operators::dataflow::{HeldRows, Program, Round, Rows};
 use tidemill_types::{Error, Micros};
 
 use super::bell::Bell;
@@ -20,9 +21,15 @@ use super::lines::LineSeat;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
-use super::reader::Piece;
+use super::reader::{PartitionState, Piece};
 use super::rows::OrderedRows;
 use super::watermarks::Watermarks;
+use crate::checkpoint::epochs::{Came, Epoch, Epochs};
+
+mod repeat;
+
+use self::repeat::Repeat;
+pub use self::repeat::{Repeated, repeated};
 
 /// Rows handed over in one go, so that the rest of the dataflow gets its turn.
 const TURN: usize = 16_384;
@@ -103,6 +110,13 @@ pub struct Ingest {
     held: Option<Vec<(usize, OrderedRows)>>,
     /// Where lines are made, if they are.
     line: Option<LineSeat>,
+    /// `at_once`: where epochs are written down, if they are.
+    epochs: Option<Arc<Epochs>>,
+    /// What came since the last epoch, by source and partition: how far, and whether it was the end.
+    came: BTreeMap<(usize, u32), (u64, bool)>,
+    /// `at_once`, after a restart: rows that are owed their last answer, and epochs that are repeated.
+    known: Vec<HeldRows>,
+    repeat: Option<Repeat>,
 }
 
 /// What an ingest is among the workers.
@@ -113,6 +127,8 @@ pub struct Place {
     pub gathers: bool,
     /// Where lines are made, if they are.
     pub line: Option<LineSeat>,
+    /// `at_once`: where epochs are written down, if they are.
+    pub epochs: Option<Arc<Epochs>>,
 }
 
 impl Ingest {
@@ -127,7 +143,7 @@ impl Ingest {
         feeds: Vec<Feed>,
         place: Place,
     ) -> Ingest {
-        let Place { worker, gathers, line } = place;
+        let Place { worker, gathers, line, epochs } = place;
         let gathers = gathers && program.mode == Mode::Final;
         let feeds: Vec<FeedState> = feeds.into_iter().map(FeedState::new).collect();
         for feed in &feeds {
@@ -148,12 +164,11 @@ impl Ingest {
             worker,
             held: gathers.then(Vec::new),
             line,
+            epochs,
+            came: BTreeMap::new(),
+            known: Vec::new(),
+            repeat: None,
         }
-    }
-
-    /// Begins at a round: what is before it is in the line that the run goes on from.
-    pub fn begin_at(&mut self, round: Round) {
-        self.at = round;
     }
 
     /// The round that the capability may be moved to; none when nothing more will come.
@@ -175,6 +190,9 @@ impl Ingest {
         if let Some(line) = &self.line {
             line.choose(self.at);
         }
+        if let Some(again) = self.repeat(send) {
+            return again;
+        }
         let mut turn = 0;
         let mut moved = false;
         while turn < TURN.min(self.shared.ahead) {
@@ -182,7 +200,7 @@ impl Ingest {
             let Some(piece) = self.feeds[feed].next.take() else { break };
             turn += piece.rows.times.len().max(1);
             moved = true;
-            self.take(feed, piece, send);
+            self.take(feed, piece, self.watermark, send);
         }
         self.advance(send);
         if let Some(line) = &mut self.line {
@@ -213,6 +231,9 @@ impl Ingest {
         for i in 0..self.feeds.len() {
             let held_back = self.held_back(i, frontier);
             let feed = &mut self.feeds[i];
+            if feed.next.is_none() {
+                feed.next = feed.kept.pop_front();
+            }
             if feed.next.is_none() && !feed.gone {
                 match feed.feed.from.try_recv() {
                     Ok(Ok(piece)) => feed.next = Some(piece),
@@ -268,19 +289,23 @@ impl Ingest {
         }
     }
 
-    fn take(&mut self, feed: usize, piece: Piece, send: &mut dyn FnMut(Step)) {
+    /// Takes a piece; `at_once`: rows before `late` are.
+    fn take(&mut self, feed: usize, piece: Piece, late: Micros, send: &mut dyn FnMut(Step)) {
         let source = self.feeds[feed].feed.source;
         self.feeds[feed].came(&piece);
         self.shared.watermarks.set(self.worker, source, self.feeds[feed].watermark());
         self.latest = self.latest.max(piece.latest.unwrap_or(Micros::MIN));
-        if let (Some(line), Some(read)) = (&mut self.line, piece.read) {
-            line.take(&self.feeds[feed].feed.name, piece.partition, read);
-        }
+        self.note(feed, &piece);
         let rows = match self.program.mode {
             Mode::Final => piece.rows.sorted(),
             Mode::AtOnce => piece.rows,
         };
-        let rows = self.not_late(feed, rows);
+        let rows = self.not_late(feed, rows, late);
+        if self.program.mode == Mode::AtOnce {
+            // What a reader has read ahead says nothing of an epoch.
+            let Feed { name, .. } = &self.feeds[feed].feed;
+            self.shared.offsets.note(name, piece.partition, &rows);
+        }
         if rows.times.is_empty() {
             return;
         }
@@ -306,11 +331,29 @@ impl Ingest {
         }
     }
 
+    /// Notes how far a partition has come.
+    fn note(&mut self, feed: usize, piece: &Piece) {
+        let Feed { name, source, .. } = &self.feeds[feed].feed;
+        let finished = piece.state == PartitionState::Finished;
+        if let Some(line) = &mut self.line {
+            if let Some(read) = piece.read {
+                line.take(name, piece.partition, self.at, read);
+            }
+            if finished {
+                line.finish(name, piece.partition, self.at);
+            }
+            if self.epochs.is_some() && (finished || piece.read.is_some()) {
+                let next = line.next(name, piece.partition);
+                self.came.insert((*source, piece.partition), (next, finished));
+            }
+        }
+    }
+
     /// Rows below a watermark that idleness or hold has let pass are late.
-    fn not_late(&self, feed: usize, rows: OrderedRows) -> OrderedRows {
+    fn not_late(&self, feed: usize, rows: OrderedRows, below: Micros) -> OrderedRows {
         let late = |t: &Micros| match self.program.mode {
             Mode::Final => self.program.round_of(*t) < self.at,
-            Mode::AtOnce => *t < self.watermark,
+            Mode::AtOnce => *t < below,
         };
         if !rows.times.iter().any(late) {
             return rows;
@@ -336,7 +379,7 @@ impl Ingest {
         }
         self.feeds[feed].handed_over(round, n);
         let OrderedRows { times, ids, batch, .. } = rows;
-        send(Step::Rows(round, Rows { source, times, ids, batch, first_slot }));
+        send(Step::Rows(round, Rows { source, times, ids, batch, first_slot, known: false }));
     }
 
     /// Hands over the rows that are held and begin before this round, as rows of the one before it; those
@@ -393,6 +436,7 @@ impl Ingest {
                 }
                 let epoch = self.shared.epoch.load(Ordering::SeqCst);
                 if epoch > self.at || finished {
+                    self.hand_over_known(send);
                     self.close_epoch(epoch, finished, send);
                 }
             }
@@ -409,13 +453,39 @@ impl Ingest {
     }
 
     fn close_epoch(&mut self, epoch: Round, finished: bool, send: &mut dyn FnMut(Step)) {
-        send(Step::Mark(self.at, if finished { Micros::MAX } else { self.watermark }));
+        let mark = if finished { Micros::MAX } else { self.watermark };
+        self.write_down(mark);
+        send(Step::Mark(self.at, mark));
         self.marked = self.watermark;
         self.at = epoch.max(self.at);
         self.rows_in_epoch = 0;
         if finished {
             self.end(send);
         }
+    }
+
+    /// Writes the epoch down that ends now. Until this returns its round is open, so that nothing has followed
+    /// from it.
+    fn write_down(&mut self, mark: Micros) {
+        if let Some(line) = &mut self.line {
+            line.mark(self.at, mark);
+        }
+        let Some(epochs) = &self.epochs else { return };
+        let came = std::mem::take(&mut self.came).into_iter();
+        let came = came.map(|((source, partition), (next, finished))| Came {
+            source: source as u32,
+            partition,
+            next,
+            finished,
+        });
+        epochs.note(Epoch {
+            worker: self.worker as u32,
+            round: self.at,
+            // No row of it was looked at after the watermark had moved.
+            late: self.marked,
+            mark,
+            came: came.collect(),
+        });
     }
 
     fn end(&mut self, send: &mut dyn FnMut(Step)) {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_operators::dataflow::{Lines as Asks, Program, Saved};
+use tidemill_config::plan::Mode;
+use tidemill_operators::dataflow::{HeldRows, Lines as Asks, Program};
 use tidemill_types::Micros;
 
-use crate::checkpoint::line::{Gift, Position, Read, Round, SharedLines, Tracks, positions};
+use super::ingest::Repeated;
+use crate::checkpoint::line::{Cut, Gift, Position, Read, Round, SharedLines, Track, Tracks};
 use crate::checkpoint::points;
 
 /// From where a partition is read on.
@@ -14,7 +16,7 @@ use crate::checkpoint::points;
 pub struct Resume {
     /// The place.
     pub position: Position,
-    /// The event time of the line: rows before it are in.
+    /// Of the offsets that were taken, rows before this event time are in the line.
     pub before: Micros,
     /// Dead letters of offsets below it were sent.
     pub told_refused: u64,
@@ -29,6 +31,14 @@ pub struct LineSeat {
     worker: usize,
     tracks: Tracks,
     given: Option<Round>,
+}
+
+/// What belongs to the line at a round.
+pub fn cut(program: &Program, round: Round) -> Cut {
+    match program.mode {
+        Mode::Final => Cut::Time(program.start_of(round)),
+        Mode::AtOnce => Cut::Round(round),
+    }
 }
 
 impl LineSeat {
@@ -54,9 +64,28 @@ impl LineSeat {
         self.lines.pending()
     }
 
-    /// A piece of a partition was handed on.
-    pub fn take(&mut self, source: &str, partition: u32, read: Read) {
-        self.tracks.entry((source.to_string(), partition)).or_default().take(read);
+    /// A piece of a partition was handed on at a round.
+    pub fn take(&mut self, source: &str, partition: u32, round: Round, read: Read) {
+        self.track(source, partition).take(round, read);
+    }
+
+    /// A partition was read to its end for ever.
+    pub fn finish(&mut self, source: &str, partition: u32, round: Round) {
+        self.track(source, partition).finish(round);
+    }
+
+    /// How far the offsets of a partition were handed on.
+    pub fn next(&mut self, source: &str, partition: u32) -> u64 {
+        self.track(source, partition).next()
+    }
+
+    fn track(&mut self, source: &str, partition: u32) -> &mut Track {
+        self.tracks.partitions.entry((source.to_string(), partition)).or_default()
+    }
+
+    /// The watermark was told.
+    pub fn mark(&mut self, round: Round, mark: Micros) {
+        self.tracks.mark(round, mark);
     }
 
     /// Everything before this round was handed on.
@@ -64,11 +93,11 @@ impl LineSeat {
         let pending =
             self.lines.pending().filter(|round| *round <= at && self.given != Some(*round));
         if let Some(round) = pending {
-            let before = self.program.start_of(round);
+            let cut = cut(&self.program, round);
             self.given = Some(round);
-            self.lines.give(Gift::Sources(self.worker, positions(&self.tracks, before)));
+            self.lines.give(Gift::Sources(self.worker, self.tracks.at(cut)));
             points::pass("line.source");
-            self.tracks.values_mut().for_each(|track| track.forget(before));
+            self.tracks.forget(cut);
         }
     }
 
@@ -78,29 +107,34 @@ impl LineSeat {
     }
 }
 
-/// A worker's windows at lines.
-pub struct WindowsSeat {
+/// An operator of a worker at lines; `give` makes a gift of what it holds.
+pub struct Seat<T> {
     lines: SharedLines,
-    worker: usize,
+    give: Box<dyn FnMut(T) -> Gift + Send>,
+    point: &'static str,
     given: Option<Round>,
 }
 
-impl WindowsSeat {
-    /// The seat of a worker.
-    pub fn new(lines: SharedLines, worker: usize) -> WindowsSeat {
-        WindowsSeat { lines, worker, given: None }
+impl<T> Seat<T> {
+    /// A seat whose gifts pass this point.
+    pub fn new(
+        lines: SharedLines,
+        point: &'static str,
+        give: impl FnMut(T) -> Gift + Send + 'static,
+    ) -> Seat<T> {
+        Seat { lines, give: Box::new(give), point, given: None }
     }
 }
 
-impl Asks for WindowsSeat {
+impl<T> Asks<T> for Seat<T> {
     fn pending(&self) -> Option<Round> {
         self.lines.pending().filter(|round| self.given != Some(*round))
     }
 
-    fn windows(&mut self, round: Round, saved: Saved) {
+    fn take(&mut self, round: Round, part: T) {
         self.given = Some(round);
-        self.lines.give(Gift::Windows(self.worker, saved));
-        points::pass("line.windows");
+        self.lines.give((self.give)(part));
+        points::pass(self.point);
     }
 }
 
@@ -111,4 +145,10 @@ pub struct Begin {
     pub round: Option<Round>,
     /// By source and partition.
     pub partitions: BTreeMap<(String, u32), Resume>,
+    /// `at_once`: the watermark that was told.
+    pub mark: Option<Micros>,
+    /// `at_once`: rows that are owed their last answer, for each worker.
+    pub held: Vec<Vec<HeldRows>>,
+    /// `at_once`: the epochs that an earlier run handed on after the line.
+    pub epochs: Vec<Repeated>,
 }

@@ -25,7 +25,7 @@ use super::rows::OrderedRows;
 use super::watch::Turns;
 use crate::board::recent::{Recent, SAMPLES};
 use crate::checkpoint::line::SharedLines;
-use crate::mill::Settled;
+use crate::journal::Settled;
 
 /// Batches that wait for the sinks at most.
 const QUEUE: usize = 32;

@@ -21,7 +21,7 @@ use crate::checkpoint::line::{SharedLines, Track, Tracks};
 use crate::checkpoint::restore::{self, Restored};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{points, section};
-use crate::mill::Settled;
+use crate::journal::Settled;
 
 /// What a run knows of lines.
 pub struct Recovery {

@@ -8,6 +8,7 @@
 pub mod line;
 pub mod read;
 pub mod record;
+mod settled;
 pub mod tail;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tidemill_types::Error;
 
 pub use read::{Entry, Records, Verified, records, verify};
 pub use record::Record;
+pub use settled::Settled;
 
 /// A file that has reached this size is closed at its next line.
 pub const ROLL_BYTES: u64 = 64 << 20;

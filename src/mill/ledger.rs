@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,6 +15,7 @@ use tidemill_types::model::ModelVersion;
 use tidemill_types::task::{Artifact, Failure, Setback};
 
 use crate::journal::Journal;
+use crate::journal::Settled;
 use crate::journal::record::{Command, Header, Outcome, Record, Report};
 use crate::models::orders::Answer;
 use crate::models::registry::{Registry, sha256};
@@ -54,46 +54,18 @@ enum Entry {
     Record(Record),
 }
 
-/// How much of what was written down is on the disk. Clones share it.
-#[derive(Clone, Default)]
-pub struct Settled(Arc<(Mutex<Progress>, Condvar)>);
-
-#[derive(Default)]
-struct Progress {
-    asked: u64,
-    done: u64,
-    failed: Option<Error>,
-}
-
-impl Settled {
-    /// Waits until everything is durable that was written down before this call.
-    ///
-    /// # Errors
-    /// What the disk said.
-    pub fn wait(&self) -> Result<(), Error> {
-        let (progress, moved) = &*self.0;
-        // Numbers that are right even if someone panicked while holding them.
-        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = progress.asked;
-        while progress.done < asked && progress.failed.is_none() {
-            progress = moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
-        progress.failed.clone().map_or(Ok(()), Err)
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Progress)) {
-        let (progress, moved) = &*self.0;
-        change(&mut progress.lock().unwrap_or_else(PoisonError::into_inner));
-        moved.notify_all();
-    }
-}
-
 /// Writes entries until nobody sends any more, or the disk refuses one.
-fn write(entries: &Receiver<Entry>, journal: &mut Journal, registry: &Registry, settled: &Settled) {
+fn write(
+    entries: &Receiver<Entry>,
+    journal: &mut Journal,
+    registry: &Registry,
+    (epochs, settled): (&Settled, &Settled),
+) {
     let key = report::key();
     while let Ok(first) = entries.recv() {
         let mut written = 0;
-        let mut result = Ok(());
+        // A decision must not outlive the epochs that it was taken on.
+        let mut result = epochs.wait();
         for entry in std::iter::once(first).chain(entries.try_iter()) {
             written += 1;
             result = result.and_then(|()| match entry {
@@ -108,10 +80,7 @@ fn write(entries: &Receiver<Entry>, journal: &mut Journal, registry: &Registry, 
         }
         let failed = result.and_then(|()| journal.sync()).err();
         let over = failed.is_some();
-        settled.tell(|progress| {
-            progress.done += written;
-            progress.failed = failed;
-        });
+        settled.done(written, failed);
         if over {
             return;
         }
@@ -119,11 +88,16 @@ fn write(entries: &Receiver<Entry>, journal: &mut Journal, registry: &Registry, 
 }
 
 impl Ledger {
-    /// Opens `folder/journal` and `folder/models`.
+    /// Opens `folder/journal` and `folder/models`; nothing is written there before `epochs` are durable.
     ///
     /// # Errors
     /// A journal of another pipeline, or one that is damaged or in use.
-    pub fn open(folder: &Path, pipeline: &str, plan: &str) -> Result<Ledger, Error> {
+    pub fn open(
+        folder: &Path,
+        pipeline: &str,
+        plan: &str,
+        epochs: Settled,
+    ) -> Result<Ledger, Error> {
         let path = folder.join("journal");
         let (mut journal, records) = Journal::open(&path)?;
         let mut ahead = VecDeque::new();
@@ -169,12 +143,12 @@ impl Ledger {
         let registry = Registry::open(folder.join("models"))?;
         // Whoever holds the journal is the only one who writes versions.
         registry.sweep()?;
-        let settled = Settled::default();
+        let settled = Settled::new();
         let (to, entries) = bounded(WAITING);
         let (models, done) = (registry.clone(), settled.clone());
         let writer = std::thread::Builder::new()
             .name("journal".to_string())
-            .spawn(move || write(&entries, &mut journal, &models, &done))
+            .spawn(move || write(&entries, &mut journal, &models, (&epochs, &done)))
             .map_err(|e| Error::external(format!("no thread for the journal: {e}")))?;
         let (to, writer) = (Some(to), Some(writer));
         Ok(Ledger {
@@ -198,7 +172,7 @@ impl Ledger {
     }
 
     fn enter(&self, entry: Entry) -> Result<(), Error> {
-        self.settled.tell(|progress| progress.asked += 1);
+        self.settled.ask();
         match self.to.as_ref().map(|to| to.send(entry)) {
             Some(Ok(())) => Ok(()),
             // The writer went with an error, which is told here.

@@ -43,7 +43,7 @@ use tidemill_connectors::executor::Router;
 use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{Error, Id, Micros};
 
-pub use ledger::{Ledger, Settled};
+pub use ledger::Ledger;
 pub use orders::Inbox;
 pub use status::{Results, Status};
 

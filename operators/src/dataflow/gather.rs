@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    UInt32Array, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{concat, interleave, interleave_record_batch, take};
@@ -19,7 +20,8 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 
-use super::message::{Answers, Decide, Features, Round, Rows, Wire};
+use super::line::Asker;
+use super::message::{Answers, Decide, Features, HeldRows, Round, Rows, Wire};
 use super::program::{CallProgram, Program};
 use super::windows::passed;
 use crate::order::order;
@@ -36,6 +38,7 @@ pub fn gather<'scope>(
     rows: StreamVec<'scope, Round, Arc<Rows>>,
     answers: StreamVec<'scope, Round, Answers>,
     program: Arc<Program>,
+    mut lines: Option<Asker<Option<HeldRows>>>,
 ) -> StreamVec<'scope, Round, Decide> {
     let home = Exchange::new(|a: &Answers| a.to as u64);
     rows.binary_frontier::<_, CapacityContainerBuilder<Vec<Decide>>, _, _, _, _>(
@@ -60,15 +63,28 @@ pub fn gather<'scope>(
                         pending.answers.append(batches);
                     }
                 });
+                let done = |round| passed(rows_frontier, round) && passed(answers_frontier, round);
+                // What is held at a line is of every round before it, and of none after.
+                let mut line = |next: Option<Round>, host: &Host| {
+                    if let Some(lines) = &mut lines
+                        && let Some(line) = lines.pending()
+                        && next.is_none_or(|next| next >= line)
+                        && line.checked_sub(1).is_none_or(done)
+                    {
+                        lines.take(line, host.held_rows());
+                    }
+                };
                 while let Some(entry) = stash.first_entry() {
                     let round = *entry.key();
-                    if !passed(rows_frontier, round) || !passed(answers_frontier, round) {
+                    if !done(round) {
                         break;
                     }
+                    line(Some(round), &host);
                     let (capability, pending) = entry.remove();
                     let mut session = output.session(&capability);
                     host.take(pending, &mut |decide| session.give(decide));
                 }
+                line(stash.keys().next().copied(), &host);
             }
         },
     )
@@ -101,7 +117,8 @@ impl Host {
                         self.held.insert(rows.first_slot + i as u64, (Arc::clone(rows), i));
                     }
                 }
-                if let Some(features) = self.features(Asked::all(&rows), &pending.answers, false) {
+                let new: Vec<Arc<Rows>> = rows.into_iter().filter(|rows| !rows.known).collect();
+                if let Some(features) = self.features(Asked::all(&new), &pending.answers, false) {
                     give(Decide::Features(features));
                 }
                 let watermark = pending.answers.iter().filter_map(|a| a.watermark).max();
@@ -123,6 +140,18 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// The rows that are owed their last answer, in the order in which they came.
+    fn held_rows(&self) -> Option<HeldRows> {
+        let (rows, _) = self.held.first_key_value()?.1;
+        let schema = rows.batch.schema();
+        let held: Vec<(Arc<Rows>, usize)> = self.held.values().cloned().collect();
+        let Asked { times, ids, columns, .. } = Asked::some(&held);
+        let options = RecordBatchOptions::new().with_row_count(Some(times.len()));
+        let columns = RecordBatch::try_new_with_options(schema, columns, &options)
+            .expect("the columns are those of the rows");
+        Some(HeldRows { times, ids, columns: Wire(columns) })
     }
 
     /// The features of these rows, in (event time, id) order.
@@ -155,7 +184,7 @@ impl Host {
             })
             .collect::<Vec<_>>();
         let schema = self.program.feature_schema.to_arrow();
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(times.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(times.len()));
         let columns = RecordBatch::try_new_with_options(schema, columns, &options)
             .expect("features have the types that they were compiled with");
         let kept = self.program.kept.as_ref().map(|kept| {

@@ -1,32 +1,45 @@
-//! What a line keeps of the windows, and what they begin with.
+//! What a line keeps of the windows and of rows that wait for the watermark, and what they begin with.
 
 use std::collections::BTreeMap;
 
 use tidemill_types::Micros;
 
-use super::message::Round;
+use super::message::{HeldRows, Round};
 use super::program::Program;
 use crate::window::Store;
 
 /// The windows of a worker as bytes: by group of the program, by range of key groups.
 pub type Saved = Vec<BTreeMap<u64, Vec<u8>>>;
 
-/// A line as a worker's windows see it.
-pub trait Lines {
-    /// The round of the line under way, until this worker has given its part.
+/// A line as one operator of a worker sees it, which has a `T` to give.
+pub trait Lines<T> {
+    /// The round of the line under way, until this operator has given its part.
     fn pending(&self) -> Option<Round>;
 
-    /// Takes this worker's windows as of the beginning of that round.
-    fn windows(&mut self, round: Round, saved: Saved);
+    /// Takes what the operator holds as of the beginning of that round.
+    fn take(&mut self, round: Round, part: T);
 }
 
-/// How the windows of a worker are kept.
+/// Who asks an operator for its part.
+pub type Asker<T> = Box<dyn Lines<T>>;
+
+/// How the state of a worker is kept.
 #[derive(Default)]
 pub struct Keep {
-    /// Who asks for them; nobody where no line is made.
-    pub lines: Option<Box<dyn Lines>>,
-    /// What they begin with, one a group; nothing at the beginning.
-    pub stores: Option<Vec<Store>>,
+    /// Who asks for the windows; nobody where no line is made.
+    pub windows: Option<Asker<Saved>>,
+    /// `at_once`: who asks for the rows that are owed their last answer.
+    pub held: Option<Asker<Option<HeldRows>>>,
+    /// What the windows begin with; nothing at the beginning.
+    pub begin: Option<Begin>,
+}
+
+/// What the windows of a worker begin with.
+pub struct Begin {
+    /// One a group.
+    pub stores: Vec<Store>,
+    /// What the watermark had passed.
+    pub watermark: Micros,
 }
 
 /// The stores of worker `index` of `peers` as of a line; `saved` names the group of each range.

@@ -25,6 +25,20 @@ pub struct Rows {
     pub batch: RecordBatch,
     /// Number of the first row among the spine rows that this worker has read.
     pub first_slot: u64,
+    /// `at_once`, after a restart: spine rows that were taken in and answered before it, and are owed their
+    /// last answer.
+    pub known: bool,
+}
+
+/// `at_once`: spine rows that the watermark has not passed, as a line keeps them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldRows {
+    /// Event time of each row.
+    pub times: Vec<Micros>,
+    /// Id of each row.
+    pub ids: Vec<Id>,
+    /// Declared and computed columns.
+    pub columns: Wire,
 }
 
 /// A record batch that can cross a process border, as an Arrow IPC stream.
@@ -81,6 +95,8 @@ pub enum Kind {
     Read(Vec<u64>),
     /// Take the rows in and answer as of them: the slots, and the group's columns.
     Take(Vec<u64>, Wire),
+    /// Answer these rows when the watermark passes them, and not before: known rows, by their slots.
+    Wait(Vec<u64>),
     /// The asker's watermark, in `at_once` mode: each worker tells all.
     Mark(Micros),
 }

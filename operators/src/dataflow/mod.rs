@@ -24,8 +24,10 @@ mod scatter;
 mod windows;
 
 pub use gather::gather;
-pub use line::{Keep, Lines, Saved, restored};
-pub use message::{Answers, Decide, Features, Kind, Labels, Requests, Round, Rows, Wire};
+pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
+pub use message::{
+    Answers, Decide, Features, HeldRows, Kind, Labels, Requests, Round, Rows, Wire,
+};
 pub use program::{CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program};
 pub use scatter::{labels, scatter};
 pub use windows::windows;

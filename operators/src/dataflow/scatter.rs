@@ -47,7 +47,7 @@ pub fn labels<'scope>(
                 let mut session = output.session(&capability);
                 for rows in batches.drain(..) {
                     for (label, of) in program.labels.iter().enumerate() {
-                        if of.source != rows.source || rows.times.is_empty() {
+                        if of.source != rows.source || rows.times.is_empty() || rows.known {
                             continue;
                         }
                         let found = values(&column(&of.value, &rows.batch));
@@ -72,6 +72,14 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
     for (index, group) in program.groups.iter().enumerate() {
         let to = Address { index, from, peers };
         let slots = |row: usize| rows.first_slot + row as u64;
+        if rows.known {
+            let own = group.source == rows.source && group.takes();
+            let key = if own { &group.source_key } else { &group.spine_key };
+            to.send(rows, keys(key, &rows.batch), true, &mut out, |picks| {
+                Kind::Wait(picks.of(rows.times.len()).map(slots).collect())
+            });
+            continue;
+        }
         if group.source == rows.source && group.takes() {
             let (keys, columns) = (keys(&group.source_key, &rows.batch), columns(group, rows));
             // A NULL key is in nobody's window, and is answered all the same.

@@ -19,7 +19,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use super::line::{Keep, Lines};
+use super::line::{Asker, Begin, Keep, Saved};
 use super::message::{Answers as Answered, Kind, Requests, Round, Wire};
 use super::program::Program;
 use crate::column::Typed;
@@ -39,10 +39,11 @@ pub fn windows<'scope>(
         "windows",
         |_, _| {
             let mut stash: BTreeMap<Round, (Capability<Round>, Vec<Requests>)> = BTreeMap::new();
-            let Keep { mut lines, stores } = keep;
+            let Keep { windows: mut lines, begin, .. } = keep;
             let mut host = Host::new(program, index, peers);
-            if let Some(stores) = stores {
+            if let Some(Begin { stores, watermark }) = begin {
                 host.stores = stores;
+                host.marks.fill(watermark);
             }
             move |(input, frontier), output| {
                 input.for_each(|capability, batches| {
@@ -54,13 +55,13 @@ pub fn windows<'scope>(
                 });
                 // What is in at a line is every round before it, and none after.
                 let line =
-                    |round: Option<Round>, lines: &mut Option<Box<dyn Lines>>, host: &Host| {
+                    |round: Option<Round>, lines: &mut Option<Asker<Saved>>, host: &Host| {
                         if let Some(lines) = lines
                             && let Some(line) = lines.pending()
                             && round.is_none_or(|round| round >= line)
                             && line.checked_sub(1).is_none_or(|last| passed(frontier, last))
                         {
-                            lines.windows(line, host.stores.iter().map(Store::save).collect());
+                            lines.take(line, host.stores.iter().map(Store::save).collect());
                         }
                     };
                 while let Some(entry) = stash.first_entry() {
@@ -121,7 +122,7 @@ impl<'a> Asked<'a> {
             Kind::Insert(columns) | Kind::Take(_, columns) => {
                 columns.0.columns().iter().map(Typed::of).collect()
             }
-            Kind::Read(_) | Kind::Mark(_) => Vec::new(),
+            Kind::Read(_) | Kind::Wait(_) | Kind::Mark(_) => Vec::new(),
         };
         let columns = batches.iter().map(typed).collect();
         Asked { batches, columns, order: in_order(batches, group, own_stream) }
@@ -167,7 +168,9 @@ impl<'a> Asked<'a> {
             let batch = &self.batches[batch as usize];
             let key = batch.keys[row as usize];
             places.push(match batch.kind {
-                Kind::Read(_) | Kind::Mark(_) => key.and_then(|key| store.find(key)),
+                Kind::Read(_) | Kind::Wait(_) | Kind::Mark(_) => {
+                    key.and_then(|key| store.find(key))
+                }
                 Kind::Insert(_) | Kind::Take(..) => key.map(|key| store.place(key)),
             });
         }
@@ -279,7 +282,7 @@ impl Host {
     fn wait(&mut self, group: usize, batches: &[Requests], order: &[At]) {
         for &(batch, row) in order {
             let (batch, row) = (&batches[batch as usize], row as usize);
-            if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
+            if let Kind::Read(slots) | Kind::Take(slots, _) | Kind::Wait(slots) = &batch.kind {
                 self.waiting[group].insert(
                     (batch.times[row], batch.ids[row].clone(), batch.from, slots[row]),
                     batch.keys[row],

@@ -1,0 +1,418 @@
+//! `at_once`: the log of epochs. What a row is scored with depends there on what had come before it, and
+//! the sources tell only in which order each of their partitions came. So an ingest writes down what made up each
+//! epoch; nothing that follows from an epoch leaves before it is durable; and a restart hands the rows on
+//! in the same epochs.
+//!
+//! ```text
+//! epochs/<number>.log      frames: length u32 | CRC-32 u32 | content; the first one is the header
+//! ```
+//!
+//! Numbers are little-endian. A live run removes files that are older than every retained line.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tidemill_types::{Error, Micros};
+
+use super::line::Round;
+use super::{points, section};
+use crate::journal::Settled;
+
+/// The form of the log; a reader refuses another one.
+const FORMAT: u32 = 1;
+
+/// What waits for the disk at most; then whoever reads waits too.
+const WAITING: usize = 4_096;
+
+/// A file that has reached this size is closed.
+const ROLL_BYTES: u64 = 8 << 20;
+
+/// What one worker handed on in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The worker.
+    pub worker: u32,
+    /// The epoch.
+    pub round: Round,
+    /// Rows before this time were late.
+    pub late: Micros,
+    /// The worker's watermark after it.
+    pub mark: Micros,
+    /// How far partitions were read, those of which something was.
+    pub came: Vec<Came>,
+}
+
+/// How far a partition was read in an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Came {
+    /// Index of the source in the plan.
+    pub source: u32,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset that was not handed on.
+    pub next: u64,
+    /// Whether the partition was read to its end for ever.
+    pub finished: bool,
+}
+
+/// The epochs of one run: from its start to its end, or to where it was cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its number among those that went on from each other.
+    pub number: u64,
+    /// Workers of its dataflow.
+    pub workers: usize,
+    /// In the order in which each worker handed them on.
+    pub epochs: Vec<Epoch>,
+}
+
+/// Which run a file is of: of another pipeline, or of other places, it says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    format: u32,
+    plan: String,
+    places: String,
+    run: u64,
+    workers: usize,
+}
+
+impl Header {
+    /// Of this plan at these places, and so many workers.
+    pub fn new(plan: &str, places: &str, workers: usize) -> Header {
+        let (plan, places) = (plan.to_string(), places.to_string());
+        Header { format: FORMAT, plan, places, run: 0, workers }
+    }
+
+    fn goes_on(&self, other: &Header) -> bool {
+        let of = |header: &Header| (header.format, header.plan.clone(), header.places.clone());
+        of(self) == of(other)
+    }
+}
+
+enum Work {
+    Epoch(Epoch),
+    /// Epochs before this round are needed no more.
+    Clear(Round),
+}
+
+/// The log, and the thread that writes it.
+pub struct Epochs {
+    to: Mutex<Option<Sender<Work>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    settled: Settled,
+    run: u64,
+}
+
+impl Epochs {
+    /// Opens the log in `folder`, and gives what is in it. One of another run is removed.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or written; a log that is damaged, and not only cut off at its end.
+    pub fn open(folder: &Path, mut header: Header) -> Result<(Epochs, Vec<Run>), Error> {
+        let context = |e: std::io::Error| at(folder, "open", &e);
+        std::fs::create_dir_all(folder).map_err(context)?;
+        let mut files: Vec<(u64, PathBuf)> = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(context)? {
+            let path = entry.map_err(context)?.path();
+            let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log"));
+            files.extend(number.and_then(|n| n.parse().ok()).map(|number| (number, path)));
+        }
+        files.sort();
+        let mut runs: Vec<Run> = Vec::new();
+        let mut kept = Vec::new();
+        let last = files.last().map(|(number, _)| *number);
+        for (number, path) in files {
+            let bytes = std::fs::read(&path).map_err(|e| at(&path, "read", &e))?;
+            let (mut frames, whole) = frames(&bytes);
+            if whole < bytes.len() {
+                if Some(number) != last {
+                    return Err(Error::external(format!("{} is damaged", path.display())).help(
+                        "restore it, or remove the folders of epochs and checkpoints: the run \
+                         begins again",
+                    ));
+                }
+                tracing::warn!(
+                    "the end of {} was never finished; it is cut off",
+                    path.display()
+                );
+                let cut = OpenOptions::new().write(true).open(&path);
+                let cut = cut.and_then(|f| f.set_len(whole as u64).and_then(|()| f.sync_all()));
+                cut.map_err(|e| at(&path, "cut", &e))?;
+            }
+            let found = frames.next().and_then(|frame| decode::<Header>(frame).ok());
+            let read: Result<Vec<Epoch>, String> = frames.map(decode).collect();
+            match (found, read) {
+                (Some(found), Ok(read)) if found.goes_on(&header) => {
+                    let highest = read.iter().map(|epoch| epoch.round).max();
+                    kept.push((path, highest.unwrap_or(0)));
+                    header.run = found.run + 1;
+                    match runs.last_mut().filter(|run| run.number == found.run) {
+                        Some(run) => run.epochs.extend(read),
+                        None => {
+                            let Header { run: number, workers, .. } = found;
+                            runs.push(Run { number, workers, epochs: read });
+                        }
+                    }
+                }
+                _ => std::fs::remove_file(&path).map_err(|e| at(&path, "remove", &e))?,
+            }
+        }
+        let (settled, run) = (Settled::new(), header.run);
+        let (to, from) = bounded(WAITING);
+        let log = Log {
+            folder: folder.to_path_buf(),
+            header,
+            next: last.map_or(0, |last| last + 1),
+            files: kept,
+            open: None,
+        };
+        let done = settled.clone();
+        let writer = std::thread::Builder::new()
+            .name("epochs".to_string())
+            .spawn(move || log.write_all(&from, &done))
+            .map_err(|e| Error::external(format!("no thread for epochs: {e}")))?;
+        let (to, writer) = (Mutex::new(Some(to)), Mutex::new(Some(writer)));
+        Ok((Epochs { to, writer, settled, run }, runs))
+    }
+
+    /// The number of this run among those that went on from each other.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// What tells how much of it is durable.
+    pub fn settled(&self) -> Settled {
+        self.settled.clone()
+    }
+
+    /// Writes an epoch down. It must be called before anything can follow from the epoch.
+    pub fn note(&self, epoch: Epoch) {
+        self.settled.ask();
+        self.send(Work::Epoch(epoch));
+    }
+
+    /// Epochs before this round are needed no more.
+    pub fn clear(&self, before: Round) {
+        self.send(Work::Clear(before));
+    }
+
+    /// Nothing more is noted; ends when all of it is durable.
+    pub fn close(&self) {
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        writer.map(JoinHandle::join);
+    }
+
+    fn send(&self, work: Work) {
+        let to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        // A writer that is gone has said why, and the sinks end the run with it.
+        if let Some(to) = to.as_ref() {
+            let _ = to.send(work);
+        }
+    }
+}
+
+fn at(path: &Path, what: &str, error: &std::io::Error) -> Error {
+    Error::external(format!("cannot {what} {}: {error}", path.display()))
+        .help("the log of epochs is in the run's folder: make room there, or make it writable")
+}
+
+/// The frames that are whole, and where they end.
+fn frames(bytes: &[u8]) -> (impl Iterator<Item = &[u8]>, usize) {
+    let mut found = Vec::new();
+    let mut end = 0;
+    while let Some((head, rest)) = bytes[end..].split_first_chunk::<8>() {
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let Some(content) = rest.get(..word(0) as usize) else { break };
+        if crc32fast::hash(content) != word(4) {
+            break;
+        }
+        found.push(content);
+        end += 8 + content.len();
+    }
+    (found.into_iter(), end)
+}
+
+fn frame<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
+    let content = section::encode(value).map_err(Error::internal)?;
+    out.extend((content.len() as u32).to_le_bytes());
+    out.extend(crc32fast::hash(&content).to_le_bytes());
+    out.extend(content);
+    Ok(())
+}
+
+fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, String> {
+    section::decode(frame)
+}
+
+/// The files.
+struct Log {
+    folder: PathBuf,
+    header: Header,
+    /// The number of the next file.
+    next: u64,
+    /// Files that are closed, with the highest round in each.
+    files: Vec<(PathBuf, Round)>,
+    open: Option<Open>,
+}
+
+struct Open {
+    path: PathBuf,
+    file: File,
+    highest: Round,
+    bytes: u64,
+}
+
+impl Log {
+    fn write_all(mut self, from: &Receiver<Work>, settled: &Settled) {
+        while let Ok(first) = from.recv() {
+            let (mut epochs, mut clear) = (Vec::new(), None);
+            for work in std::iter::once(first).chain(from.try_iter()) {
+                match work {
+                    Work::Epoch(epoch) => epochs.push(epoch),
+                    Work::Clear(before) => clear = Some(before),
+                }
+            }
+            let failed = self.append(&epochs).err();
+            let over = failed.is_some();
+            settled.done(epochs.len() as u64, failed);
+            if over {
+                return;
+            }
+            if let Some(before) = clear {
+                self.clear(before);
+            }
+        }
+    }
+
+    fn append(&mut self, epochs: &[Epoch]) -> Result<(), Error> {
+        let Some(highest) = epochs.iter().map(|epoch| epoch.round).max() else { return Ok(()) };
+        let mut out = Vec::new();
+        if self.open.is_none() {
+            let path = self.folder.join(format!("{:08}.log", self.next));
+            let file = OpenOptions::new().append(true).create_new(true).open(&path);
+            let file = file.map_err(|e| at(&path, "make", &e))?;
+            let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|e| at(&self.folder, "sync", &e))?;
+            self.next += 1;
+            frame(&self.header, &mut out)?;
+            self.open = Some(Open { path, file, highest: 0, bytes: 0 });
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        epochs.iter().try_for_each(|epoch| frame(epoch, &mut out))?;
+        let written = open.file.write_all(&out).and_then(|()| open.file.sync_data());
+        written.map_err(|e| at(&open.path, "write", &e))?;
+        points::pass("epoch.durable");
+        (open.highest, open.bytes) = (open.highest.max(highest), open.bytes + out.len() as u64);
+        if open.bytes >= ROLL_BYTES {
+            self.roll();
+        }
+        Ok(())
+    }
+
+    fn roll(&mut self) {
+        self.files.extend(self.open.take().map(|open| (open.path, open.highest)));
+    }
+
+    fn clear(&mut self, before: Round) {
+        self.roll();
+        self.files.retain(|(path, highest)| {
+            let old = *highest < before;
+            if old && let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(%error, "old epochs stay: {}", path.display());
+            }
+            !old
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(round: Round) -> Epoch {
+        let came = Came { source: 1, partition: 2, next: 10 * round, finished: round == 9 };
+        Epoch { worker: 0, round, late: Micros::MIN, mark: 5, came: vec![came] }
+    }
+
+    fn open(folder: &Path, plan: &str) -> (Epochs, Vec<Round>) {
+        let (log, runs) = Epochs::open(folder, Header::new(plan, "here", 1)).expect("a log");
+        assert_eq!(log.run(), runs.last().map_or(0, |run| run.number + 1));
+        let epochs: Vec<Epoch> = runs.into_iter().flat_map(|run| run.epochs).collect();
+        assert!(epochs.iter().all(|found| *found == epoch(found.round)));
+        (log, epochs.iter().map(|epoch| epoch.round).collect())
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let mut files: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn what_was_noted_is_read_back_and_what_is_old_is_cleared() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let (log, found) = open(folder, "a");
+        assert_eq!(found, []);
+        (1..=4).for_each(|round| log.note(epoch(round)));
+        log.settled().wait().expect("durable");
+        log.clear(3);
+        (5..=6).for_each(|round| log.note(epoch(round)));
+        log.close();
+        let (log, found) = open(folder, "a");
+        assert_eq!(found, [1, 2, 3, 4, 5, 6], "a file goes when all of it is old");
+        log.note(epoch(7));
+        log.clear(6);
+        log.close();
+        let (_, found) = open(folder, "a");
+        assert_eq!(found, [5, 6, 7]);
+        let (_, found) = open(folder, "b");
+        assert_eq!((found, files(folder).len()), (vec![], 0), "of another pipeline");
+    }
+
+    #[test]
+    fn an_end_that_is_torn_is_cut_off_anywhere() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let (log, _) = open(folder, "a");
+        (1..=3).for_each(|round| log.note(epoch(round)));
+        log.close();
+        let path = files(folder).pop().expect("a file");
+        let whole = std::fs::read(&path).expect("bytes");
+        let mut least = 3;
+        for length in (0..whole.len()).rev() {
+            std::fs::write(&path, &whole[..length]).expect("written");
+            let (_, found) = open(folder, "a");
+            assert!(found.len() <= least && found == (1..=found.len() as u64).collect::<Vec<_>>());
+            least = found.len();
+        }
+        assert_eq!(least, 0);
+    }
+
+    #[test]
+    fn a_damaged_file_before_the_last_one_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        for round in 1..=2 {
+            let (log, _) = open(folder, "a");
+            log.note(epoch(round));
+            log.close();
+        }
+        let first = files(folder).remove(0);
+        let mut bytes = std::fs::read(&first).expect("bytes");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        std::fs::write(&first, bytes).expect("written");
+        let Err(error) = Epochs::open(folder, Header::new("a", "here", 1)) else {
+            panic!("it was taken")
+        };
+        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+}
