@@ -179,6 +179,51 @@ fn killed_runs_of_windows_give_the_same_bytes() {
     }
 }
 
+/// When events come differs from life to life in `at_once`, and with it what a row is answered at first. What a life
+/// had sent before a kill it sends again, byte for byte; and after all corrections lives are equal.
+#[test]
+fn killed_runs_in_at_once_make_again_what_they_had_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("payments.jsonl"), payments()).expect("payments");
+    let file = folder.path().join("windows.toml");
+    fs::write(&file, WINDOWS).expect("a pipeline");
+    let runs = folder.path().join("runs");
+    let file = file.to_str().expect("a path");
+    let more = ["--kills", "24", "--seed", "8", "--set", "pipeline.mode=at_once"];
+    let told = crash_test(file, &runs, &more, None);
+    assert!(count(&told, "kills") >= 24, "{told}");
+    assert!(count(&told, "went_on") > 0, "no restart went on from a checkpoint: {told}");
+    let text = fs::read_to_string(runs.join("whole/features.jsonl")).expect("features");
+    assert!(text.contains("\"diff\":-1"), "nothing was corrected");
+}
+
+/// The same with models that learn, are retrained and take over at epochs which the journal names.
+#[test]
+fn killed_runs_of_the_flights_in_at_once_take_their_decisions_again() {
+    let data = Data::of_days(20);
+    let folder = tempfile::tempdir().expect("a folder");
+    let set = [
+        "pipeline.mode=at_once",
+        "sink.features.type=file",
+        "sink.features.path=features.jsonl",
+        "model.trees.trees=10",
+        "model.trees.training.min_rows=4000",
+        "model.trees.promote.min_rows=300",
+        "source.arrivals.sort=",
+        "source.arrivals.lateness=36h",
+    ];
+    let set = set.iter().flat_map(|key| ["--set", key]);
+    let more: Vec<&str> = ["--kills", "16", "--seed", "2"].into_iter().chain(set).collect();
+    let told = crash_test(PIPELINE, folder.path(), &more, Some(&data));
+    assert!(count(&told, "kills") >= 16, "{told}");
+    assert!(count(&told, "went_on") > 0, "no restart went on from a checkpoint: {told}");
+    let journal = fs::read_dir(folder.path().join("killed/journal")).expect("a journal");
+    let journal: String = journal
+        .map(|entry| fs::read_to_string(entry.expect("a file").path()).unwrap_or_default())
+        .collect();
+    assert!(journal.contains("\"promoted\""), "no version took over");
+}
+
 /// A run that dies behind its second checkpoint; what follows goes on, or says why it does not.
 fn died(folder: &Path, file: &str, out: &str) -> std::path::PathBuf {
     let out = folder.join(out);

@@ -143,7 +143,7 @@ impl Reader {
         let called = &pipeline.name.value;
         let sinks = sections(self, "sink");
         let sinks = sinks.iter().filter_map(|(k, n)| self.sink(k, n, called)).collect();
-        let checkpoint = self.checkpoint(named("checkpoint"), pipeline.mode);
+        let checkpoint = self.checkpoint(named("checkpoint"));
         let mut plan = Plan {
             pipeline,
             sources,
@@ -245,18 +245,14 @@ impl Reader {
         })
     }
 
-    fn checkpoint(
-        &mut self,
-        given: Option<&(At<String>, Node)>,
-        mode: Mode,
-    ) -> Option<CheckpointPlan> {
+    fn checkpoint(&mut self, given: Option<&(At<String>, Node)>) -> Option<CheckpointPlan> {
         let entries = match given {
             Some((key, node)) => self.table_of(key, node)?,
             None => &[],
         };
         let span = given.map_or(0..0, |(key, _)| key.span.clone());
         let mut p = Params::new("[checkpoint]", &span, entries, Path::new(""));
-        let enabled = p.boolean("enabled", mode == Mode::Final);
+        let enabled = p.boolean("enabled", true);
         let interval = p.duration("interval", 5 * tidemill_types::time::SECOND);
         let keep = p.integer("keep", 2, 1..=1_000) as u64;
         let store = p.optional_text("store").unwrap_or(At::nowhere("checkpoints".to_string()));
@@ -274,14 +270,6 @@ impl Reader {
                 format!("`store` of [checkpoint] cannot be `{}`", store.value),
                 "it is a folder, relative to the run's",
                 "write store = \"checkpoints\", or leave it out",
-            ));
-        }
-        if enabled && mode == Mode::AtOnce {
-            p.error(Diagnostic::new(
-                &span,
-                "there are no checkpoints in mode `at_once`",
-                "what a row was scored with depends on when it came, which is not written down",
-                "set mode = \"final\", or take [checkpoint] away",
             ));
         }
         self.finish(p);

@@ -57,7 +57,7 @@ pub struct Plan {
     pub online: Option<OnlinePlan>,
     /// `[sink.*]`
     pub sinks: Vec<SinkPlan>,
-    /// `[checkpoint]`; none in `at_once`, and none with `enabled = false`.
+    /// `[checkpoint]`; none with `enabled = false`.
     pub checkpoint: Option<CheckpointPlan>,
 }
 

@@ -39,10 +39,6 @@ impl Board {
             let page = tail::since(&self.setup.folder.join("journal"), read.next, LINES)?;
             for line in page.lines {
                 read.next = line.n + 1;
-                // Epochs say nothing of versions, and may be most of a journal.
-                if line.record["kind"] == "epoch" {
-                    continue;
-                }
                 // What a later build has written is passed over.
                 if let Ok(record) = serde_json::from_value::<Record>(line.record) {
                     read.histories.add(record);

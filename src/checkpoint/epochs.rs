@@ -137,10 +137,7 @@ impl Epochs {
                          begins again",
                     ));
                 }
-                tracing::warn!(
-                    "the end of {} was never finished; it is cut off",
-                    path.display()
-                );
+                tracing::warn!("the end of {} was never finished; it is cut off", path.display());
                 let cut = OpenOptions::new().write(true).open(&path);
                 let cut = cut.and_then(|f| f.set_len(whole as u64).and_then(|()| f.sync_all()));
                 cut.map_err(|e| at(&path, "cut", &e))?;
@@ -228,7 +225,8 @@ fn frames(bytes: &[u8]) -> (impl Iterator<Item = &[u8]>, usize) {
     let mut found = Vec::new();
     let mut end = 0;
     while let Some((head, rest)) = bytes[end..].split_first_chunk::<8>() {
-        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let Some(content) = rest.get(..word(0) as usize) else { break };
         if crc32fast::hash(content) != word(4) {
             break;
@@ -361,7 +359,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         let (log, found) = open(folder, "a");
-        assert_eq!(found, []);
+        assert!(found.is_empty());
         (1..=4).for_each(|round| log.note(epoch(round)));
         log.settled().wait().expect("durable");
         log.clear(3);

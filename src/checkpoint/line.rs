@@ -238,8 +238,9 @@ pub struct Track {
     /// How far the partition is, and was when the last line was made.
     now: Far,
     then: Far,
-    /// What a run before had taken.
+    /// What a run before had taken, and `at_once`, before which time it had let rows of that go.
     taken: u64,
+    let_go: Option<Micros>,
     /// `at_once`: how far rows may be out of order, if they wait for each other.
     sort: Option<Micros>,
     /// `at_once`: the round in which the partition was read to its end for ever.
@@ -283,9 +284,9 @@ impl Track {
 
     /// Goes on from a position.
     pub fn resumed(position: &Position, sort: Option<Micros>) -> Track {
-        let Position { offset, latest, rows, taken, .. } = *position;
+        let Position { offset, latest, rows, taken, before: let_go, .. } = *position;
         let far = Far { next: offset, latest, rows };
-        Track { now: far, then: far, taken, sort, ..Track::default() }
+        Track { now: far, then: far, taken, let_go, sort, ..Track::default() }
     }
 
     /// A chunk was handed on.
@@ -317,7 +318,7 @@ impl Track {
                     Some(sort) => far.latest.map_or(Micros::MIN, |l| l.saturating_sub(sort)),
                     None => Micros::MAX,
                 };
-                (far, before)
+                (far, before.max(self.let_go.unwrap_or(Micros::MIN)))
             }
         };
         let taken = self.taken.max(far.next.unwrap_or(0));
@@ -419,6 +420,11 @@ mod tests {
         assert_eq!(position.before, Some(35), "what is before it has");
         track.take(3, chunk(9, 12, (45, 60), 60));
         assert_eq!(track.position(Cut::Round(4)).offset, Some(9));
+        // A restart that has come only to a part of what it reads again knows that all of it was taken.
+        let mut again = Track::resumed(&position, Some(10));
+        again.take(3, chunk(1, 5, (0, 40), 40));
+        let (was, is) = (position, again.position(Cut::Round(4)));
+        assert_eq!((is.taken, is.before, is.offset), (was.taken, was.before, was.offset));
         track.finish(4);
         let position = track.position(Cut::Round(5));
         assert_eq!((position.offset, position.before), (Some(12), Some(Micros::MAX)));

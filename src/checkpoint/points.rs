@@ -25,7 +25,10 @@ pub const POINTS: &[(&str, &str)] = &[
     ("line.part_gone", "a part that no manifest names is gone"),
     ("restore.read", "a restart has read a line, nothing has begun"),
     ("restore.sinks", "a restart has placed the sinks"),
-    ("epoch.durable", "`at_once`: what made up an epoch is durable, nothing that follows from it has left"),
+    (
+        "epoch.durable",
+        "`at_once`: what made up an epoch is durable, nothing that follows from it has left",
+    ),
     ("kafka.fenced", "a sink has taken over its transactional id, nothing is sent"),
     ("kafka.sent", "rows and progress of a transaction are sent, the commit is not"),
     ("kafka.committed", "a transaction is committed, the run does not know it yet"),

@@ -9,14 +9,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tidemill_config::document::load;
-use tidemill_config::plan::{Plan, SinkPlan, Stream};
+use tidemill_config::plan::{Mode, Plan, SinkPlan, Stream};
 use tidemill_config::table::Item;
 use tidemill_connectors::sink::{Delivery, Readback, SINKS};
 use tidemill_types::Error;
 
+use self::at_once::Sent;
+use self::chance::Chance;
 use super::{Failure, Said};
 use crate::checkpoint::points::{POINTS, VARIABLE};
 use crate::engine::check::compile;
+
+mod at_once;
+mod chance;
 
 /// What a person may choose of a crash test.
 #[derive(clap::Args, Debug)]
@@ -56,6 +61,9 @@ struct Kit<'a> {
     /// How long a run takes.
     takes: Duration,
     killed: BTreeMap<String, u32>,
+    /// `at_once`: what this life has sent, and what all lives had by their ends.
+    sent: Sent,
+    bytes: u64,
     /// Runs that were to be killed, whether they came to where they were to be or not.
     tried: usize,
     went_on: u32,
@@ -71,7 +79,7 @@ pub(super) fn run(
     let plan = compile(load(file, overrides)?)?.plan;
     if plan.checkpoint.is_none() {
         let error = Error::user("the pipeline makes no checkpoints: there is nothing to test");
-        return Err(error.help("set mode = \"final\" and leave [checkpoint] enabled").into());
+        return Err(error.help("leave [checkpoint] enabled").into());
     }
     if let Some(source) = plan.sources.iter().find(|s| !crate::engine::check::bounded(s)) {
         let name = &source.name.value;
@@ -102,9 +110,11 @@ pub(super) fn run(
         options,
         folder: folder.clone(),
         elsewhere: Vec::new(),
-        chance: Chance(options.seed),
+        chance: Chance::new(options.seed),
         takes: Duration::ZERO,
         killed: BTreeMap::new(),
+        sent: Sent::default(),
+        bytes: 0,
         tried: 0,
         went_on: 0,
         began_again: 0,
@@ -131,9 +141,14 @@ impl Kit<'_> {
             let folder = self.folder.join("killed");
             empty(&folder)?;
             self.move_elsewhere(&format!("life-{lives}"));
+            self.sent = Sent::default();
             let most = (self.options.kills - kills).min(KILLS_A_LIFE);
             let (killed, told) = self.live(&folder, most)?;
             kills += killed;
+            if self.at_once() {
+                self.sent.look(&folder, &self.aside())?;
+                self.bytes += self.sent.bytes();
+            }
             let found = (self.found(&folder)?, told);
             self.compare(&wanted, &found, lives)?;
             tracing::debug!(lives, kills, "a life was compared");
@@ -162,11 +177,10 @@ impl Kit<'_> {
             })?
             .plan;
         for (sink, readback) in read_back(&plan) {
-            let name = format!("what readers of sink `{}` see", sink.name.value);
-            found.insert(name, (readback.read)(sink)?);
+            found.insert(readers_of(sink), (readback.read)(sink)?);
         }
         apart(&plan).try_for_each(|(sink, readback)| (readback.remove)(sink))?;
-        Ok(found)
+        Ok(if self.at_once() { at_once::in_common(&plan, found) } else { found })
     }
 
     /// One life: starts and kills a run until it has come to its end; how often it was killed, and what it
@@ -199,6 +213,9 @@ impl Kit<'_> {
             match self.kill(child, wait)? {
                 Ended::Killed => {
                     killed += 1;
+                    if self.at_once() {
+                        self.sent.look(folder, &self.aside())?;
+                    }
                     *self.killed.entry(at.unwrap_or("any moment").to_string()).or_default() += 1;
                 }
                 Ended::Finished(told) => return Ok((killed, told)),
@@ -271,6 +288,9 @@ impl Kit<'_> {
         if let Some(object) = told.as_object_mut() {
             NOT_COMPARED.iter().for_each(|key| drop(object.remove(*key)));
         }
+        if self.at_once() {
+            return Ok(at_once::counts_in_common(&told));
+        }
         for training in told["retrainings"].as_array_mut().into_iter().flatten() {
             training["seconds"] = json!(0);
         }
@@ -301,6 +321,10 @@ impl Kit<'_> {
         Ok(())
     }
 
+    fn at_once(&self) -> bool {
+        self.plan.pipeline.mode == Mode::AtOnce
+    }
+
     fn store(&self, folder: &Path) -> PathBuf {
         let store = self.plan.checkpoint.as_ref().map(|plan| plan.store.as_str());
         folder.join(store.unwrap_or("checkpoints"))
@@ -313,6 +337,20 @@ impl Kit<'_> {
         sinks.filter_map(path_of).map(str::to_string).collect()
     }
 
+    /// What was found to be equal.
+    fn equal(&self) -> String {
+        let messages = read_back(&self.plan).next().is_some();
+        if self.at_once() {
+            return format!(
+                "features after all corrections, the rows that were scored, refused or late, and their counts are \
+                 equal; within a life all that text files held at a kill was made again, {} bytes in all",
+                self.bytes
+            );
+        }
+        let messages = if messages { ", committed messages" } else { "" };
+        format!("all files{messages}, the journal and the summary are equal")
+    }
+
     /// Sinks of which nothing is compared.
     fn not_compared(&self) -> impl Iterator<Item = &str> {
         let at_least_once = |sink: &&SinkPlan| delivery_of(sink) == Some(Delivery::AtLeastOnce);
@@ -323,11 +361,10 @@ impl Kit<'_> {
         let kills: u32 = self.killed.values().sum();
         let (went_on, began_again) = (self.went_on, self.began_again);
         let mut text = format!(
-            "{kills} kills over {lives} lives of the run, each compared with one that was never killed: \
-             all files{}, the journal and the summary are equal.\n\
+            "{kills} kills over {lives} lives of the run, each compared with one that was never killed: {}.\n\
              {went_on} restarts went on from a checkpoint, {began_again} began again, with 1 to {} workers; \
              {:.0} s.\n\n",
-            if read_back(&self.plan).next().is_some() { ", committed messages" } else { "" },
+            self.equal(),
             self.options.workers,
             took.as_secs_f64()
         );
@@ -357,6 +394,11 @@ impl Kit<'_> {
 /// Sinks that write to a place which others may use too.
 fn apart(plan: &Plan) -> impl Iterator<Item = (&SinkPlan, Readback)> {
     plan.sinks.iter().filter_map(|sink| Some((sink, entry_of(sink)?.readback?)))
+}
+
+/// What a sink's readers see, among what is compared.
+fn readers_of(sink: &SinkPlan) -> String {
+    format!("what readers of sink `{}` see", sink.name.value)
 }
 
 /// Those of them that pass over rows which are there, so that what they wrote is compared.
@@ -399,7 +441,9 @@ fn points_of(plan: &Plan) -> Vec<&'static str> {
     let comes = |point: &&str| {
         let kind = point.split_once('.').map_or("", |(kind, _)| kind);
         let sent = kind != "kafka" || read_back(plan).next().is_some();
-        !absent.contains(&kind) && sent
+        let at_once = ["epoch.durable", "line.held"].contains(point);
+        let mode = !at_once || plan.pipeline.mode == Mode::AtOnce;
+        !absent.contains(&kind) && sent && mode
     };
     POINTS.iter().map(|(point, _)| *point).filter(comes).collect()
 }
@@ -422,7 +466,7 @@ fn files(folder: &Path, aside: &[String]) -> Result<Files, Error> {
             let path = entry.map_err(Error::from)?.path();
             let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
             if path.is_dir() {
-                if !["checkpoints", "training"].contains(&name.as_str()) {
+                if !["checkpoints", "epochs", "training"].contains(&name.as_str()) {
                     open.push(path);
                 }
             } else if name != "report.html" && !name.ends_with("lock") {
@@ -445,25 +489,4 @@ fn empty(folder: &Path) -> Result<(), Error> {
         fs::remove_dir_all(folder).map_err(Error::from)?;
     }
     fs::create_dir_all(folder).map_err(Error::from)
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// From 0 to 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
 }

@@ -14,6 +14,8 @@ use super::rows::OrderedRows;
 /// one number for each tick of the run-ahead and partition.
 pub struct Offsets {
     tick: Micros,
+    /// `at_once`: the clock stands still within a tick, of which more is to come: it is passed when it is over.
+    whole: bool,
     partitions: Mutex<BTreeMap<String, Reached>>,
 }
 
@@ -34,9 +36,9 @@ impl Reached {
 }
 
 impl Offsets {
-    /// Nothing is read yet; `tick` is that of the pipeline.
-    pub fn new(tick: Micros) -> Offsets {
-        Offsets { tick, partitions: Mutex::default() }
+    /// Nothing is read yet; `tick` is that of the pipeline. With `whole` a tick is passed when it is over.
+    pub fn new(tick: Micros, whole: bool) -> Offsets {
+        Offsets { tick, whole, partitions: Mutex::default() }
     }
 
     /// Takes rows that a reader hands on.
@@ -75,7 +77,8 @@ impl Offsets {
     /// What is known of rows before this time, which begins a tick.
     pub fn save(&self, before: Micros) -> SavedOffsets {
         let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = before.div_euclid(self.tick);
+        // Rows of `at_once` that were handed on are not read again, whatever their time.
+        let end = if self.whole { i64::MAX } else { before.div_euclid(self.tick) };
         let of = |(name, reached): (&String, &Reached)| {
             let ahead = reached.ahead.range(..end).map(|(tick, offset)| (*tick, *offset));
             (name.clone(), reached.passed, ahead.collect())
@@ -96,7 +99,10 @@ impl Offsets {
     /// Forgets at which tick each row up to this time's tick came.
     pub fn pass(&self, time: Micros) {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = time.div_euclid(self.tick) + 1;
+        let next = match self.whole {
+            true => time.saturating_add(1).div_euclid(self.tick),
+            false => time.div_euclid(self.tick) + 1,
+        };
         for reached in partitions.values_mut() {
             while let Some(first) = reached.ahead.first_entry().filter(|e| *e.key() < next) {
                 reached.passed = reached.passed.max(Some(first.remove()));
@@ -125,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_read_ahead_does_not_show() {
-        let (far, near) = (Offsets::new(10), Offsets::new(10));
+        let (far, near) = (Offsets::new(10, false), Offsets::new(10, false));
         far.note("a", 0, &rows(&[1, 12, 9, 25, 31, 99], 5));
         near.note("a", 0, &rows(&[1, 12, 9, 25], 5));
         for offsets in [&far, &near] {
@@ -137,8 +143,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_that_is_not_over_is_not_passed_at_once() {
+        let offsets = Offsets::new(10, true);
+        offsets.note("a", 0, &rows(&[1, 12, 19, 25], 5));
+        assert_eq!(offsets.through(18), [("a/0".to_string(), 5)]);
+        assert_eq!(offsets.through(19), [("a/0".to_string(), 7)]);
+        let later = Offsets::new(10, true);
+        later.resume(offsets.save(Micros::MIN));
+        assert_eq!(later.through(29), [("a/0".to_string(), 8)]);
+    }
+
+    #[test]
     fn a_partition_without_rows_yet_has_no_offset() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(10, false);
         offsets.note("a", 1, &rows(&[50], 0));
         assert_eq!(offsets.through(40), []);
         assert_eq!(offsets.through(50), [("a/1".to_string(), 0)]);

@@ -78,6 +78,9 @@ pub struct Reader {
     pub turns: Arc<Turns>,
     /// From where partitions are read on, after a restart.
     pub resume: BTreeMap<u32, Resume>,
+    /// `at_once`, after a restart: offsets at which an earlier run ended its epochs, in order. No piece goes beyond
+    /// one.
+    pub cuts: BTreeMap<u32, Vec<u64>>,
 }
 
 /// How long a reader waits for its source before it looks whether the run is to stop. What comes in
@@ -124,10 +127,11 @@ impl Reader {
             self.turns.readers.fetch_add(1, Ordering::Relaxed);
             match source.poll(LOOK)? {
                 Polled::Chunk(chunk) => {
-                    let partition = chunk.partition;
-                    let at = memory.entry(partition).or_default();
-                    let piece = self.piece(chunk, at)?;
-                    self.send(piece);
+                    let at = memory.entry(chunk.partition).or_default();
+                    for chunk in self.cut(chunk) {
+                        let piece = self.piece(chunk, at)?;
+                        self.send(piece);
+                    }
                 }
                 Polled::AtEnd(partition) => {
                     let at = memory.entry(partition).or_default();
@@ -151,8 +155,37 @@ impl Reader {
         Ok(())
     }
 
+    /// A chunk, in parts where it goes beyond the end of an epoch that is repeated.
+    fn cut(&self, mut chunk: Chunk) -> Vec<Chunk> {
+        let mut parts = Vec::new();
+        for cut in self.cuts.get(&chunk.partition).into_iter().flatten() {
+            let (rows, refused) = (
+                chunk.offsets.partition_point(|offset| offset < cut),
+                chunk.rejected.partition_point(|offset| offset < cut),
+            );
+            if rows + refused == 0 {
+                continue;
+            }
+            if rows == chunk.offsets.len() && refused == chunk.rejected.len() {
+                break;
+            }
+            let offsets = chunk.offsets.split_off(rows);
+            let rejects = chunk.rejects.split_off(refused);
+            let rejected = chunk.rejected.split_off(refused);
+            let (partition, batch) = (chunk.partition, chunk.rows.clone());
+            let rest = batch.slice(rows, batch.num_rows() - rows);
+            chunk.rows = batch.slice(0, rows);
+            let rest = Chunk { partition, rows: rest, offsets, rejects, rejected };
+            parts.push(std::mem::replace(&mut chunk, rest));
+        }
+        parts.push(chunk);
+        parts
+    }
+
     fn send(&self, piece: Piece) {
-        self.offsets.note(&self.plan.name.value, piece.partition, &piece.rows);
+        if self.waits {
+            self.offsets.note(&self.plan.name.value, piece.partition, &piece.rows);
+        }
         // A worker that is gone has ended the run already.
         let _ = self.to.send(Ok(piece));
         self.bell.ring();

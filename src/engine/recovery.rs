@@ -1,23 +1,26 @@
 //! Where a run begins: at the newest line of an earlier one that was cut off, or at the beginning.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tidemill_config::plan::{CheckpointPlan, Plan};
+use tidemill_config::plan::{CheckpointPlan, Mode, Plan};
 use tidemill_config::section::Section;
 use tidemill_config::table::Item;
-use tidemill_operators::dataflow::{Keep, restored};
-use tidemill_types::Error;
+use tidemill_operators::dataflow::{Begin as BeginWindows, HeldRows, Keep, Saved, restored};
 use tidemill_types::schema::hex;
+use tidemill_types::{Error, Micros};
 
-use super::check::Compiled;
-use super::lines::{Begin, LineSeat, Resume, WindowsSeat};
+use super::check::{Compiled, bounded};
+use super::ingest::repeated;
+use super::lines::{Begin, LineSeat, Resume, Seat, cut};
 use super::outputs::SinksState;
+use crate::checkpoint::epochs::{Epochs, Header, Run};
 use crate::checkpoint::keeper::{self, About, Told};
-use crate::checkpoint::line::{SharedLines, Track, Tracks};
+use crate::checkpoint::line::{Gift, SharedLines, Track, Tracks};
 use crate::checkpoint::restore::{self, Restored};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{points, section};
@@ -31,6 +34,8 @@ pub struct Recovery {
     pub from: Option<Restored>,
     /// Where sources begin.
     pub begin: Begin,
+    /// `at_once`: where epochs are written down.
+    pub epochs: Option<Arc<Epochs>>,
     keeper: Option<JoinHandle<Result<Store, Error>>>,
 }
 
@@ -43,19 +48,19 @@ impl Recovery {
         compiled: &Arc<Compiled>,
         folder: &Path,
         workers: usize,
-        settled: Settled,
+        (epochs, settled): (Option<Opened>, Settled),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> Result<(Recovery, Option<SinksState>), Error> {
         points::check()?;
         let Some(plan) = &compiled.plan.checkpoint else {
-            let none = Recovery { lines: None, from: None, begin: Begin::default(), keeper: None };
-            return Ok((none, None));
+            let (lines, from, begin, keeper) = (None, None, Begin::default(), None);
+            return Ok((Recovery { lines, from, begin, epochs: None, keeper }, None));
         };
         let CheckpointPlan { interval, keep, store } = plan;
         let store = Store::local(&folder.join(store))?;
         let places = places(&compiled.plan);
         let (from, next) = restore::newest(&store, &compiled.fingerprint, &places)?;
-        let (begin, sinks) = match &from {
+        let (mut begin, sinks) = match &from {
             Some(from) => {
                 let at = tidemill_types::time::to_rfc3339(from.before);
                 tracing::info!(line = from.line, "going on from the checkpoint at {at}");
@@ -65,20 +70,34 @@ impl Recovery {
             }
             None => (Begin::default(), None),
         };
+        let (epochs, runs) = epochs.map_or((None, Vec::new()), |(log, runs)| (Some(log), runs));
+        let line = from.as_ref().map(|from| (from.run, from.marks.as_slice()));
+        begin.epochs = repeated(runs, begin.round.unwrap_or(0), line);
+        begin.mark = from.as_ref().map(|from| from.before);
+        if let Some(from) = &from {
+            begin.held = (0..workers).map(|_| Vec::new()).collect();
+            for (i, rows) in from.held.iter().enumerate() {
+                let rows: Option<HeldRows> = section::decode(rows).map_err(Error::internal)?;
+                begin.held[i % workers].extend(rows);
+            }
+        }
         let program = Arc::clone(&compiled.program);
+        let live = compiled.plan.sources.iter().any(|source| !bounded(source));
         let about = About {
             pipeline: compiled.plan.pipeline.name.value.clone(),
             plan: compiled.fingerprint.clone(),
             places,
             workers,
             keep: usize::try_from(*keep).unwrap_or(usize::MAX),
-            start_of: Box::new(move |round| program.start_of(round)),
+            cut: Box::new(move |round| cut(&program, round)),
+            epochs: epochs.clone().map(|log| (log, live)),
             settled,
             tell,
         };
         let every = Duration::from_micros(interval.unsigned_abs());
         let (lines, keeper) = keeper::start(store, about, every, next)?;
-        Ok((Recovery { lines: Some(lines), from, begin, keeper: Some(keeper) }, sinks))
+        let (lines, keeper) = (Some(lines), Some(keeper));
+        Ok((Recovery { lines, from, begin, epochs, keeper }, sinks))
     }
 
     /// The seat of a worker's ingest, which has these partitions.
@@ -89,13 +108,18 @@ impl Recovery {
         partitions: &Partitions,
     ) -> Option<LineSeat> {
         let lines = self.lines.as_ref()?;
-        let mut tracks = Tracks::new();
+        let mut tracks = BTreeMap::new();
         for (source, partition) in partitions {
+            let plan = compiled.plan.sources.iter().find(|plan| plan.name.value == *source);
+            let sort = plan.and_then(|plan| plan.sort);
             let key = (source.clone(), *partition);
-            let resumed = self.begin.partitions.get(&key);
-            let track = resumed.map_or_else(Track::default, |r| Track::resumed(&r.position));
+            let track = match self.begin.partitions.get(&key) {
+                Some(resume) => Track::resumed(&resume.position, sort),
+                None => Track::new(sort),
+            };
             tracks.insert(key, track);
         }
+        let tracks = Tracks::new(tracks, self.begin.mark.unwrap_or(Micros::MIN));
         Some(LineSeat::new(Arc::clone(lines), Arc::clone(&compiled.program), worker, tracks))
     }
 
@@ -104,15 +128,26 @@ impl Recovery {
     /// # Errors
     /// Windows of another program.
     pub fn keep(&self, compiled: &Compiled, worker: usize, workers: usize) -> Result<Kept, Error> {
-        let lines = self.lines.clone().map(|lines| WindowsSeat::new(lines, worker));
-        let stores = self.from.as_ref().map(|from| {
-            let saved = from.windows.iter().map(|(group, bytes)| (*group, bytes.as_slice()));
-            restored(&compiled.program, from.before, saved, worker, workers).map_err(|why| {
-                Error::external(format!("a checkpoint does not fit this pipeline: {why}"))
-                    .help("begin again: remove the run's folder of checkpoints")
+        let windows = self.lines.clone().map(|lines| {
+            Seat::new(lines, "line.windows", move |saved| Gift::Windows(worker, saved))
+        });
+        let lines = self.lines.clone().filter(|_| self.epochs.is_some());
+        let held = lines.map(|lines| {
+            Seat::new(lines, "line.held", move |rows: Option<HeldRows>| {
+                let rows = section::encode(&rows).expect("rows have bytes");
+                Gift::Held(worker, rows)
             })
         });
-        Ok(Kept { lines, stores: stores.transpose()? })
+        let begin = self.from.as_ref().map(|from| {
+            let saved = from.windows.iter().map(|(group, bytes)| (*group, bytes.as_slice()));
+            let stores = restored(&compiled.program, from.before, saved, worker, workers);
+            let stores = stores.map_err(|why| {
+                Error::external(format!("a checkpoint does not fit this pipeline: {why}"))
+                    .help("begin again: remove the run's folder of checkpoints")
+            });
+            stores.map(|stores| BeginWindows { stores, watermark: from.before })
+        });
+        Ok(Kept { windows, held, begin: begin.transpose()? })
     }
 
     /// The run is over. Lines of a run that came to its end are removed: the next one begins at the
@@ -122,6 +157,7 @@ impl Recovery {
     /// A store that cannot be cleared; a defect of the thread.
     pub fn close(self, finished: bool) -> Result<(), Error> {
         let (Some(lines), Some(keeper)) = (self.lines, self.keeper) else { return Ok(()) };
+        self.epochs.iter().for_each(|epochs| epochs.close());
         lines.close();
         let panicked = |_| Err(Error::internal("the thread of checkpoints panicked"));
         let store = keeper.join().unwrap_or_else(panicked)?;
@@ -138,15 +174,37 @@ pub type Partitions = Vec<(String, u32)>;
 
 /// See [`Keep`]; it may go to another thread.
 pub struct Kept {
-    lines: Option<WindowsSeat>,
-    stores: Option<Vec<tidemill_operators::window::Store>>,
+    windows: Option<Seat<Saved>>,
+    held: Option<Seat<Option<HeldRows>>>,
+    begin: Option<BeginWindows>,
 }
 
 impl From<Kept> for Keep {
     fn from(kept: Kept) -> Keep {
-        let lines = kept.lines.map(|seat| Box::new(seat) as _);
-        Keep { lines, stores: kept.stores }
+        let windows = kept.windows.map(|seat| Box::new(seat) as _);
+        let held = kept.held.map(|seat| Box::new(seat) as _);
+        Keep { windows, held, begin: kept.begin }
     }
+}
+
+/// The log of epochs, and what earlier runs wrote there.
+pub type Opened = (Arc<Epochs>, Vec<Run>);
+
+/// Opens the log of epochs of a pipeline in `at_once` that makes lines.
+///
+/// # Errors
+/// A folder that cannot be written, a log that is damaged.
+pub fn open_epochs(
+    compiled: &Compiled,
+    folder: &Path,
+    workers: usize,
+) -> Result<Option<Opened>, Error> {
+    if compiled.plan.pipeline.mode == Mode::Final || compiled.plan.checkpoint.is_none() {
+        return Ok(None);
+    }
+    let header = Header::new(&compiled.fingerprint, &places(&compiled.plan), workers);
+    let (log, runs) = Epochs::open(&folder.join("epochs"), header)?;
+    Ok(Some((Arc::new(log), runs)))
 }
 
 fn begin(from: &Restored, sinks: &SinksState) -> Begin {
@@ -157,13 +215,13 @@ fn begin(from: &Restored, sinks: &SinksState) -> Begin {
         let name = format!("{}/{}", position.source, position.partition);
         let resume = Resume {
             position: position.clone(),
-            before: from.before,
+            before: position.before.unwrap_or(from.before),
             told_refused: told("dead_letters", &name),
             told_late: told("late", &name),
         };
         ((position.source.clone(), position.partition), resume)
     });
-    Begin { round: Some(from.round), partitions: resume.collect() }
+    Begin { round: Some(from.round), partitions: resume.collect(), ..Begin::default() }
 }
 
 /// A value without the place where it was written.

@@ -41,7 +41,7 @@ pub fn render(
     bell: &Bell,
     program: &Arc<Program>,
     mill: Option<HandOver>,
-    keep: Keep,
+    mut keep: Keep,
 ) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
@@ -60,9 +60,10 @@ pub fn render(
             _ => None,
         });
         let requests = scatter(rows.clone(), Arc::clone(program), index, peers).concat(marks);
+        let held = keep.held.take();
         let answers = windows(requests, Arc::clone(program), index, peers, keep);
         let found = labels(rows.clone(), Arc::clone(program));
-        let features = gather(rows, answers, Arc::clone(program));
+        let features = gather(rows, answers, Arc::clone(program), held);
         let decide = features.concat(found).concat(ends);
         decided(scope, decide, mill).probe_with(&probe);
     });

@@ -85,7 +85,7 @@ pub fn prepare(compiled: &mut Compiled, folder: &Path, work: &Path) -> Result<Pr
     let plan = &mut compiled.plan;
     if plan.pipeline.mode == Mode::AtOnce {
         return Err(Error::user(
-            "a run in `at_once` cannot be repeated: when its events came is not written down",
+            "a run in `at_once` is not replayed: when its events came is kept as far back as its checkpoints",
         )
         .help("only runs with mode = \"final\" are replayed"));
     }

@@ -24,7 +24,7 @@ use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
 use super::reader::Reader;
-use super::recovery::{Kept, Partitions, Recovery};
+use super::recovery::{Kept, Partitions, Recovery, open_epochs};
 use super::render::render;
 use super::replay::Stretch;
 use super::watch::{Turns, Watcher};
@@ -32,6 +32,7 @@ use super::watermarks::Watermarks;
 use crate::board::{self, Board};
 use crate::checkpoint::keeper::Told;
 use crate::checkpoint::points;
+use crate::journal::Settled;
 use crate::mill::{Inbox, Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::metrics::Metrics;
 use crate::observe::summary::DeadLetters;
@@ -89,9 +90,12 @@ pub fn run(
     let compiled = Arc::new(compiled);
     let plan = &compiled.plan;
     let shares = open_sources(&plan.sources, options.workers)?;
-    let ledger = Ledger::open(&options.folder, &plan.pipeline.name.value, &compiled.fingerprint)?;
+    let epochs = open_epochs(&compiled, &options.folder, options.workers)?;
+    let noted = epochs.as_ref().map_or_else(Settled::default, |(log, _)| log.settled());
+    let name = &plan.pipeline.name.value;
+    let ledger = Ledger::open(&options.folder, name, &compiled.fingerprint, noted.clone())?;
     let turns = Arc::new(Turns::default());
-    let settled = ledger.settled();
+    let settled = ledger.settled().and(&noted);
     let metrics = Arc::new(Metrics::new(&plan.pipeline.name.value)?);
     let told = Arc::clone(&metrics);
     let to_board: Arc<Mutex<Option<Arc<Board>>>> = Arc::default();
@@ -102,14 +106,23 @@ pub fn run(
         }
         told.checkpoint(line);
     });
-    let (recovery, state) =
-        Recovery::open(&compiled, &options.folder, options.workers, settled.clone(), tell)?;
+    let (recovery, state) = Recovery::open(
+        &compiled,
+        &options.folder,
+        options.workers,
+        (epochs, settled.clone()),
+        tell,
+    )?;
+    // `at_once`: the first epoch that no earlier run had.
+    let new = recovery.begin.epochs.last().map(|last| last.round + 1);
+    let new = new.max(recovery.begin.round).unwrap_or(0);
     let lines = recovery.lines.clone();
     let to_sinks = (Arc::clone(&turns), lines.clone(), options.stretch.clone());
     let (outputs, sinks) =
         Outputs::open(&compiled, &options.folder, settled, &stop, to_sinks, state)?;
     points::pass("restore.sinks");
     let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
+    shared.epoch.store(new, Ordering::SeqCst);
     let status = Arc::new(Status::default());
     let inbox = Arc::new(Inbox::default());
     let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
@@ -144,6 +157,7 @@ pub fn run(
         stop,
         lines,
         inbox: Arc::clone(&inbox),
+        repeated: if plan.pipeline.mode == Mode::AtOnce { new } else { 0 },
     };
     let mut watcher = Watcher::new(
         &compiled,
@@ -186,9 +200,9 @@ pub fn run(
         let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
         let line = recovery.seat(&compiled, worker, &partitions);
         let gathers = live && options.workers == 1;
-        let place = Place { worker, gathers, line };
+        let place = Place { worker, gathers, line, epochs: recovery.epochs.clone() };
         let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
-        recovery.begin.round.into_iter().for_each(|round| ingest.begin_at(round));
+        ingest.begin(&recovery.begin);
         let keep = recovery.keep(&compiled, worker, options.workers)?;
         seats.push(Mutex::new(Some(Seat { ingest, keep, setup: setup.take() })));
     }
@@ -265,7 +279,8 @@ pub(super) fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Sha
 /// What the workers of a run share.
 pub(super) fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
-    let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick));
+    let at_once = compiled.plan.pipeline.mode == Mode::AtOnce;
+    let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick, at_once));
     let bells = (0..options.workers).map(|_| Bell::default()).collect();
     let ahead = usize::try_from(compiled.plan.pipeline.ahead).unwrap_or(usize::MAX);
     let failed = Mutex::new(None);
@@ -315,6 +330,7 @@ pub(super) fn start(
         bell: way.shared.bells[way.worker].clone(),
         turns: Arc::clone(way.turns),
         resume: resumed(way.begin, &feed),
+        cuts: cuts(way.begin, &feed),
         plan,
     };
     let name = format!("read {}", feed.name);
@@ -330,6 +346,25 @@ fn resumed(begin: &Begin, feed: &Feed) -> BTreeMap<u32, Resume> {
         Some((*partition, resume.clone()))
     };
     feed.partitions.iter().filter_map(of).collect()
+}
+
+/// Where epochs of an earlier run end in this reader's partitions, and where its line stands in them.
+fn cuts(begin: &Begin, feed: &Feed) -> BTreeMap<u32, Vec<u64>> {
+    let mut cuts: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    if begin.epochs.is_empty() {
+        return cuts;
+    }
+    for partition in &feed.partitions {
+        let resume = begin.partitions.get(&(feed.name.clone(), *partition));
+        cuts.entry(*partition).or_default().extend(resume.map(|resume| resume.position.taken));
+    }
+    for (came, _) in begin.epochs.iter().flat_map(|epoch| &epoch.came) {
+        let own = came.source as usize == feed.source;
+        if let Some(cuts) = cuts.get_mut(&came.partition).filter(|_| own) {
+            cuts.push(came.next);
+        }
+    }
+    cuts
 }
 
 fn wall_clock() -> Micros {

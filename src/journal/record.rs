@@ -17,8 +17,6 @@ pub const FORMAT: u32 = 1;
 pub enum Record {
     /// Who writes: the first record, and again after each restart.
     Header(Header),
-    /// `mode = "at_once"`: what made up an epoch.
-    Epoch(Epoch),
     /// A partition stood at its end so long that it no longer holds the watermark.
     Idle(Passed),
     /// A source that holds nobody (`hold = "0s"`) was let pass.
@@ -127,17 +125,6 @@ pub struct Position {
     pub partition: u32,
     /// The next offset to read.
     pub offset: u64,
-}
-
-/// What made up an epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// The running number.
-    pub epoch: u64,
-    /// How far each partition was read at its end.
-    pub offsets: Vec<Position>,
-    /// The pipeline's watermark at its end; nothing before the first row.
-    pub watermark: Option<Micros>,
 }
 
 /// A partition that was let pass, and where it stood.

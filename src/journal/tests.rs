@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tidemill_types::task::TrainingTask;
 
-use super::record::{Command, Decision, Epoch, Gate, Header, Outcome, Passed, Position, Switch};
+use super::record::{Command, Decision, Gate, Header, Outcome, Passed, Position, Switch};
 use super::*;
 
 fn header() -> Record {
@@ -27,7 +27,6 @@ fn sample() -> Vec<Record> {
     };
     vec![
         header(),
-        Record::Epoch(Epoch { epoch: 1, offsets: offsets.clone(), watermark: Some(-5) }),
         Record::Idle(Passed {
             epoch: 2,
             source: "weather".into(),

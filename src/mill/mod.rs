@@ -90,12 +90,15 @@ pub struct Setup {
     pub lines: Option<SharedLines>,
     /// What people ask for.
     pub inbox: Arc<Inbox>,
+    /// `at_once`: epochs before this one are repeated, and nothing new is heard in them.
+    pub repeated: u64,
 }
 
 /// A mill where its thread finds it.
 pub type SharedMill = Arc<Mutex<Option<Mill>>>;
 
 /// A label on its way to the join.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct Landed {
     time: Micros,
     id: Id,
@@ -111,6 +114,7 @@ pub struct Mill {
     status: Arc<Status>,
     offsets: Arc<Offsets>,
     inbox: Arc<Inbox>,
+    repeated: u64,
     live: bool,
     stop: Arc<AtomicBool>,
     /// The run was asked to stop, and nothing more is walked.
@@ -155,7 +159,7 @@ impl Mill {
     /// A folder that cannot be written, or an executor that cannot be opened.
     pub fn new(setup: Setup) -> Result<Mill, Error> {
         let Setup { compiled, outputs, ledger, folder, threads, live, .. } = setup;
-        let Setup { status, offsets, stop, online, lines, inbox, .. } = setup;
+        let Setup { status, offsets, stop, online, lines, inbox, repeated, .. } = setup;
         let plan = &compiled.plan;
         let features = &compiled.program.feature_schema;
         let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
@@ -222,6 +226,7 @@ impl Mill {
             status,
             offsets,
             inbox,
+            repeated,
             live,
             stop,
             stopped: false,

@@ -75,7 +75,7 @@ impl Mill {
         while let Some(command) = self.ledger.due(epoch) {
             self.carry_out(command)?;
         }
-        if !self.inbox.waits() || !self.ledger.caught_up() {
+        if !self.inbox.waits() || !self.ledger.caught_up() || epoch < self.repeated {
             return Ok(());
         }
         for (letter, judged) in self.inbox.take() {

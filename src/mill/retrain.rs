@@ -121,6 +121,8 @@ impl Mill {
                     let setbacks = self.ledger.setbacks(&task);
                     Some(TaskOutcome { task, result, setbacks, seconds: 0.0 })
                 }
+                // It had not ended when rows of this epoch were scored.
+                None if !wait && epoch < self.repeated => None,
                 None => self.outcome(m, wait),
             };
             if let Some(outcome) = outcome {

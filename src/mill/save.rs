@@ -25,6 +25,7 @@ use self::watches::{SavedSaid, SavedWatch};
 use super::join::{Held, JoinCounts};
 use super::models::State;
 use super::sample::SavedSample;
+use super::score::SavedOpen;
 use super::training::SavedParts;
 use super::{Landed, Mill};
 use crate::checkpoint::line::{Gift, Lines, Wait};
@@ -45,7 +46,9 @@ struct SavedMill {
     heard: Vec<(usize, SavedSaid)>,
     judge: SavedJudge,
     base: (f64, u64),
-    labels: Vec<(Micros, Id, usize, f64)>,
+    labels: Vec<Landed>,
+    landed: Vec<Landed>,
+    open: SavedOpen,
     clock: Option<Micros>,
     offsets: SavedOffsets,
     emitted: (u64, u64),
@@ -109,6 +112,7 @@ impl Mill {
             SavedJoin { deadlines: deadlines.collect(), counts: join.counts }
         });
         let joins = joins.collect();
+        let open = self.open.save(|row| table.place(row));
         let training = self.training.iter().map(|training| {
             training.as_ref().map(|training| training.save(|row| table.place(row)))
         });
@@ -125,7 +129,9 @@ impl Mill {
             heard: self.heard.iter().map(|(w, said)| (*w, said.into())).collect(),
             judge: self.judge.save(&mut parts)?,
             base: self.base,
-            labels: self.labels.iter().map(|l| (l.time, l.id.clone(), l.label, l.value)).collect(),
+            labels: self.labels.iter().cloned().collect(),
+            landed: self.landed.clone(),
+            open,
             clock: self.clock,
             offsets: self.offsets.save(self.known),
             emitted: (counts.scores.load(Ordering::Relaxed), counts.alerts.load(Ordering::Relaxed)),
@@ -204,8 +210,9 @@ impl Mill {
         self.heard = heard.collect::<Result<_, String>>().map_err(broken)?;
         self.judge.resume(state.judge, parts).map_err(broken)?;
         self.base = state.base;
-        let landed = |(time, id, label, value)| Landed { time, id, label, value };
-        self.labels = state.labels.into_iter().map(landed).collect();
+        self.labels = state.labels.into();
+        self.landed = state.landed;
+        self.open.resume(state.open, |row| rows.row(row)).map_err(broken)?;
         self.clock = state.clock;
         self.offsets.resume(state.offsets);
         let counts = self.emit.outputs().counts();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tidemill_operators::dataflow::Features;
 use tidemill_types::{DeadLetter, Error, Id, Micros, Provenance};
 
@@ -25,6 +26,43 @@ pub struct Open {
     labels: BTreeMap<Id, Vec<Landed>>,
     /// Until when labels wait for rows.
     deadlines: BTreeSet<(Micros, Id)>,
+}
+
+/// The same as a line keeps it: rows by their places.
+#[derive(Serialize, Deserialize)]
+pub struct SavedOpen {
+    rows: Vec<u32>,
+    labels: Vec<(Id, Vec<Landed>)>,
+    deadlines: Vec<(Micros, Id)>,
+}
+
+impl Open {
+    /// What is kept; `place` names a row.
+    pub fn save(&self, mut place: impl FnMut(&Arc<Scored>) -> u32) -> SavedOpen {
+        // By id, so that the same state is the same bytes.
+        let rows: BTreeMap<&Id, &Arc<Scored>> = self.rows.iter().collect();
+        SavedOpen {
+            rows: rows.into_values().map(&mut place).collect(),
+            labels: self.labels.iter().map(|(id, l)| (id.clone(), l.clone())).collect(),
+            deadlines: self.deadlines.iter().cloned().collect(),
+        }
+    }
+
+    /// Goes on from what was kept.
+    ///
+    /// # Errors
+    /// A row that is not there.
+    pub fn resume(
+        &mut self,
+        saved: SavedOpen,
+        row: impl Fn(u32) -> Result<Arc<Scored>, String>,
+    ) -> Result<(), String> {
+        let rows = saved.rows.into_iter().map(|place| row(place).map(|row| (row.id.clone(), row)));
+        self.rows = rows.collect::<Result<_, _>>()?;
+        self.labels = saved.labels.into_iter().collect();
+        self.deadlines = saved.deadlines.into_iter().collect();
+        Ok(())
+    }
 }
 
 impl Mill {

@@ -54,16 +54,15 @@ pub fn windows<'scope>(
                     }
                 });
                 // What is in at a line is every round before it, and none after.
-                let line =
-                    |round: Option<Round>, lines: &mut Option<Asker<Saved>>, host: &Host| {
-                        if let Some(lines) = lines
-                            && let Some(line) = lines.pending()
-                            && round.is_none_or(|round| round >= line)
-                            && line.checked_sub(1).is_none_or(|last| passed(frontier, last))
-                        {
-                            lines.take(line, host.stores.iter().map(Store::save).collect());
-                        }
-                    };
+                let line = |round: Option<Round>, lines: &mut Option<Asker<Saved>>, host: &Host| {
+                    if let Some(lines) = lines
+                        && let Some(line) = lines.pending()
+                        && round.is_none_or(|round| round >= line)
+                        && line.checked_sub(1).is_none_or(|last| passed(frontier, last))
+                    {
+                        lines.take(line, host.stores.iter().map(Store::save).collect());
+                    }
+                };
                 while let Some(entry) = stash.first_entry() {
                     if !passed(frontier, *entry.key()) {
                         break;

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::Schema;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::{Mode, Plan, SinkPlan, Stream};
+use tidemill_config::plan::{Plan, SinkPlan, Stream};
 use tidemill_connectors::sink::{Delivery, SINKS};
 use tidemill_types::{DataType, Schema as TypedSchema};
 
@@ -75,13 +75,7 @@ pub(super) fn repeatable(plan: &Plan, errors: &mut Vec<Diagnostic>) {
         let mut refuse = |why: &str, cure: &str| {
             errors.push(Diagnostic::new(&sink.section.span, whose.clone(), why, cure));
         };
-        if plan.pipeline.mode != Mode::Final {
-            refuse(
-                "in `at_once` a row depends on when events came, which is not written down: a run that is started again \
-                 makes other rows",
-                "set `mode = \"final\"` in [pipeline], or leave `delivery` out",
-            );
-        } else if plan.checkpoint.is_none() {
+        if plan.checkpoint.is_none() {
             refuse(
                 "without checkpoints a run that is started again begins at the beginning, where a topic may have \
                  nothing any more",

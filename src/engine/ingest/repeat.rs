@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn the_watermark_of_an_epoch_is_that_of_the_last_worker() {
         let run = |number, workers, epochs| Run { number, workers, epochs };
-        let first = vec![epoch(0, 1, 10, 1), epoch(1, 1, 30, 1), epoch(0, 2, 40, 5), epoch(1, 4, 60, 7)];
+        let first =
+            vec![epoch(0, 1, 10, 1), epoch(1, 1, 30, 1), epoch(0, 2, 40, 5), epoch(1, 4, 60, 7)];
         let then = vec![epoch(0, 6, 70, 9)];
         let runs = vec![run(0, 2, first), run(1, 1, then)];
         let all = repeated(runs.clone(), 0, None);
