@@ -119,7 +119,7 @@ fn killed_runs_from_topic_to_topic_write_every_row_once() {
 /// In `at_once` too: a restart sends what it had sent, or the sink would stop it at the first row that differs.
 #[test]
 fn killed_runs_in_at_once_send_every_row_and_correction_once() {
-    kill(60_000, &["--kills", "40", "--set", "pipeline.mode=at_once"]);
+    kill(60_000, &["--kills", "24", "--set", "pipeline.mode=at_once"]);
 }
 
 /// A replay reads the topic again, and says so when it cannot: retention has taken the beginning.

@@ -153,6 +153,9 @@ struct KafkaSource {
     consumer: BaseConsumer<Log>,
     decoder: Box<dyn Decoder>,
     partitions: BTreeMap<u32, Partition>,
+    /// Whether the consumer reads from the partitions' places. It is told so once for all of them: librdkafka dies of
+    /// an assertion when it is assigned anew while the assignment before is on its way (confluentinc/librdkafka#5573).
+    assigned: bool,
     ready: VecDeque<Polled>,
     trouble: Trouble,
     /// Partitions of the topic, and when that was looked at; none where it does not matter.
@@ -195,6 +198,7 @@ impl KafkaSource {
             consumer,
             decoder: (keys.messages.decoder)(&keys.layout),
             partitions: BTreeMap::new(),
+            assigned: false,
             ready: VecDeque::new(),
             trouble: Trouble::default(),
             // The first worker looks for all.
@@ -223,7 +227,6 @@ impl KafkaSource {
             };
             source.partitions.insert(partition, read);
         }
-        source.assign()?;
         Ok(source)
     }
 
@@ -428,6 +431,9 @@ impl Source for KafkaSource {
     }
 
     fn poll(&mut self, wait: Duration) -> Result<Polled, Error> {
+        if !std::mem::replace(&mut self.assigned, true) {
+            self.assign()?;
+        }
         if let Some(polled) = self.take() {
             return Ok(polled);
         }
@@ -439,7 +445,7 @@ impl Source for KafkaSource {
     fn pause(&mut self, partition: u32, paused: bool) {
         let Some(read) = self.partitions.get_mut(&partition) else { return };
         read.paused = paused;
-        if read.ended && read.end.is_some() {
+        if !self.assigned || (read.ended && read.end.is_some()) {
             return;
         }
         if let Err(error) = self.hold(partition, paused) {
@@ -473,6 +479,7 @@ impl Source for KafkaSource {
             }
             (read.next, read.ended) = (next, false);
         }
-        self.assign()
+        self.assigned = false;
+        Ok(())
     }
 }
