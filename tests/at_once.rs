@@ -69,6 +69,38 @@ fn corrected_features_are_the_final_ones() {
     }
 }
 
+/// A run that came to its end keeps its epochs: started again it is the same, byte for byte, with any number of
+/// workers. Over an input of which something is gone it is refused.
+#[test]
+fn a_run_repeats_itself_unless_its_input_has_changed() {
+    let data = Data::of_days(12);
+    let more = ["--set", "pipeline.mode=at_once", "--workers"];
+    let run = |workers: &str| {
+        let more: Vec<&str> = more.into_iter().chain([workers]).chain(FEATURES).collect();
+        data.run("again", &more)
+    };
+    let read = || {
+        let of = |name: &str| fs::read(data.path("again").join(name)).expect(name);
+        (of("features.jsonl"), of("scores.jsonl"))
+    };
+    summary(&run("1"));
+    let first = read();
+    for workers in ["3", "2"] {
+        summary(&run(workers));
+        assert!(read() == first, "{workers} workers: other rows");
+    }
+    let weather = data.path("weather.csv");
+    let text = fs::read_to_string(&weather).expect("weather");
+    let less = text.lines().count() - 40;
+    let kept: Vec<&str> = text.lines().take(less).collect();
+    fs::write(&weather, kept.join("\n") + "\n").expect("written");
+    let refused = run("1");
+    assert_eq!(refused.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert!(said.contains("is not what it was when rows of it were scored"), "{said}");
+    assert!(said.contains("weather"), "{said}");
+}
+
 /// What is later than the lateness allows goes to the late stream, whole, and nothing else does.
 #[test]
 fn late_rows_are_kept_apart() {

@@ -69,6 +69,65 @@ fn run(file: &Path, out: &Path) -> Command {
     command
 }
 
+/// The features of a run that nothing befell.
+fn undisturbed(folder: &Path, file: &Path) -> Vec<u8> {
+    let whole = folder.join("whole");
+    let ended = run(file, &whole).output().expect("it ends");
+    assert!(ended.status.success(), "{}", said(&ended));
+    fs::read(whole.join("features.csv")).expect("features")
+}
+
+/// Whichever thread a defect is met on, the run ends and says so, and the next one goes on.
+#[test]
+fn a_thread_that_panics_ends_the_run_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = over_file(folder.path(), 150_000);
+    let wanted = undisturbed(folder.path(), &file);
+    let threads = [
+        ("worker", "line.windows:1:panic"),
+        ("ingest", "line.source:1:panic"),
+        ("mill", "line.mill:1:panic"),
+        ("sinks", "line.sinks:1:panic"),
+        ("checkpoints", "line.synced:1:panic"),
+    ];
+    for (thread, point) in threads {
+        for workers in ["1", "2"] {
+            let out = folder.path().join(format!("{thread}-{workers}"));
+            let mut run = run(&file, &out);
+            run.args(["--workers", workers]);
+            let ended = run.env("TIDEMILL_FAIL_AT", point).output().expect("it ends");
+            let text = said(&ended);
+            assert_eq!(ended.status.code(), Some(70), "{thread}, {workers} workers: {text}");
+            assert!(text.contains("panicked"), "{thread}: {text}");
+            let again = run.env_remove("TIDEMILL_FAIL_AT").output().expect("it ends");
+            assert!(again.status.success(), "{thread}: {}", said(&again));
+            let found = fs::read(out.join("features.csv")).expect("features");
+            assert!(found == wanted, "{thread}, {workers} workers: other features");
+        }
+    }
+}
+
+/// Lines are made beside the run: where the disk is slow there are fewer of them, and that is all.
+#[test]
+fn a_slow_disk_makes_checkpoints_rarer_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = over_file(folder.path(), 150_000);
+    let wanted = undisturbed(folder.path(), &file);
+    let lines = |log: String| log.lines().filter(|line| line.contains("checkpoint line=")).count();
+    let mut made = Vec::new();
+    for (name, wait) in [("fast", "line.part:1:wait=0ms"), ("slow", "line.part:1:wait=400ms")] {
+        let out = folder.path().join(name);
+        let mut run = run(&file, &out);
+        let ended =
+            run.env("TIDEMILL_FAIL_AT", wait).env("TIDEMILL_LOG", "tidemill=debug").output();
+        let ended = ended.expect("it ends");
+        assert!(ended.status.success(), "{}", said(&ended));
+        assert!(fs::read(out.join("features.csv")).expect("features") == wanted, "{name}");
+        made.push(lines(said(&ended)));
+    }
+    assert!(made[1] >= 1 && made[1] < made[0], "{made:?} checkpoints");
+}
+
 /// The same, where no file may grow beyond so many blocks: the system refuses more, as a full disk does.
 fn cramped(command: &Command, blocks: u32) -> Command {
     let mut shell = Command::new("sh");

@@ -1,12 +1,16 @@
 //! Fail points: named moments of the protocol at which the crash kit kills the process.
 //!
 //! `TIDEMILL_FAIL_AT=line.committed:3` kills the process, as SIGKILL does, when it comes to that point
-//! for the third time. Without the variable a point costs one look at a flag.
+//! for the third time. `line.windows:1:panic` has the thread that comes there panic, as a defect would, and
+//! `line.part:1:wait=50ms` has it wait there each time from the first on, as a slow disk would. Without the variable a point costs
+//! one look at a flag.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// The environment variable: a point's name, and after a colon at which time (1 without).
+/// The environment variable: a point's name, after a colon at which time (1 without), and after another one
+/// what then happens (the process is killed without).
 pub const VARIABLE: &str = "TIDEMILL_FAIL_AT";
 
 /// Every point, in the order in which a line passes them, with what is true there.
@@ -40,14 +44,35 @@ pub const POINTS: &[(&str, &str)] = &[
 struct Armed {
     point: String,
     left: AtomicU64,
+    then: Then,
+}
+
+/// What happens at a point.
+enum Then {
+    Kill,
+    Panic,
+    Wait(Duration),
+    /// The variable says something else.
+    Unknown(String),
 }
 
 fn armed() -> Option<&'static Armed> {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
     let read = || {
         let text = std::env::var(VARIABLE).ok()?;
-        let (point, times) = text.split_once(':').unwrap_or((&text, "1"));
-        Some(Armed { point: point.to_string(), left: AtomicU64::new(times.parse().unwrap_or(1)) })
+        let mut parts = text.splitn(3, ':');
+        let point = parts.next().unwrap_or_default().to_string();
+        let left = AtomicU64::new(parts.next().and_then(|n| n.parse().ok()).unwrap_or(1));
+        let wait = |text: &str| {
+            let ms = text.strip_prefix("wait=")?.strip_suffix("ms")?.parse().ok()?;
+            Some(Then::Wait(Duration::from_millis(ms)))
+        };
+        let then = match parts.next() {
+            None | Some("kill") => Then::Kill,
+            Some("panic") => Then::Panic,
+            Some(text) => wait(text).unwrap_or_else(|| Then::Unknown(text.to_string())),
+        };
+        Some(Armed { point, left, then })
     };
     ARMED.get_or_init(read).as_ref()
 }
@@ -55,11 +80,14 @@ fn armed() -> Option<&'static Armed> {
 /// Comes to a point.
 pub fn pass(point: &str) {
     debug_assert!(POINTS.iter().any(|(name, _)| *name == point), "{point} is not on the list");
-    if let Some(armed) = armed()
-        && armed.point == point
-        && armed.left.fetch_sub(1, Ordering::SeqCst) == 1
-    {
-        die();
+    let Some(armed) = armed().filter(|armed| armed.point == point) else { return };
+    let left = |left: u64| Some(left.saturating_sub(1));
+    let left = armed.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+    match (&armed.then, left.unwrap_or_else(|left| left)) {
+        (Then::Kill, 1) => die(),
+        (Then::Panic, 1) => panic!("{VARIABLE} asks for it at {point}"),
+        (Then::Wait(long), 0 | 1) => std::thread::sleep(*long),
+        _ => {}
     }
 }
 
@@ -86,6 +114,10 @@ pub fn check() -> Result<(), tidemill_types::Error> {
                 armed.point
             ))
             .help(format!("the points are {}", names.join(", "))))
+        }
+        Some(Armed { then: Then::Unknown(text), .. }) => {
+            Err(tidemill_types::Error::user(format!("{VARIABLE} asks for `{text}`"))
+                .help("it is kill, panic or, say, wait=50ms"))
         }
         // The sinks' own steps are among them.
         Some(_) => {

@@ -191,6 +191,9 @@ impl Ingest {
             line.choose(self.at);
         }
         if let Some(again) = self.repeat(send) {
+            if let (true, Some(line)) = (self.ended, &mut self.line) {
+                line.ended();
+            }
             return again;
         }
         let mut turn = 0;
@@ -457,10 +460,12 @@ impl Ingest {
         self.write_down(mark);
         send(Step::Mark(self.at, mark));
         self.marked = self.watermark;
-        self.at = epoch.max(self.at);
         self.rows_in_epoch = 0;
         if finished {
+            // In the epoch of its last watermark, which stands for the last event time.
             self.end(send);
+        } else {
+            self.at = epoch.max(self.at);
         }
     }
 

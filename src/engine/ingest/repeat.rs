@@ -85,7 +85,15 @@ impl Ingest {
                 Some(((feed.source as u32, *partition), (resume.position.taken, false)))
             })
         });
-        self.repeat = Some(Repeat { epochs, reached: reached.collect(), begun: false });
+        let latest = self.feeds.iter().flat_map(|FeedState { feed, .. }| {
+            feed.partitions.iter().filter_map(|partition| {
+                begin.partitions.get(&(feed.name.clone(), *partition))?.position.latest
+            })
+        });
+        let latest = latest.max().unwrap_or(Micros::MIN);
+        let reached = reached.collect();
+        self.latest = self.latest.max(latest);
+        self.repeat = Some(Repeat { epochs, reached, begun: false });
     }
 
     fn feed_of(&self, came: &Came) -> Option<usize> {
@@ -118,6 +126,11 @@ impl Ingest {
                     if let Some(line) = &mut self.line {
                         line.mark(epoch.round, epoch.mark);
                         line.came_to(epoch.round + 1);
+                    }
+                    if epoch.mark == Micros::MAX {
+                        // All partitions had ended, and the run with them.
+                        self.end(send);
+                        break Again::WhenRung;
                     }
                     self.at = epoch.round + 1;
                     repeat.epochs.pop_front();
