@@ -19,7 +19,9 @@ const MIDDLE: (&str, &str) = ("2026-01-06", "2026-01-08T12:00:00Z");
 
 /// Rows of JSON lines whose event time is in a range.
 fn within(text: &[u8], (from, to): (&str, &str)) -> Vec<String> {
-    let whole = |time: &str| if time.len() == 10 { format!("{time}T00:00:00") } else { time[..19].to_string() };
+    let whole = |time: &str| {
+        if time.len() == 10 { format!("{time}T00:00:00") } else { time[..19].to_string() }
+    };
     let (from, to) = (whole(from), whole(to));
     let text = String::from_utf8(text.to_vec()).expect("UTF-8");
     let inside = |line: &&str| {
@@ -91,15 +93,25 @@ fn any_number_of_parts_gives_the_same_bytes() {
     let days = |out: &str, parts: &str| {
         history.backfill(MIDDLE, &format!("{out}/"), &["--parts", parts]);
         let files = std::fs::read_dir(history.path(out)).expect("a folder").flatten();
-        let mut files: Vec<_> =
-            files.map(|file| (file.file_name().into_string().expect("text"), history::read(&file.path()))).collect();
+        let mut files: Vec<_> = files
+            .map(|file| {
+                (file.file_name().into_string().expect("text"), history::read(&file.path()))
+            })
+            .collect();
         files.sort();
         files
     };
     let (one, four) = (days("by-day-1", "1"), days("by-day-4", "4"));
     assert!(one == four);
     let names: Vec<&str> = one.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["features-2026-01-06.parquet", "features-2026-01-07.parquet", "features-2026-01-08.parquet"]);
+    assert_eq!(
+        names,
+        [
+            "features-2026-01-06.parquet",
+            "features-2026-01-07.parquet",
+            "features-2026-01-08.parquet"
+        ]
+    );
 }
 
 /// Answers of parts under way.
@@ -119,11 +131,15 @@ fn a_backfill_that_was_killed_goes_on_with_the_parts_that_are_missing() {
         let mut killed = 0;
         // Twice, so that an interrupted one that went on is interrupted too.
         for least in [2, 4] {
-            let mut child = history.command(ALL, &name, &options).spawn().expect("the program starts");
+            let mut child =
+                history.command(ALL, &name, &options).spawn().expect("the program starts");
             let until = Instant::now() + Duration::from_secs(120);
             while answers(&work) < least {
                 assert!(Instant::now() < until, "no parts in two minutes");
-                assert!(child.try_wait().expect("a child").is_none(), "it was done before it was killed");
+                assert!(
+                    child.try_wait().expect("a child").is_none(),
+                    "it was done before it was killed"
+                );
                 std::thread::sleep(Duration::from_millis(2));
             }
             child.kill().expect("killed");
@@ -145,7 +161,8 @@ fn a_part_whose_rows_are_gone_or_changed_is_never_taken() {
     let history = History::new(2_000, false);
     let name = "rows.parquet";
     let work = history.path("rows.parquet.backfill");
-    let mut child = history.command(ALL, name, &["--parts", "40"]).spawn().expect("the program starts");
+    let mut child =
+        history.command(ALL, name, &["--parts", "40"]).spawn().expect("the program starts");
     let until = Instant::now() + Duration::from_secs(120);
     while answers(&work) < 3 {
         assert!(Instant::now() < until && child.try_wait().expect("a child").is_none());
@@ -162,7 +179,8 @@ fn a_part_whose_rows_are_gone_or_changed_is_never_taken() {
     bytes[middle] ^= 0x40;
     std::fs::write(&blobs[1], bytes).expect("written");
     let done = answers(&work);
-    let refused = history.command(ALL, name, &["--parts", "40"]).output().expect("the program starts");
+    let refused =
+        history.command(ALL, name, &["--parts", "40"]).output().expect("the program starts");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(69), "{said}");
     assert!(said.contains("is not what was written") && said.contains("remove it"), "{said}");
@@ -200,13 +218,37 @@ fn what_cannot_be_is_refused_with_its_reason_and_a_cure() {
         let rest: Vec<_> = rest.map(|e| e.file_name().into_string().expect("text")).collect();
         assert!(!rest.iter().any(|name| name.ends_with(".backfill")), "{rest:?} after {said}");
     };
-    refused(("2026-01-02", "2026-01-02"), "x.parquet", &[], 78, &["--from is not before --to", "cure:"]);
-    refused(("2031-01-01", "2032-01-01"), "x.parquet", &[], 78, &["there is no event from 2031", "events were read"]);
+    refused(
+        ("2026-01-02", "2026-01-02"),
+        "x.parquet",
+        &[],
+        78,
+        &["--from is not before --to", "cure:"],
+    );
+    refused(
+        ("2031-01-01", "2032-01-01"),
+        "x.parquet",
+        &[],
+        78,
+        &["there is no event from 2031", "events were read"],
+    );
     refused(ALL, "x.doc", &[], 78, &["does not tell the format", "cure: end its name in .parquet"]);
     refused(ALL, "x.csv", &["--compression", "snappy"], 78, &["no key of csv files"]);
-    refused(ALL, "x.parquet", &["--executor", "nobody"], 78, &["there is no executor `nobody`", "in_process"]);
+    refused(
+        ALL,
+        "x.parquet",
+        &["--executor", "nobody"],
+        78,
+        &["there is no executor `nobody`", "in_process"],
+    );
     refused(ALL, "x.parquet", &["--executor", "ray"], 78, &["address", "add [executor.NAME]"]);
-    refused(ALL, "x.parquet", &["--set", "features.n_1h=count(*) over hours"], 78, &["hours", "hour"]);
+    refused(
+        ALL,
+        "x.parquet",
+        &["--set", "features.n_1h=count(*) over hours"],
+        78,
+        &["hours", "hour"],
+    );
     refused(ALL, "x.parquet", &["--set", "source.refunds.path=gone.csv"], 78, &["gone.csv"]);
     std::fs::write(history.path("x.parquet"), "mine").expect("a file");
     refused(ALL, "x.parquet", &[], 78, &["is there already", "give --out another name"]);
@@ -218,9 +260,20 @@ fn what_cannot_be_is_refused_with_its_reason_and_a_cure() {
     let (_, after) = rest.split_once("[label.fraud]").expect("a label");
     let (_, sinks) = after.split_once("[sink.features]").expect("sinks");
     drop(sinks);
-    std::fs::write(history.path("bare.toml"), format!("{before}\n[sink.late]\ntype = \"stdout\"\n")).expect("a file");
+    std::fs::write(
+        history.path("bare.toml"),
+        format!("{before}\n[sink.late]\ntype = \"stdout\"\n"),
+    )
+    .expect("a file");
     let mut bare = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    bare.arg("backfill").arg(history.path("bare.toml")).args(["--from", ALL.0, "--to", ALL.1, "--out", "y.parquet"]);
+    bare.arg("backfill").arg(history.path("bare.toml")).args([
+        "--from",
+        ALL.0,
+        "--to",
+        ALL.1,
+        "--out",
+        "y.parquet",
+    ]);
     let output = bare.output().expect("the program starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
@@ -252,7 +305,9 @@ fn the_history_of_a_topic_is_what_a_live_run_made_of_it() {
     let broker = kafka::shared();
     let prefix = kafka::unique("history");
     let mut sets = Vec::new();
-    for (source, file) in [("payments", "payments.jsonl"), ("refunds", "refunds.csv"), ("verdicts", "verdicts.csv")] {
+    for (source, file) in
+        [("payments", "payments.jsonl"), ("refunds", "refunds.csv"), ("verdicts", "verdicts.csv")]
+    {
         let topic = format!("{prefix}-{source}");
         let text = String::from_utf8(history.bytes(file)).expect("UTF-8");
         let skip = usize::from(file.ends_with(".csv"));
@@ -298,7 +353,9 @@ fn the_history_of_a_topic_is_what_a_live_run_made_of_it() {
     let stop = Command::new("kill").args(["-s", "TERM", &live.id().to_string()]).status();
     assert!(stop.expect("kill").success() && live.wait().expect("it ends").success());
     let live = history.bytes("live/features.jsonl");
-    let last: Json = serde_json::from_str(String::from_utf8_lossy(&live).lines().last().expect("rows")).expect("JSON");
+    let last: Json =
+        serde_json::from_str(String::from_utf8_lossy(&live).lines().last().expect("rows"))
+            .expect("JSON");
     let last = last["event_time"].as_str().expect("a time").to_string();
     let range = ("2020-01-01", last.as_str());
     let wanted = within(&live, range);

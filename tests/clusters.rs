@@ -149,7 +149,10 @@ fn backfill_is_the_same(kind: &str, keys: &str) {
     let there = ["--parts", "3", "--executor", "cluster", "--workers", "2"];
     let told = history.backfill(range, "there.parquet", &there);
     assert_eq!((&told["rows"], &told["parts"]), (&here["rows"], &json!(3)));
-    assert!(history.bytes("there.parquet") == history.bytes("here.parquet"), "other bytes on {kind}");
+    assert!(
+        history.bytes("there.parquet") == history.bytes("here.parquet"),
+        "other bytes on {kind}"
+    );
     let seconds = |told: &serde_json::Value, key: &str| told[key].as_f64().unwrap_or(f64::NAN);
     let (whole, inner) = (seconds(&told, "seconds"), seconds(&told, "seconds_of_parts"));
     eprintln!("{kind:<10} backfill, 3 parts   {whole:5.1} s, of which the parts {inner:.1} s");

@@ -74,7 +74,8 @@ pub fn carry(
         None => {
             for n in missing {
                 here(&tasks[n], folder, crew)?;
-                let now = found(&tasks[n], folder, crew, n, false)?.ok_or_else(|| gone(&tasks[n]))?;
+                let now =
+                    found(&tasks[n], folder, crew, n, false)?.ok_or_else(|| gone(&tasks[n]))?;
                 tell(&now);
                 done.push(now);
             }
@@ -142,7 +143,8 @@ fn here(task: &BackfillTask, folder: &Path, crew: &Crew<'_>) -> Result<(), Error
     at.grant(number)?;
     let scratch = at.attempt(number).join("run");
     let attempt = Attempt { number, memory_mb: None };
-    let environment = json!({ "tidemill": env!("CARGO_PKG_VERSION"), "cpu": std::env::consts::ARCH });
+    let environment =
+        json!({ "tidemill": env!("CARGO_PKG_VERSION"), "cpu": std::env::consts::ARCH });
     runner::run(&at, &file, attempt, environment, |file, workers| {
         let place = Place { scratch: &scratch, workers, stop: crew.stop };
         part::carry(file, task, &at, number, &place, (crew.bar)())
@@ -193,10 +195,10 @@ fn elsewhere(
     loop {
         let stopped = crew.stop.load(Ordering::SeqCst);
         if stopped && trouble.is_none() {
-            trouble = Some(
-                Error::external("the backfill was stopped before it was done")
-                    .help("give the same command again: it goes on with the parts that are missing"),
-            );
+            trouble =
+                Some(Error::external("the backfill was stopped before it was done").help(
+                    "give the same command again: it goes on with the parts that are missing",
+                ));
         }
         let mut busy = false;
         for (executor, at) in &mut hands {
@@ -220,7 +222,9 @@ fn elsewhere(
                 }
                 match result {
                     Ok(_) => ended(n)?,
-                    Err(failure) if trouble.is_none() => trouble = Some(failed(&tasks[n], &failure)),
+                    Err(failure) if trouble.is_none() => {
+                        trouble = Some(failed(&tasks[n], &failure))
+                    }
                     Err(_) => {}
                 }
             }

@@ -162,7 +162,15 @@ mod tests {
 
     #[test]
     fn doubles_stand_by_their_bytes_however_rows_are_batched() {
-        let rows = [(1, 5, "d"), (1, 5, "b"), (1, 6, "a"), (2, 6, "z"), (2, 6, "y"), (2, 6, "x"), (3, 1, "q")];
+        let rows = [
+            (1, 5, "d"),
+            (1, 5, "b"),
+            (1, 6, "a"),
+            (2, 6, "z"),
+            (2, 6, "y"),
+            (2, 6, "x"),
+            (3, 1, "q"),
+        ];
         for size in 1..=rows.len() {
             let (kept, count) = (Kept::default(), Arc::new(AtomicU64::new(0)));
             let mut sink = Box::new(Ordered::new(Box::new(kept.clone()), Arc::clone(&count)));

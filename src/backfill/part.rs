@@ -7,9 +7,11 @@ use std::sync::{Arc, PoisonError};
 use tidemill_config::document::parse;
 use tidemill_config::plan::Stream;
 use tidemill_connectors::task::folder::TaskFolder;
-use tidemill_types::error::Fault;
-use tidemill_types::task::{Artifact, BackfillTask, Failure, FailureClass, Reads, TaskFile, TaskResult};
 use tidemill_types::Error;
+use tidemill_types::error::Fault;
+use tidemill_types::task::{
+    Artifact, BackfillTask, Failure, FailureClass, Reads, TaskFile, TaskResult,
+};
 
 use super::rows::{RowsFile, Told, Written};
 use super::{Place, compute, features_of};
@@ -37,12 +39,15 @@ pub fn carry(
     let version = env!("CARGO_PKG_VERSION");
     let asked = file.code.as_deref().into_iter().chain([file.lineage.tidemill.as_str()]);
     if let Some(other) = asked.into_iter().find(|asked| *asked != version) {
-        let message = format!("the part is for Tidemill {other}, this is {version}: install that version where it runs");
+        let message = format!(
+            "the part is for Tidemill {other}, this is {version}: install that version where it runs"
+        );
         return Err(refused(FailureClass::Code, "STALE_CODE", message));
     }
     let given = &task.given;
     let env = |name: &str| std::env::var(name).ok();
-    let compiled = parse(&given.name, &given.text, &given.folder, &given.set, &env).and_then(features_of);
+    let compiled =
+        parse(&given.name, &given.text, &given.folder, &given.set, &env).and_then(features_of);
     let compiled = compiled
         .map_err(|report| refused(FailureClass::Code, "WRONG_PIPELINE", report.to_string()))?;
     if compiled.fingerprint != task.fingerprint {
@@ -55,8 +60,12 @@ pub fn carry(
         if found.as_ref().ok() != Some(bytes) {
             let path = path.display();
             let message = match found {
-                Ok(found) => format!("{path} has {found} bytes here and {bytes} where the backfill began"),
-                Err(e) => format!("cannot read {path} where the part runs: {e}; files must be at the same place there"),
+                Ok(found) => {
+                    format!("{path} has {found} bytes here and {bytes} where the backfill began")
+                }
+                Err(e) => format!(
+                    "cannot read {path} where the part runs: {e}; files must be at the same place there"
+                ),
             };
             return Err(refused(FailureClass::Data, "OTHER_INPUT", message));
         }
@@ -64,9 +73,12 @@ pub fn carry(
     let (part, parts) = task.part;
     let split = match parts {
         1 => None,
-        _ => Some(Split::of(&compiled).map_err(|why| refused(FailureClass::Code, "NO_SPLIT", why))?),
+        _ => {
+            Some(Split::of(&compiled).map_err(|why| refused(FailureClass::Code, "NO_SPLIT", why))?)
+        }
     };
-    let portion = Portion { share: split.map(|split| (split, part, parts)), ends: ends(&task.reads) };
+    let portion =
+        Portion { share: split.map(|split| (split, part, parts)), ends: ends(&task.reads) };
     let schema = schema_of(Stream::Features, compiled.id_type(), &compiled.sent_features());
     let told = Told::default();
     let path = folder.attempt(attempt).join("rows");

@@ -51,7 +51,11 @@ impl RowsFile {
     pub fn new(path: &Path, schema: SchemaRef, told: Told) -> Result<RowsFile, Error> {
         let file = File::create(path)
             .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())))?;
-        let below = Hashed { below: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
+        let below = Hashed {
+            below: BufWriter::with_capacity(1 << 20, file),
+            hash: Sha256::new(),
+            bytes: 0,
+        };
         let writer = StreamWriter::try_new(below, &schema).map_err(failed)?;
         Ok(RowsFile { schema, writer, held: Vec::new(), waiting: 0, rows: 0, told })
     }
@@ -148,8 +152,13 @@ impl Reading {
     /// It is not there.
     pub fn open(path: &Path, wanted: Written) -> Result<Reading, Error> {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|e| Error::external(format!("cannot read {name}: {e}")))?;
-        let below = Hashed { below: BufReader::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
+        let file =
+            File::open(path).map_err(|e| Error::external(format!("cannot read {name}: {e}")))?;
+        let below = Hashed {
+            below: BufReader::with_capacity(1 << 20, file),
+            hash: Sha256::new(),
+            bytes: 0,
+        };
         let reader = StreamReader::try_new(below, None)
             .map_err(|e| Error::external(format!("cannot read {name}: {e}")))?;
         Ok(Reading { reader, wanted, path: name })
@@ -192,7 +201,8 @@ mod tests {
             RecordBatch::try_from_iter([("id", Arc::new(ids) as _)]).unwrap()
         };
         let told = Told::default();
-        let mut sink = Box::new(RowsFile::new(&path, batch(0, 1).schema(), Arc::clone(&told)).unwrap());
+        let mut sink =
+            Box::new(RowsFile::new(&path, batch(0, 1).schema(), Arc::clone(&told)).unwrap());
         let mut next = 0;
         for n in [1, 5_000, 9_000, 20_000, 3] {
             sink.write(&batch(next, n), &[]).unwrap();

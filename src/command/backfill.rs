@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value as Json, json};
@@ -107,7 +107,10 @@ pub(super) fn run(
     if done.rows == 0 {
         let (from, to) = (to_rfc3339(options.from), to_rfc3339(options.to));
         return Err(Error::user(format!("there is no event from {from} to {to}"))
-            .help(format!("{} events were read; give times that they have", thousands(done.counted.events)))
+            .help(format!(
+                "{} events were read; give times that they have",
+                thousands(done.counted.events)
+            ))
             .into());
     }
     out.publish()?;
@@ -214,7 +217,12 @@ fn said(done: &Outcome, options: &Options, seconds: f64) -> Said {
         let (late, dead) = (thousands(done.counted.late), thousands(done.counted.dead_letters));
         text += &format!("{late} events came too late, {dead} were refused, as in a run\n");
     }
-    text += &format!("{} to {} in {}\n", to_rfc3339(options.from), to_rfc3339(options.to), options.out.display());
+    text += &format!(
+        "{} to {} in {}\n",
+        to_rfc3339(options.from),
+        to_rfc3339(options.to),
+        options.out.display()
+    );
     let json = json!({
         "rows": done.rows,
         "events": done.counted.events,
@@ -246,8 +254,10 @@ fn executor_of(
     }
     (entry.check)(&section).map_err(|why| {
         let why = all_of(&why);
-        Error::user(format!("executor `{name}` cannot be used: {why}"))
-            .help(format!("add [executor.NAME] with type = \"{}\" to the pipeline file, and name that", entry.name))
+        Error::user(format!("executor `{name}` cannot be used: {why}")).help(format!(
+            "add [executor.NAME] with type = \"{}\" to the pipeline file, and name that",
+            entry.name
+        ))
     })?;
     Ok(Some((entry, section)))
 }
@@ -261,12 +271,16 @@ fn tasks(
     work: &Path,
 ) -> Result<Vec<BackfillTask>, Error> {
     let path = work.join("reads.json");
-    let earlier: Vec<Reads> =
-        fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let earlier: Vec<Reads> = fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
     let reads = reads(compiled, &earlier, true)?;
     let text = serde_json::to_vec_pretty(&reads).map_err(|e| Error::internal(e.to_string()))?;
     let fresh = path.with_extension("json.part");
-    fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(|e| cannot("write", &path, &e))?;
+    fs::write(&fresh, text)
+        .and_then(|()| fs::rename(&fresh, &path))
+        .map_err(|e| cannot("write", &path, &e))?;
     let name = &loaded.text.name;
     let folder = Path::new(name).parent().unwrap_or(Path::new(""));
     let working_folder = std::env::current_dir().map_err(Error::from)?;
@@ -308,7 +322,8 @@ impl Out {
             return Err(Error::user(format!("--out {given} names no file"))
                 .help("name a file, for example features.parquet, or a folder"));
         };
-        let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut all| all.next().is_none());
+        let is_empty =
+            |folder: &Path| fs::read_dir(folder).is_ok_and(|mut all| all.next().is_none());
         if options.out.exists() && !is_empty(&options.out) {
             return Err(Error::user(format!("{given} is there already, and would be replaced"))
                 .help("remove it, or give --out another name"));

@@ -43,10 +43,11 @@ pub(super) fn run(options: &Options) -> Result<(Said, u8), Failed> {
     let attempt = Attempt { number, memory_mb: options.memory_mb };
     let environment =
         json!({ "tidemill": env!("CARGO_PKG_VERSION"), "cpu": std::env::consts::ARCH });
-    let code = runner::run(&folder, &file, attempt, environment, |file, threads| match &file.task {
-        Task::Train(task) => train(&folder, file, task, threads),
-        Task::Backfill(task) => backfill(&folder, file, task, number, threads),
-    })?;
+    let code =
+        runner::run(&folder, &file, attempt, environment, |file, threads| match &file.task {
+            Task::Train(task) => train(&folder, file, task, threads),
+            Task::Backfill(task) => backfill(&folder, file, task, number, threads),
+        })?;
     let ended = folder.ended(number)?;
     let text = match &ended {
         Some(Ok(result)) => format!(

@@ -221,7 +221,8 @@ fn scan(
     let share = open_sources(&compiled.plan.sources, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
     let (worker, stretch) = (0, None);
-    let way = Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin: &begin, stretch };
+    let way =
+        Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin: &begin, stretch };
     let rows = Arc::new(AtomicU64::new(0));
     let mut result = Ok(());
     for (s, open) in share.into_iter().filter(|(s, _)| *s == source) {

@@ -58,7 +58,10 @@ impl Split {
                     keys.push(key);
                 }
             }
-            return Err(format!("the features of one row are of windows by {}", keys.join(" and by ")));
+            return Err(format!(
+                "the features of one row are of windows by {}",
+                keys.join(" and by ")
+            ));
         }
         // A source's key has the components of the spine's, one by one.
         let part_of = |key: &[Scalar], spine_key: &[Scalar]| -> Way {

@@ -110,7 +110,9 @@ impl History {
         let folder = tempfile::tempdir().expect("a folder");
         let mut state = 7_u64;
         let mut uniform = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f64 / (1_u64 << 31) as f64
         };
         let (mut text, mut verdicts) = (String::new(), "id,fraud,at\n".to_string());
@@ -144,10 +146,12 @@ impl History {
                 line(&card((n + 1) % 60), amount + 1.0);
                 line(&card((n + 2) % 60), amount + 2.0);
             }
-            writeln!(verdicts, "{id},{},{}", amount > 120.0, to_rfc3339(at + 45 * MINUTE)).expect("memory");
+            writeln!(verdicts, "{id},{},{}", amount > 120.0, to_rfc3339(at + 45 * MINUTE))
+                .expect("memory");
             if id % 6 == 0 {
                 let holder = card(n).replace('"', "").replace("null", "");
-                writeln!(refunds, "{holder},{},{}", amount / 2.0, to_rfc3339(at + 7 * MINUTE)).expect("memory");
+                writeln!(refunds, "{holder},{},{}", amount / 2.0, to_rfc3339(at + 7 * MINUTE))
+                    .expect("memory");
             }
         }
         let history = History { folder };
@@ -191,7 +195,10 @@ impl History {
         let output = command.args(["--output", "json", "--quiet"]).output();
         let output = output.expect("the program starts");
         let told = json(&output);
-        assert!(!self.path(&format!("{}.backfill", out.trim_end_matches('/'))).exists(), "it is left behind");
+        assert!(
+            !self.path(&format!("{}.backfill", out.trim_end_matches('/'))).exists(),
+            "it is left behind"
+        );
         told
     }
 
@@ -208,7 +215,8 @@ pub fn read(path: &Path) -> Vec<u8> {
 
 /// What a program that succeeded says.
 pub fn json(output: &Output) -> Json {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{:?}\n{out}\n{err}", output.status);
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}\n{err}"))
 }

@@ -58,7 +58,11 @@ pub(super) enum Seen {
 
 /// Keys of every executor whose tasks run apart.
 pub(super) const KEYS: Keys = &[
-    ("command", "list of texts, none", "runs a Rust trainer or a part of a backfill: this program's `train` if not given"),
+    (
+        "command",
+        "list of texts, none",
+        "runs a Rust trainer or a part of a backfill: this program's `train` if not given",
+    ),
     (
         "python",
         "list of texts, [\"python3\", \"-m\", \"tidemill_trainer\"]",

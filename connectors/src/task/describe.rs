@@ -35,7 +35,16 @@ fn backfill(task: &BackfillTask, limits: Limits, code: Option<String>) -> TaskFi
     let version = env!("CARGO_PKG_VERSION");
     let BackfillTask { given, fingerprint, range, part, reads, .. } = task;
     let decides = json!([
-        "backfill", PROTOCOL, version, code, given.text, given.set, fingerprint, range, part, reads,
+        "backfill",
+        PROTOCOL,
+        version,
+        code,
+        given.text,
+        given.set,
+        fingerprint,
+        range,
+        part,
+        reads,
     ]);
     TaskFile {
         protocol: PROTOCOL,
