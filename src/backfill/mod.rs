@@ -173,12 +173,17 @@ pub fn compute(
     if stretch.is_whole() {
         place.stop.store(false, Ordering::SeqCst);
     } else if place.stop.load(Ordering::SeqCst) {
-        return Err(Error::external("the backfill was stopped before it was done")
-            .help("give the same command again: it goes on with the parts that are missing"));
+        return Err(stopped());
     }
     let summary = report.summary;
     let dead_letters = summary.dead_letters.iter().map(|dead| dead.rows).sum();
     Ok(Counted { events: summary.events, late: summary.late, dead_letters })
+}
+
+/// Somebody asked it to stop.
+fn stopped() -> Error {
+    Error::external("the backfill was stopped before it was done")
+        .help("give the same command again: it goes on with the parts that are missing")
 }
 
 fn clear(folder: &Path) -> Result<(), Error> {

@@ -153,3 +153,75 @@ impl Portion {
         rows.take(&picks)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tidemill_config::document::parse;
+
+    use super::*;
+    use crate::engine::check::compile;
+
+    /// What it is split by, where windows are these.
+    fn split(windows: &str, features: &str) -> Result<String, String> {
+        let text = format!(
+            r#"
+[pipeline]
+name = "split"
+spine = "sent"
+[source.sent]
+type = "file"
+path = "sent.csv"
+schema = {{ id = "int64", at = "timestamp", card = "int64", other = "int64", shop = "int64" }}
+event_time = "at"
+id = "id"
+[source.back]
+type = "file"
+path = "back.csv"
+schema = {{ at = "timestamp", owner = "int64", place = "int64" }}
+event_time = "at"
+[windows]
+{windows}
+[features]
+card = "card"
+{features}
+[sink.features]
+type = "blackhole"
+"#
+        );
+        let loaded = parse("split.toml", &text, Path::new(""), &[], &|_| None).expect("sound");
+        Split::of(&compile(loaded).unwrap_or_else(|e| panic!("{e}"))).map(|split| split.by)
+    }
+
+    #[test]
+    fn history_is_split_by_what_all_windows_share() {
+        let two = "a = \"count(*) over one\"\nb = \"count(*) over two\"";
+        let of = |windows: &str| split(windows, two);
+        let by_card = "one = { by = \"card\", last = \"1h\" }\n";
+        assert_eq!(
+            of(&format!("{by_card}two = {{ by = \"card\", last = \"1d\" }}")).unwrap(),
+            "card"
+        );
+        let both = "two = { by = [\"shop\", \"card\"], last = \"1d\" }";
+        assert_eq!(of(&format!("{by_card}{both}")).unwrap(), "card");
+        // Another source's column, by an expression that means the same.
+        let back = "two = { over = \"back\", by = { owner = \"card\" }, last = \"1d\" }";
+        assert_eq!(of(&format!("{by_card}{back}")).unwrap(), "card");
+        let back =
+            "two = { over = \"back\", by = { place = \"shop\", owner = \"card\" }, last = \"1d\" }";
+        assert_eq!(of(&format!("{by_card}{back}")).unwrap(), "card");
+        // No window, or none that is read.
+        assert_eq!(split("", "").unwrap(), "id");
+        assert_eq!(split("one = { by = [], last = \"1h\" }", "").unwrap(), "id");
+
+        let none = of(&format!("{by_card}two = {{ by = \"shop\", last = \"1h\" }}")).unwrap_err();
+        assert!(none.contains("(card) and by (shop)"), "{none}");
+        let none = of(&format!("{by_card}two = {{ by = [], last = \"1h\" }}")).unwrap_err();
+        assert!(none.contains("no key at all"), "{none}");
+        // A payment is put in under one card and is a row of another.
+        let turned = "one = { by = { other = \"card\" }, last = \"1h\" }\n";
+        let none = of(&format!("{turned}two = {{ by = \"card\", last = \"1h\" }}")).unwrap_err();
+        assert!(none.contains("of two parts"), "{none}");
+    }
+}
