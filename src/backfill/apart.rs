@@ -151,6 +151,7 @@ fn here(task: &BackfillTask, folder: &Path, crew: &Crew<'_>) -> Result<(), Error
     })?;
     match at.ended(number)? {
         Some(Ok(result)) => at.accept(&result).map(drop),
+        Some(Err(_)) if crew.stop.load(Ordering::SeqCst) => Err(super::stopped()),
         Some(Err(failure)) => Err(failed(task, &failure)),
         None => Err(Error::external(format!("another backfill computes {}", task.id))
             .help("wait for it, or stop it")),
@@ -164,10 +165,9 @@ fn failed(task: &BackfillTask, failure: &Failure) -> Error {
         FailureClass::Code => Error::internal(message),
         _ => Error::external(message),
     };
-    match failure.message.contains("goes on with the parts") {
-        true => error,
-        false => error.help("set it right and give the same command again: parts that are done are not computed anew"),
-    }
+    error.help(
+        "set it right and give the same command again: parts that are done are not computed anew",
+    )
 }
 
 /// Hands parts to so many executors of a kind as parts may run at once, each of which takes one at a time.
@@ -195,10 +195,7 @@ fn elsewhere(
     loop {
         let stopped = crew.stop.load(Ordering::SeqCst);
         if stopped && trouble.is_none() {
-            trouble =
-                Some(Error::external("the backfill was stopped before it was done").help(
-                    "give the same command again: it goes on with the parts that are missing",
-                ));
+            trouble = Some(super::stopped());
         }
         let mut busy = false;
         for (executor, at) in &mut hands {

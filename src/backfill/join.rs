@@ -79,7 +79,7 @@ pub fn join(parts: Vec<Reading>, ids: Option<DataType>, sink: &mut dyn Sink) -> 
 /// The next batch that holds rows.
 fn filled(reading: &mut Reading) -> Result<Option<RecordBatch>, Error> {
     loop {
-        match reading.next()? {
+        match reading.batch()? {
             Some(batch) if batch.num_rows() == 0 => {}
             found => return Ok(found),
         }

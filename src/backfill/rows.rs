@@ -168,7 +168,7 @@ impl Reading {
     ///
     /// # Errors
     /// It was changed since.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+    pub fn batch(&mut self) -> Result<Option<RecordBatch>, Error> {
         let changed = |what: &str| {
             Error::external(format!("{} is not what was written: {what}", self.path))
                 .help("remove it and start again: its part is then computed anew")
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(written.rows, next as u64);
         let mut reading = Reading::open(&path, written.clone()).unwrap();
         let mut seen = Vec::new();
-        while let Some(batch) = reading.next().unwrap() {
+        while let Some(batch) = reading.batch().unwrap() {
             assert!(batch.num_rows() <= BATCH);
             seen.push(batch);
         }
@@ -224,7 +224,7 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let mut reading = Reading::open(&path, written).unwrap();
         let end = loop {
-            match reading.next() {
+            match reading.batch() {
                 Ok(Some(_)) => {}
                 end => break end,
             }

@@ -157,8 +157,11 @@ impl Portion {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
+    use arrow::array::{Int64Array, RecordBatch};
     use tidemill_config::document::parse;
+    use tidemill_types::{DeadLetter, Provenance};
 
     use super::*;
     use crate::engine::check::compile;
@@ -192,6 +195,31 @@ type = "blackhole"
         );
         let loaded = parse("split.toml", &text, Path::new(""), &[], &|_| None).expect("sound");
         Split::of(&compile(loaded).unwrap_or_else(|e| panic!("{e}"))).map(|split| split.by)
+    }
+
+    #[test]
+    fn what_a_topic_got_since_is_not_read() {
+        let ends = BTreeMap::from([(("orders".to_string(), 1), 12)]);
+        let portion = Portion { share: None, ends };
+        let of = |source: &str, partition: u32| {
+            let letter = |offset: u64| DeadLetter {
+                source: source.to_string(),
+                provenance: Provenance { origin: String::new(), partition, offset },
+                reason: String::new(),
+                detail: String::new(),
+                raw: Vec::new(),
+            };
+            let ids = Int64Array::from(vec![9, 10, 13]);
+            let rows = RecordBatch::try_from_iter([("id", Arc::new(ids) as _)]).expect("rows");
+            let (offsets, rejected) = (vec![9, 10, 13], vec![11, 12]);
+            let rejects = rejected.iter().map(|offset| letter(*offset)).collect();
+            let chunk = Chunk { partition, rows, offsets, rejects, rejected };
+            let chunk = portion.within(source, chunk);
+            (chunk.rows.num_rows(), chunk.offsets, chunk.rejects.len(), chunk.rejected)
+        };
+        assert_eq!(of("orders", 1), (2, vec![9, 10], 1, vec![11]));
+        assert_eq!(of("orders", 0), (3, vec![9, 10, 13], 2, vec![11, 12]));
+        assert_eq!(of("others", 1).0, 3);
     }
 
     #[test]
