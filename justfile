@@ -23,6 +23,14 @@ peers bench events="2000000" cores="1" only="w1:flink-java,w1:duckdb*,w1:polars*
         --contestant "w1:tidemill-json=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input} --set sink.features.path={output} --workers {threads} --quiet" \
         --contestant "w1:tidemill-parquet=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input_parquet} --set sink.features.path={output} --workers {threads} --quiet"
 
+# The features of a file of payments as a batch, beside DuckDB and Polars, one table; `bench` as above.
+backfill bench events="2000000" cores="1" only="w1:duckdb*,w1:polars*":
+    cargo build --release
+    python3 {{bench}}/run.py --events {{events}} --cores {{cores}} --only '{{only}}' --against w1:polars-parquet \
+        --contestant "w1:backfill-parquet=${CARGO_TARGET_DIR:-target}/release/tidemill backfill {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input_parquet} --from 2000-01-01 --to 2100-01-01 --out {output}.parquet --compression none --workers {threads} --quiet" \
+        --contestant "w1:backfill-json=${CARGO_TARGET_DIR:-target}/release/tidemill backfill {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input} --from 2000-01-01 --to 2100-01-01 --out {output}.parquet --compression none --workers {threads} --quiet" \
+        --contestant "w1:backfill-4-parts=${CARGO_TARGET_DIR:-target}/release/tidemill backfill {{justfile_directory()}}/config/pipelines/payments.toml --set source.payments.path={input_parquet} --from 2000-01-01 --to 2100-01-01 --out {output}.parquet --compression none --parts 4 --executor subprocess --workers {threads} --quiet"
+
 # Latency of payments from topic to topic beside Kafka Streams, one table; needs `setup.sh base latency kstreams` of `bench`.
 latency bench only="broker alone,kafka-streams" repeat="3":
     cargo build --release

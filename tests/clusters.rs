@@ -1,6 +1,8 @@
-//! Trainings on a real Ray and a real Dask, and what becomes of them when parts of these die. Each cluster
+//! Trainings and backfills on a real Ray and a real Dask, and what becomes of them when parts of these die. Each cluster
 //! is started once, by the one test that uses it.
 
+#[path = "support/history.rs"]
+mod history;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "support/python.rs"]
@@ -135,6 +137,33 @@ fn there(kind: &str, keys: &str) -> Vec<Artifact> {
     carried.to_vec()
 }
 
+/// History computed there in parts is what it is here in one, and an answer that is there is taken by whoever asks.
+fn backfill_is_the_same(kind: &str, keys: &str) {
+    let range = ("2026-01-03", "2026-01-05");
+    let history = history::History::new(1_500, true);
+    let file = history.path("history.toml");
+    let text = std::fs::read_to_string(&file).expect("the file");
+    std::fs::write(&file, format!("{text}\n[executor.cluster]\ntype = \"{kind}\"\n{keys}\n"))
+        .expect("written");
+    let here = history.backfill(range, "here.parquet", &[]);
+    let there = ["--parts", "3", "--executor", "cluster", "--workers", "2"];
+    let told = history.backfill(range, "there.parquet", &there);
+    assert_eq!((&told["rows"], &told["parts"]), (&here["rows"], &json!(3)));
+    assert!(
+        history.bytes("there.parquet") == history.bytes("here.parquet"),
+        "other bytes on {kind}"
+    );
+    let seconds = |told: &serde_json::Value, key: &str| told[key].as_f64().unwrap_or(f64::NAN);
+    let (whole, inner) = (seconds(&told, "seconds"), seconds(&told, "seconds_of_parts"));
+    eprintln!("{kind:<10} backfill, 3 parts   {whole:5.1} s, of which the parts {inner:.1} s");
+
+    // A part whose code or environment is another one there says so, and is not tried again.
+    let other = ["--parts", "2", "--executor", "cluster", "--set", "executor.cluster.code=other"];
+    let refused = history.command(range, "other.parquet", &other).output().expect("it starts");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("STALE_CODE") && said.contains("install that version"), "{said}");
+}
+
 /// What a run is told to do elsewhere, and here if that fails.
 fn with_fallback(kind: &str, run: &Path, keys: &str, task: TrainingTask) -> TaskOutcome {
     let choices =
@@ -214,6 +243,7 @@ fn ray() {
         |more: &str| quick(&format!("address = \"{at}\"\ntoken_file = {token_file:?}\n{more}"));
 
     assert_eq!(there("ray", &keys("")), at_home(), "the same bytes as here");
+    backfill_is_the_same("ray", &keys(""));
     duplicates(&at, token, folder.path(), 500);
 
     // Another token, and none.
@@ -321,6 +351,7 @@ fn dask() {
 
     let home = at_home();
     assert_eq!(there("dask", &keys(&at, "")), home, "the same bytes as here");
+    backfill_is_the_same("dask", &keys(&at, ""));
     // Without the bridge: a process here that has a worker do it.
     let client = quick("").replace(
         "\"tidemill_trainer\"]",

@@ -333,7 +333,7 @@ fn an_attempt_of_an_engine_before_is_taken_over() {
     let marks = run.path().join("marks");
     let task = misbehaving(task, json!({ "once": marks, "sleep": 4 }));
     let limits = Limits { deadline_s: 60.0, heartbeat_s: 0.1, cpus: 1, gpus: 0, memory_mb: 2_048 };
-    let asked = describe(&task, run.path(), limits, None).expect("a task");
+    let asked = describe(&task.clone().into(), run.path(), limits, None).expect("a task");
     let folder = TaskFolder::make(run.path(), &asked).expect("a folder");
     folder.grant(5).expect("a lease");
     let file = folder.task_json();

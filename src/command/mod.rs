@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 use tidemill_config::diagnostic::Report;
 use tidemill_types::Error;
 
+mod backfill;
 mod check;
 mod crash_test;
 mod explain;
@@ -132,6 +133,25 @@ removed. Exit code 70 if anything differs: the folder with both runs is kept.")]
         #[command(flatten)]
         options: crash_test::Options,
     },
+    /// Computes the features of history: the rows that a run writes, and nothing else of the run.
+    #[command(after_help = "Examples:
+  tidemill backfill pipeline.toml --from 2026-01-01 --to 2026-02-01 --out january.parquet
+  tidemill backfill pipeline.toml --from 2026-01-01 --to 2027-01-01 --out 2026/ --parts 16 \\
+    --executor cluster --workers 4 --set executor.cluster.address=http://ray-head:8265
+
+The same operators as in `run` compute the rows, so that each value is the one that a run computes; of
+`mode = \"at_once\"` the final ones. Everything before --from is read too, for windows reach back. A file
+stands under its name when it is whole, a folder gets a file for each day of event time.
+
+With --parts, history is split by the key of the windows. What is done of it stands in OUT.backfill until all
+is: the same command goes on with what is missing. The rows and bytes are the same for any number of parts
+and any executor.")]
+    Backfill {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        #[command(flatten)]
+        options: backfill::Options,
+    },
     /// Tells how an event got its score: the model and why it was in charge, the features and the events behind them.
     #[command(after_help = "Examples:
   tidemill explain config/pipelines/flight_delays.toml 4711
@@ -186,7 +206,7 @@ token, if one is needed. In a pipe it writes plain text.")]
     /// Reads a model registry.
     #[command(subcommand)]
     Models(models::Command),
-    /// Runs one attempt at a training task, as executors start it.
+    /// Runs one attempt at a task, a training or a part of a backfill, as executors start it.
     #[command(after_help = "Example:
   tidemill train out/shop/tasks/0123456789abcdef0123456789abcdef/task.json
 
@@ -273,6 +293,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Run { pipeline, options } => run::run(&pipeline.file, &pipeline.set, &options),
         Command::CrashTest { pipeline, options } => {
             crash_test::run(&pipeline.file, &pipeline.set, &options)
+        }
+        Command::Backfill { pipeline, options } => {
+            backfill::run(&pipeline.file, &pipeline.set, &options)
         }
         Command::Explain { pipeline, options } => {
             explain::run(&pipeline.file, &pipeline.set, &options)

@@ -220,7 +220,9 @@ fn scan(
     let (outputs, sinks) = Outputs::open(compiled, work, Settled::default(), &stop, nothing, None)?;
     let share = open_sources(&compiled.plan.sources, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
-    let way = Way { outputs: &outputs, shared: &shared, turns: &turns, worker: 0, begin: &begin };
+    let (worker, stretch) = (0, None);
+    let way =
+        Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin: &begin, stretch };
     let rows = Arc::new(AtomicU64::new(0));
     let mut result = Ok(());
     for (s, open) in share.into_iter().filter(|(s, _)| *s == source) {

@@ -23,5 +23,6 @@ pub mod replay;
 pub mod rescore;
 pub mod rows;
 pub mod run;
+pub mod split;
 pub mod watch;
 pub mod watermarks;

@@ -18,6 +18,7 @@ use super::check::Derive;
 use super::lines::Resume;
 use super::offsets::Offsets;
 use super::outputs::Outputs;
+use super::replay::Stretch;
 use super::rows::{OrderedRows, ids};
 use super::watch::Turns;
 use crate::checkpoint::line::Read;
@@ -81,6 +82,10 @@ pub struct Reader {
     /// `at_once`, after a restart: offsets at which an earlier run ended its epochs, in order. No piece goes beyond
     /// one.
     pub cuts: BTreeMap<u32, Vec<u64>>,
+    /// What of the source is wanted, where it is not all.
+    pub stretch: Option<Arc<Stretch>>,
+    /// The source's place in the plan.
+    pub source: usize,
 }
 
 /// How long a reader waits for its source before it looks whether the run is to stop. What comes in
@@ -203,6 +208,11 @@ impl Reader {
 
     /// A chunk becomes a piece: columns computed, filter applied, times checked, rows ordered.
     fn piece(&self, chunk: Chunk, at: &mut PartitionMemory) -> Result<Piece, Error> {
+        let portion = self.stretch.as_ref().and_then(|stretch| stretch.portion.as_ref());
+        let chunk = match portion {
+            Some(portion) => portion.within(&self.plan.name.value, chunk),
+            None => chunk,
+        };
         let partition = chunk.partition;
         let records = (chunk.rows.num_rows() + chunk.rejects.len()) as u64;
         self.read.fetch_add(records, Ordering::Relaxed);
@@ -215,6 +225,11 @@ impl Reader {
         let rows = self.derived(partition, &chunk.rows, &chunk.offsets, &mut refused);
         self.refuse_all(partition, refused, behind);
         let rows = self.not_taken(partition, self.on_time(partition, rows, at, behind));
+        // What is late is decided over all rows: a part takes its own of those that are not.
+        let rows = match portion {
+            Some(portion) => portion.own(self.source, rows),
+            None => rows,
+        };
         let read = Read {
             first,
             next: behind,

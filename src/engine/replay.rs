@@ -17,6 +17,7 @@ use tidemill_connectors::source::SOURCES;
 use tidemill_types::{Error, Micros};
 
 use super::check::{Compiled, bounded};
+use super::split::Portion;
 
 /// A sink that no plan names.
 pub type Extra = (Stream, Box<dyn Sink>);
@@ -29,6 +30,8 @@ pub struct Stretch {
     pub to: Micros,
     /// Whether the run that is repeated was a live one.
     pub live: bool,
+    /// What of the sources is read, where it is not all.
+    pub portion: Option<Portion>,
     extra: Mutex<Vec<Extra>>,
     /// Whether the sinks have all of it.
     whole: AtomicBool,
@@ -37,7 +40,13 @@ pub struct Stretch {
 impl Stretch {
     /// The rows from one event time to before another, for the plan's sinks and these.
     pub fn new(from: Micros, to: Micros, live: bool, extra: Vec<Extra>) -> Stretch {
-        Stretch { from, to, live, extra: Mutex::new(extra), whole: AtomicBool::new(false) }
+        let (extra, whole) = (Mutex::new(extra), AtomicBool::new(false));
+        Stretch { from, to, live, portion: None, extra, whole }
+    }
+
+    /// The same of a portion of what the sources hold.
+    pub fn of(self, portion: Portion) -> Stretch {
+        Stretch { portion: Some(portion), ..self }
     }
 
     /// Its own sinks, once.

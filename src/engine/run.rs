@@ -188,7 +188,8 @@ pub fn run(
     for (worker, share) in shares.into_iter().enumerate() {
         let mut partitions = Partitions::new();
         let begin = &recovery.begin;
-        let to = Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin };
+        let stretch = options.stretch.as_ref();
+        let to = Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin, stretch };
         let feeds = share
             .into_iter()
             .map(|(s, source)| {
@@ -295,6 +296,7 @@ pub(super) struct Way<'a> {
     pub(super) turns: &'a Arc<Turns>,
     pub(super) worker: usize,
     pub(super) begin: &'a Begin,
+    pub(super) stretch: Option<&'a Arc<Stretch>>,
 }
 
 /// Starts the thread that reads a source for a worker.
@@ -331,6 +333,8 @@ pub(super) fn start(
         turns: Arc::clone(way.turns),
         resume: resumed(way.begin, &feed),
         cuts: cuts(way.begin, &feed),
+        stretch: way.stretch.cloned(),
+        source: s,
         plan,
     };
     let name = format!("read {}", feed.name);

@@ -1,5 +1,6 @@
-//! A training task: what is handed to an executor, and what comes back.
+//! A task: what is handed to an executor, a training or a part of a backfill, and what comes back.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,6 +36,85 @@ pub struct TrainingTask {
     pub seed: u64,
     /// When it was triggered, in event time, and by what.
     pub triggered: (Micros, String),
+}
+
+/// A part of a backfill: the feature rows of some keys and a range of event time. Its id is a hash of all that
+/// decides them, so that no part is computed twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackfillTask {
+    /// What the backfill calls it, `part-3-of-7` for example.
+    pub id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline as it was given.
+    pub given: PipelineText,
+    /// The program's fingerprint of it: a runner that compiles another one refuses, for its variables of the
+    /// environment are others.
+    pub fingerprint: String,
+    /// Event times: from (inclusive) and to (exclusive), microseconds.
+    pub range: (Micros, Micros),
+    /// Which part it is, from 0, of how many.
+    pub part: (u32, u32),
+    /// How far each source is read, so that all parts read the same.
+    pub reads: Vec<Reads>,
+}
+
+/// A pipeline file with what was changed in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipelineText {
+    /// The file's name, for messages.
+    pub name: String,
+    /// Its text; variables of the environment are not put in, so that no secret travels.
+    pub text: String,
+    /// Where the relative paths in it start.
+    pub folder: PathBuf,
+    /// What `--set` changed.
+    pub set: Vec<(String, String)>,
+    /// Where the relative paths in those start.
+    pub working_folder: PathBuf,
+}
+
+/// How far a source is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reads {
+    /// The source.
+    pub source: String,
+    /// Its files: path, length in bytes and XXH3-128 of the bytes, hex.
+    pub files: Vec<(PathBuf, u64, String)>,
+    /// Of a topic, by partition, the first offset that is read and the first that is not any more.
+    pub offsets: BTreeMap<u32, (u64, u64)>,
+}
+
+/// What an executor may be asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Task {
+    /// A training.
+    Train(TrainingTask),
+    /// A part of a backfill.
+    Backfill(BackfillTask),
+}
+
+impl Task {
+    /// How whoever asks for it calls it.
+    pub fn id(&self) -> &str {
+        match self {
+            Task::Train(task) => &task.id,
+            Task::Backfill(task) => &task.id,
+        }
+    }
+}
+
+impl From<TrainingTask> for Task {
+    fn from(task: TrainingTask) -> Task {
+        Task::Train(task)
+    }
+}
+
+impl From<BackfillTask> for Task {
+    fn from(task: BackfillTask) -> Task {
+        Task::Backfill(task)
+    }
 }
 
 /// How a task ended.
@@ -141,10 +221,10 @@ pub struct TaskFile {
     pub protocol: u32,
     /// Hex, 32 digits; also the name of the task's folder.
     pub task_id: String,
-    /// `train`; there is no other kind yet.
+    /// `train` or `backfill`.
     pub kind: String,
     /// What is asked for.
-    pub task: TrainingTask,
+    pub task: Task,
     /// Identity of the code that is to run it: a runner of other code refuses.
     pub code: Option<String>,
     /// The files to read, in order.

@@ -4,7 +4,7 @@
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::Fault;
-use tidemill_types::task::{Artifact, Failure, FailureClass, Setback, Train, TrainingTask};
+use tidemill_types::task::{Artifact, Failure, FailureClass, Setback, Task, Train};
 
 use super::queue::{Carry, Queue};
 use super::{Entry, Keys};
@@ -41,10 +41,14 @@ struct InProcess {
 impl Carry for InProcess {
     fn carry(
         &mut self,
-        task: &TrainingTask,
+        task: &Task,
         _: &dyn Fn() -> bool,
         _: &mut Vec<Setback>,
     ) -> Result<Artifact, Failure> {
+        let Task::Train(task) = task else {
+            let message = "parts of a backfill run in this process without an executor";
+            return Err(Failure::new(FailureClass::Code, "NO_TRAINING", message));
+        };
         (self.train)(task, self.threads).map_err(|error| match error.fault {
             Fault::External => {
                 Failure::new(FailureClass::Data, "TRAINING_FAILED", error.to_string())

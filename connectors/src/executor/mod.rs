@@ -1,4 +1,4 @@
-//! Executors: where a retraining task runs.
+//! Executors: where a task runs, a training or a part of a backfill.
 
 mod dask;
 mod in_process;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Section;
 use tidemill_types::Error;
-use tidemill_types::task::{TaskOutcome, Train, TrainingTask};
+use tidemill_types::task::{Task, TaskOutcome, Train, TrainingTask};
 
 pub use router::{Choice, Router};
 
@@ -59,7 +59,12 @@ pub struct Setup {
 /// Runs tasks one after another, apart from the dataflow.
 pub trait Executor: Send {
     /// Hands over a task. Handing over the same id again while it is known runs nothing twice.
-    fn submit(&mut self, task: TrainingTask) -> Result<(), Error>;
+    fn hand_over(&mut self, task: Task) -> Result<(), Error>;
+
+    /// Hands over a training.
+    fn submit(&mut self, task: TrainingTask) -> Result<(), Error> {
+        self.hand_over(task.into())
+    }
 
     /// Outcomes since the last call; never waits.
     fn finished(&mut self) -> Vec<TaskOutcome>;

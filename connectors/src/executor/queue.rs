@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidemill_types::Error;
-use tidemill_types::task::{Artifact, Failure, FailureClass, Setback, TaskOutcome, TrainingTask};
+use tidemill_types::task::{Artifact, Failure, FailureClass, Setback, Task, TaskOutcome};
 
 use super::Executor;
 
@@ -25,7 +25,7 @@ pub(super) trait Carry: Send + 'static {
     /// Carries a task out; attempts that came to nothing are added to the setbacks.
     fn carry(
         &mut self,
-        task: &TrainingTask,
+        task: &Task,
         given_up: &dyn Fn() -> bool,
         setbacks: &mut Vec<Setback>,
     ) -> Result<Artifact, Failure>;
@@ -33,7 +33,7 @@ pub(super) trait Carry: Send + 'static {
 
 /// An executor with a thread of its own.
 pub(super) struct Queue {
-    tasks: Sender<TrainingTask>,
+    tasks: Sender<Task>,
     outcomes: Receiver<TaskOutcome>,
     known: BTreeSet<String>,
     /// Handed over, and no outcome given out yet.
@@ -61,7 +61,7 @@ pub(super) fn cancelled() -> Failure {
 
 impl Queue {
     pub(super) fn start(mut carrier: impl Carry) -> Result<Queue, Error> {
-        let (tasks, queue) = channel::<TrainingTask>();
+        let (tasks, queue) = channel::<Task>();
         let (done, outcomes) = channel();
         let given_up = GivenUp(Arc::new(Mutex::new(Some(BTreeSet::new()))));
         let seen = given_up.clone();
@@ -89,10 +89,10 @@ impl Queue {
     }
 }
 
-fn run(task: &TrainingTask, carrier: &mut impl Carry, given_up: &GivenUp) -> TaskOutcome {
+fn run(task: &Task, carrier: &mut impl Carry, given_up: &GivenUp) -> TaskOutcome {
     let start = Instant::now();
     let mut setbacks = Vec::new();
-    let is_given_up = || given_up.holds(&task.id);
+    let is_given_up = || given_up.holds(task.id());
     let result = if is_given_up() {
         Err(cancelled())
     } else {
@@ -103,7 +103,7 @@ fn run(task: &TrainingTask, carrier: &mut impl Carry, given_up: &GivenUp) -> Tas
         })
     };
     let seconds = start.elapsed().as_secs_f64();
-    TaskOutcome { task: task.id.clone(), result, setbacks, seconds }
+    TaskOutcome { task: task.id().to_string(), result, setbacks, seconds }
 }
 
 fn words(panic: &(dyn Any + Send)) -> &str {
@@ -115,8 +115,8 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 }
 
 impl Executor for Queue {
-    fn submit(&mut self, task: TrainingTask) -> Result<(), Error> {
-        if !self.known.insert(task.id.clone()) {
+    fn hand_over(&mut self, task: Task) -> Result<(), Error> {
+        if !self.known.insert(task.id().to_string()) {
             return Ok(());
         }
         self.awaited += 1;

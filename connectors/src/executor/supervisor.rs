@@ -8,7 +8,7 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::Params;
 use tidemill_types::Error;
 use tidemill_types::task::{
-    Artifact, Failure, FailureClass, Limits, Setback, TaskFile, TaskResult, TrainingTask, exit,
+    Artifact, Failure, FailureClass, Limits, Setback, Task, TaskFile, TaskResult, exit,
 };
 
 use super::queue::{Carry, cancelled};
@@ -58,7 +58,11 @@ pub(super) enum Seen {
 
 /// Keys of every executor whose tasks run apart.
 pub(super) const KEYS: Keys = &[
-    ("command", "list of texts, none", "runs a Rust trainer: this program's `train` if not given"),
+    (
+        "command",
+        "list of texts, none",
+        "runs a Rust trainer or a part of a backfill: this program's `train` if not given",
+    ),
     (
         "python",
         "list of texts, [\"python3\", \"-m\", \"tidemill_trainer\"]",
@@ -187,7 +191,7 @@ fn disk(error: Error) -> Failure {
 impl<P: Peer> Carry for Supervisor<P> {
     fn carry(
         &mut self,
-        task: &TrainingTask,
+        task: &Task,
         given_up: &dyn Fn() -> bool,
         setbacks: &mut Vec<Setback>,
     ) -> Result<Artifact, Failure> {
@@ -197,7 +201,7 @@ impl<P: Peer> Carry for Supervisor<P> {
         let folder = TaskFolder::make(&self.setup.folder, &file).map_err(disk)?;
         folder.renew();
         if let Some(result) = folder.result().map_err(disk)? {
-            tracing::info!(task = file.task_id, "this training was done before");
+            tracing::info!(task = file.task_id, "this task was done before");
             return folder.artifact(&result).map_err(disk);
         }
         let (mut failed, mut ooms) = (0, 0);
@@ -282,7 +286,8 @@ impl<P: Peer> Supervisor<P> {
                 Err(_) => path,
             },
         };
-        let python = self.setup.python.contains(&file.task.trainer.as_str());
+        let python = matches!(&file.task, Task::Train(task) if
+            self.setup.python.contains(&task.trainer.as_str()));
         let mut command =
             if python { self.terms.python.clone() } else { self.terms.command.clone() };
         command.push(there(folder.task_json()).display().to_string());

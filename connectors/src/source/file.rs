@@ -11,6 +11,7 @@
 //!   letters are those of one.
 //! * **Seek** backwards opens the files anew and reads to the place.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidemill_config::diagnostic::Diagnostic;
@@ -226,6 +227,10 @@ impl Source for FileSource {
         }
         self.ended = true;
         Ok(Polled::AtEnd(0))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.keys.files.iter().map(|(input, _)| input.path.clone()).collect()
     }
 
     fn pause(&mut self, _: u32, paused: bool) {

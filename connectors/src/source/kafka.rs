@@ -430,6 +430,10 @@ impl Source for KafkaSource {
         self.partitions.get(&partition).map_or(0, |read| read.began.unsigned_abs())
     }
 
+    fn ends_at(&self, partition: u32) -> Option<u64> {
+        self.partitions.get(&partition)?.end.map(i64::unsigned_abs)
+    }
+
     fn poll(&mut self, wait: Duration) -> Result<Polled, Error> {
         if !std::mem::replace(&mut self.assigned, true) {
             self.assign()?;

@@ -9,6 +9,7 @@ mod generator;
 #[cfg(feature = "kafka")]
 mod kafka;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -55,6 +56,16 @@ pub trait Source: Send {
     /// before it is gone, or passed over.
     fn begins_at(&self, _partition: u32) -> u64 {
         0
+    }
+
+    /// The first offset of a partition that it will not read, where that is fixed from the start.
+    fn ends_at(&self, _partition: u32) -> Option<u64> {
+        None
+    }
+
+    /// The files that it reads, in their order.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// Stops or resumes reading a partition (back-pressure).

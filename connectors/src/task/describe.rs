@@ -1,4 +1,4 @@
-//! From a training that the engine asks for to the `task.json` that a runner reads.
+//! From what is asked for, a training or a part of a backfill, to the `task.json` that a runner reads.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,15 +9,64 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use tidemill_types::Error;
 use tidemill_types::schema::hex;
-use tidemill_types::task::{Input, Limits, PROTOCOL, TaskFile, TaskLineage, TrainingTask};
+use tidemill_types::task::{
+    BackfillTask, Input, Limits, PROTOCOL, Task, TaskFile, TaskLineage, TrainingTask,
+};
 use tidemill_types::time::to_rfc3339;
 
-/// The task file of a training whose rows are on the disk. Reads every input once: about a second for a
-/// gigabyte.
+/// The task file of what is asked for. Of a training every input is read once: about a second for a gigabyte.
 ///
 /// # Errors
 /// An input that cannot be read.
 pub fn describe(
+    task: &Task,
+    run: &Path,
+    limits: Limits,
+    code: Option<String>,
+) -> Result<TaskFile, Error> {
+    match task {
+        Task::Train(task) => training(task, run, limits, code),
+        Task::Backfill(task) => Ok(backfill(task, limits, code)),
+    }
+}
+
+/// What decides the rows: the pipeline, the code, what is read, the range and the part.
+fn backfill(task: &BackfillTask, limits: Limits, code: Option<String>) -> TaskFile {
+    let version = env!("CARGO_PKG_VERSION");
+    let BackfillTask { given, fingerprint, range, part, reads, .. } = task;
+    let decides = json!([
+        "backfill",
+        PROTOCOL,
+        version,
+        code,
+        given.text,
+        given.set,
+        fingerprint,
+        range,
+        part,
+        reads,
+    ]);
+    TaskFile {
+        protocol: PROTOCOL,
+        task_id: id_of(&decides),
+        kind: "backfill".to_string(),
+        code,
+        inputs: Vec::new(),
+        limits,
+        lineage: TaskLineage {
+            request: task.id.clone(),
+            trigger: (to_rfc3339(range.0), "backfill".to_string()),
+            tidemill: version.to_string(),
+        },
+        task: task.clone().into(),
+    }
+}
+
+fn id_of(decides: &Json) -> String {
+    hex(&Sha256::digest(decides.to_string()))[..32].to_string()
+}
+
+fn training(
     task: &TrainingTask,
     run: &Path,
     limits: Limits,
@@ -40,10 +89,9 @@ pub fn describe(
         task.seed,
         hashes,
     ]);
-    let task_id = hex(&Sha256::digest(decides.to_string()))[..32].to_string();
     Ok(TaskFile {
         protocol: PROTOCOL,
-        task_id,
+        task_id: id_of(&decides),
         kind: "train".to_string(),
         code,
         inputs,
@@ -53,7 +101,7 @@ pub fn describe(
             trigger: (to_rfc3339(task.triggered.0), task.triggered.1.clone()),
             tidemill: env!("CARGO_PKG_VERSION").to_string(),
         },
-        task: task.clone(),
+        task: task.clone().into(),
     })
 }
 

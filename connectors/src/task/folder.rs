@@ -190,7 +190,19 @@ impl TaskFolder {
         Ok(hash)
     }
 
-    fn blob(&self, hash: &str) -> PathBuf {
+    /// Stores a file of this disk under its SHA-256, which the caller has taken while it wrote it.
+    ///
+    /// # Errors
+    /// The disk refuses it.
+    pub fn put_file(&self, file: &Path, sha256: &str) -> Result<(), Error> {
+        let path = self.blob(sha256);
+        let folder = path.parent().unwrap_or(&self.path);
+        fs::create_dir_all(folder).map_err(|e| failed("make", folder, &e))?;
+        fs::rename(file, &path).map_err(|e| failed("write", &path, &e))
+    }
+
+    /// Where what has this SHA-256 is stored.
+    pub fn blob(&self, hash: &str) -> PathBuf {
         let tasks = self.path.parent().unwrap_or(&self.path);
         tasks.join("blobs").join(hash.get(..2).unwrap_or("_")).join(hash)
     }

@@ -1,4 +1,4 @@
-//! The contract with whoever runs a training task elsewhere: files in a folder that both sides see.
+//! The contract with whoever runs a task elsewhere: files in a folder that both sides see.
 //!
 //! ```text
 //! RUN/tasks/blobs/ab/abcd...            artifacts by their SHA-256
