@@ -1,7 +1,7 @@
-//! Scores rows with a model of LightGBM: `cargo bench --bench scoring -- MODEL ROWS WIDTH MARGINS`.
+//! Scores rows with a model of another library: `cargo bench --bench scoring -- KIND MODEL ROWS WIDTH MARGINS`.
 //!
-//! `ROWS` is a file of 64-bit floats, row after row. `benches/scoring.py` makes both, runs this and stands
-//! LightGBM beside it. Prints JSON: nanoseconds a row, one at a time and many at once, the median of five. The
+//! `KIND` is that of the artifact, `lightgbm` or `xgboost`; `ROWS` is a file of 64-bit floats, row after row.
+//! `benches/scoring.py` makes both, runs this and stands the library beside it. Prints JSON: nanoseconds a row, one at a time and many at once, the median of five. The
 //! margins go to a file, by which the script knows that both scored the same.
 
 #![allow(clippy::print_stdout)]
@@ -24,7 +24,7 @@ fn measure(rows: usize, mut run: impl FnMut()) -> f64 {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let [model, rows, width, out] = &words[..] else {
+    let [kind, model, rows, width, out] = &words[..] else {
         println!("run python benches/scoring.py, which starts this with what it needs");
         return;
     };
@@ -34,7 +34,7 @@ fn main() {
     let count = numbers.len() / width;
     let names = (0..width).map(|i| format!("Column_{i}")).collect();
     let inputs = Inputs { numbers: names, categories: Vec::new() };
-    let entry = PREDICTORS.iter().find(|p| p.name == "lightgbm").expect("it is on the list");
+    let entry = PREDICTORS.iter().find(|p| p.name == kind).expect("a kind of the list");
     let model = (entry.load)(&std::fs::read(model).expect("a model"), &inputs).expect("a model");
     let mut margins = Vec::with_capacity(count);
     let many = measure(count, || {

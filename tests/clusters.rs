@@ -271,6 +271,26 @@ fn ray() {
     assert!(full.result.is_ok(), "{:?}", full.result);
     assert_eq!(full.setbacks[0].failure.class, FailureClass::Oom);
 
+    // The network to Ray is a black hole while it trains: the training ends unseen, and its answer is taken.
+    let proxy = Proxy::to(at.trim_start_matches("http://"));
+    let by_proxy = keys("retries = 0").replace(&at, &proxy.url());
+    let (run, task, marks) = trouble(json!({ "sleep": 3 }));
+    let mut executor = open("ray", run.path(), &by_proxy);
+    executor.submit(task).expect("taken");
+    until("the training", || marks.exists());
+    proxy.set(Mood::Swallow);
+    let unseen = outcome(executor.as_mut());
+    assert!(unseen.result.is_ok() && unseen.setbacks.is_empty(), "{unseen:?}");
+    // It swallows the submission, then resets every connection: nothing runs there, and it goes elsewhere.
+    for mood in [Mood::Swallow, Mood::Reset] {
+        proxy.set(mood);
+        let (run, task, marks) = trouble(json!({}));
+        let cut = with_fallback("ray", run.path(), &by_proxy, task);
+        assert!(cut.result.is_ok(), "{mood:?}: {cut:?}");
+        let codes: Vec<_> = cut.setbacks.iter().map(|s| s.failure.code.as_str()).collect();
+        assert_eq!((codes, pids(&marks).len()), (vec!["UNREACHABLE"], 1), "{mood:?}");
+    }
+
     // The head dies under a training: what Ray says no longer counts, the files do.
     let (run, task, marks) = trouble(json!({ "sleep": 4 }));
     let mut executor = open("ray", run.path(), &keys("retries = 5\nsilence = \"5s\""));

@@ -44,8 +44,14 @@ pub(super) struct Options {
 const KILLS_A_LIFE: u32 = 12;
 
 /// Wall times, which differ from run to run, and folders.
-const NOT_COMPARED: [&str; 5] =
-    ["seconds", "events_per_second", "peak_memory_bytes", "seconds_waiting_for_training", "folder"];
+const NOT_COMPARED: [&str; 6] = [
+    "seconds",
+    "events_per_second",
+    "peak_memory_bytes",
+    "seconds_waiting_for_training",
+    "folder",
+    "first_scores",
+];
 
 struct Kit<'a> {
     file: &'a Path,

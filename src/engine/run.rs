@@ -475,6 +475,7 @@ fn report(
         dead_letters,
         alerts,
         retrainings: results.trainings,
+        first_scores: results.first_scores,
         promotions: results.promotions,
         refusals: results.refusals,
         rollbacks: results.rollbacks,

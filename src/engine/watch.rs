@@ -165,6 +165,9 @@ impl Watcher {
         for (model, seconds) in self.status.take_trainings() {
             self.metrics.training_took(&model, seconds);
         }
+        for (model, seconds) in self.status.take_first_scores() {
+            self.metrics.trigger_to_score(&model, seconds);
+        }
         for ((model, step), n) in self.status.steps() {
             let told = self.told.steps.insert((model.clone(), step), n).unwrap_or(0);
             let new = n.saturating_sub(told);

@@ -74,6 +74,13 @@ fn at_most(name: &str, value: f64, limit: f64, detail: String) -> Check {
     Check { name: name.to_string(), value, limit, passed: value <= limit, detail }
 }
 
+/// The share of a text feature's values that are NULL.
+fn without_text(column: Option<&Vec<u64>>) -> f64 {
+    let column = column.map_or(&[][..], Vec::as_slice);
+    let none = column.iter().filter(|hash| **hash == 0).count();
+    none as f64 / column.len().max(1) as f64
+}
+
 impl Mill {
     /// Checks the training set of a version beside that of the one in charge. Says what is wrong.
     pub(super) fn data_checks(&self, m: usize, version: &Version, gate: &GatePlan) -> Vec<Check> {
@@ -117,7 +124,15 @@ impl Mill {
         let column =
             |v: &Version, i: usize| v.reference.numbers.get(i).cloned().unwrap_or_default();
         if let Some(limit) = gate.nulls {
-            let (value, of) = worst(&|i| nulls(&column(version, i)) - nulls(&column(live, i)));
+            let (mut value, mut of) =
+                worst(&|i| nulls(&column(version, i)) - nulls(&column(live, i)));
+            for (i, field) in features.fields.iter().filter(texts).enumerate() {
+                let share = |v: &Version| without_text(v.reference.categories.get(i));
+                let more = share(version) - share(live);
+                if more > value || of.is_empty() {
+                    (value, of) = (more, field.name.to_string());
+                }
+            }
             checks.push(at_most("nulls", value, limit, format!("more of {of}")));
         }
         if let Some(limit) = gate.range {

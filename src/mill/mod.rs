@@ -24,6 +24,7 @@ mod retrain;
 mod sample;
 mod save;
 mod score;
+mod timer;
 pub mod training;
 mod trigger;
 mod watch;
@@ -149,6 +150,7 @@ pub struct Mill {
     rolled_back: Arc<str>,
     constant: Arc<str>,
     results: Results,
+    timer: timer::Timer,
     online: Option<Keeper>,
 }
 
@@ -219,6 +221,7 @@ impl Mill {
             rolled_back: Arc::from("rolled_back"),
             constant: Arc::from("constant"),
             results: Results { latest: Micros::MIN, ..Results::default() },
+            timer: timer::Timer::default(),
             emit: Emitter::new(outputs, &compiled),
             online,
             models,

@@ -93,6 +93,9 @@ impl Mill {
         let offsets = self.offsets.through(now.saturating_sub(1));
         let due = (!self.live).then(|| now.saturating_add(retrain.takes));
         let training = self.results.trainings.len() - 1;
+        if written.is_some() {
+            self.timer.begin(training);
+        }
         if let State::Batch(batch) = &mut self.models[m].state {
             batch.triggered = Some(now);
             batch.labels = taken;
@@ -191,7 +194,10 @@ impl Mill {
         });
         let (artifact, predictor) = match loaded {
             Ok(loaded) => loaded,
-            Err(failure) => return self.failed(m, running, failure, setbacks, epoch, now),
+            Err(failure) => {
+                self.timer.ended(running.training, None);
+                return self.failed(m, running, failure, setbacks, epoch, now);
+            }
         };
         let Artifact { kind, rows, metrics, bytes } = artifact;
         let size = bytes.len() as u64;
@@ -210,6 +216,7 @@ impl Mill {
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         batch.versions += 1;
         let number = batch.versions;
+        self.timer.ended(running.training, Some((m, number)));
         let retraining = &mut self.results.trainings[running.training];
         retraining.version = Some(number);
         (retraining.rows, retraining.metrics) = (rows, metrics.clone());
@@ -409,6 +416,7 @@ impl Mill {
     ) -> Result<(), Error> {
         let State::Batch(batch) = &self.models[m].state else { return Ok(()) };
         let from = batch.live.as_ref().map_or(0, |live| live.number);
+        self.timer.forget(m, version.number);
         self.moment(now, m, Some(version.number), Step::Refused, &why);
         let model = self.models[m].name.to_string();
         let to = version.number;

@@ -149,6 +149,7 @@ impl Mill {
             self.results.taken_back += u64::from(taken_back);
             self.emit.score(&id, time, served)?;
         }
+        self.first_scores(&versions);
         let (sum, n) = self.base;
         let times = self.results.event_times.get_or_insert((time, time));
         *times = (times.0.min(time), times.1.max(time));

@@ -13,7 +13,7 @@ use super::watch::Said;
 use super::{Mill, join};
 use crate::board::heat::Heat;
 use crate::journal::record::Record;
-use crate::observe::summary::{Contender, Retraining, Span};
+use crate::observe::summary::{Contender, FirstScore, Retraining, Span};
 use crate::online::{Judge, ModelView, View};
 use crate::report::{Calibration, Importances, Moment, Step, Weekly};
 
@@ -50,6 +50,8 @@ pub struct Happened {
     pub counts: BTreeMap<(String, Step), u64>,
     /// Trainings that ended and nobody has counted yet: model and wall time in seconds.
     pub trainings: Vec<(String, f64)>,
+    /// Models whose newest version has scored its first row, with the seconds since its trigger.
+    pub first_scores: Vec<(String, f64)>,
 }
 
 /// Moments that are held.
@@ -119,7 +121,7 @@ impl Status {
     pub fn happenings(&self) -> Happened {
         let Ok(versions) = self.versions.lock() else { return Happened::default() };
         let (moments, counts) = (versions.moments.clone(), versions.counts.clone());
-        Happened { moments, counts, trainings: Vec::new() }
+        Happened { moments, counts, ..Happened::default() }
     }
 
     /// How many moments of each kind there were, by model.
@@ -130,6 +132,12 @@ impl Status {
     /// Trainings that have ended since this was asked last.
     pub fn take_trainings(&self) -> Vec<(String, f64)> {
         self.versions.lock().map(|mut held| std::mem::take(&mut held.trainings)).unwrap_or_default()
+    }
+
+    /// How long versions took from their trigger to their first score, since this was asked last.
+    pub fn take_first_scores(&self) -> Vec<(String, f64)> {
+        let taken = self.versions.lock().map(|mut held| std::mem::take(&mut held.first_scores));
+        taken.unwrap_or_default()
     }
 
     /// Versions on trial.
@@ -160,6 +168,14 @@ impl Status {
         // Whoever counts them looks ten times a second; where nobody does they need not be held.
         if held.trainings.len() < MOMENTS {
             held.trainings.push((model.to_string(), seconds));
+        }
+    }
+
+    /// A version scored its first row, so long after its training was triggered.
+    pub(super) fn first_score(&self, model: &str, seconds: f64) {
+        let Ok(mut held) = self.versions.lock() else { return };
+        if held.first_scores.len() < MOMENTS {
+            held.first_scores.push((model.to_string(), seconds));
         }
     }
 
@@ -208,6 +224,8 @@ pub struct Results {
     pub pending: u64,
     /// Trainings in the order of their triggers.
     pub trainings: Vec<Retraining>,
+    /// Versions that have scored a row, and how long after their trigger.
+    pub first_scores: Vec<FirstScore>,
     /// Versions that took over.
     pub promotions: u64,
     /// Versions that were turned away.

@@ -50,6 +50,7 @@ pub struct Metrics {
     model_version: Limited<GaugeVec>,
     trainings: Limited<IntCounterVec>,
     training_seconds: Limited<HistogramVec>,
+    trigger_seconds: Limited<HistogramVec>,
     promotions: Limited<IntCounterVec>,
     refusals: Limited<IntCounterVec>,
     resident_memory: Gauge,
@@ -150,6 +151,12 @@ impl Metrics {
             training_seconds: of.histograms(
                 "training_duration_seconds",
                 "Wall time of trainings.",
+                &["model"],
+                TRAINING_SECONDS,
+            )?,
+            trigger_seconds: of.histograms(
+                "trigger_to_score_seconds",
+                "Wall time from the trigger of a training to the first score by its version.",
                 &["model"],
                 TRAINING_SECONDS,
             )?,
@@ -279,6 +286,11 @@ impl Metrics {
     /// Trainings ended.
     pub fn trainings(&self, model: &str, succeeded: bool, trainings: u64) {
         self.trainings.add([model, if succeeded { "trained" } else { "failed" }], trainings);
+    }
+
+    /// A version scored its first row so many seconds after its training was triggered.
+    pub fn trigger_to_score(&self, model: &str, seconds: f64) {
+        self.trigger_seconds.observe([model], seconds);
     }
 
     /// A training took so many seconds.

@@ -9,6 +9,20 @@ use std::process::{Command, Output};
 /// One row each half minute.
 const EVERY: i64 = 30;
 
+/// A row of the data.
+pub struct Event {
+    /// Its number.
+    pub id: i64,
+    /// One of 97.
+    pub user: i64,
+    /// From 0 to 1; nothing is NULL.
+    pub x: Option<f64>,
+    /// The label: likely where x is above a half.
+    pub yes: bool,
+    /// From 0 to 1: what made the label what it is.
+    pub luck: f64,
+}
+
 /// A pipeline with its data.
 pub struct Turncoat {
     folder: tempfile::TempDir,
@@ -17,6 +31,19 @@ pub struct Turncoat {
 impl Turncoat {
     /// So many hours; in those of `turned` (from, to) the truth is the opposite.
     pub fn new(hours: i64, turned: &[(i64, i64)], more: &str) -> Turncoat {
+        Turncoat::with(hours, more, |at, row| {
+            let opposite = turned.iter().any(|(from, to)| (from * 3600..to * 3600).contains(&at));
+            row.yes = row.yes != opposite;
+            true
+        })
+    }
+
+    /// So many hours; `change` changes a row of this second, or leaves it out.
+    pub fn with(
+        hours: i64,
+        more: &str,
+        mut change: impl FnMut(i64, &mut Event) -> bool,
+    ) -> Turncoat {
         let folder = tempfile::tempdir().expect("a folder");
         let mut rows = "id,at,user,x,yes,known\n".to_string();
         let mut state = 1u64;
@@ -27,11 +54,15 @@ impl Turncoat {
             };
             let (x, luck, wait) = (chance(), chance(), chance());
             let at = id * EVERY;
-            let opposite = turned.iter().any(|(from, to)| (from * 3600..to * 3600).contains(&at));
-            let yes = (luck < if x > 0.5 { 0.9 } else { 0.1 }) != opposite;
             let known = at + 60 + (wait * 1_200.0) as i64;
             let time = |t: i64| tidemill_types::time::to_rfc3339(t * 1_000_000);
-            let user = id * 7_919 % 97;
+            let yes = luck < if x > 0.5 { 0.9 } else { 0.1 };
+            let mut row = Event { id, user: id * 7_919 % 97, x: Some(x), yes, luck };
+            if !change(at, &mut row) {
+                continue;
+            }
+            let Event { user, x, yes, .. } = row;
+            let x = x.map_or(String::new(), |x| x.to_string());
             writeln!(rows, "{id},{},{user},{x},{},{}", time(at), u8::from(yes), time(known))
                 .expect("a text");
         }

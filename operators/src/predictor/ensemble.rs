@@ -1,6 +1,7 @@
-//! Trees of other libraries. Those that ask what our own trees ask, and add up in 64 bits, are compiled as
-//! ours are; the others are walked one question at a time. Cost: O(trees x depth) a row.
+//! Trees of other libraries. Those that ask what our own trees ask are compiled as ours are; the others are
+//! walked one question at a time. Cost: O(trees x depth) a row.
 
+use std::cmp::Ordering::Less;
 use std::collections::BTreeMap;
 
 use tidemill_types::key::category;
@@ -29,6 +30,8 @@ pub(super) enum Node {
     AtMost { input: usize, threshold: f64, missing: Missing, yes: usize, no: usize },
     /// Is the number below this?
     Below { input: usize, threshold: f64, missing: Missing, yes: usize, no: usize },
+    /// Is it one of these numbers, which ascend?
+    OneOf { input: usize, values: Vec<f64>, missing: Missing, yes: usize, no: usize },
     /// Is the code in this set of bits? `missing` says whether a code that is not known counts as yes.
     Among { input: usize, set: Vec<u64>, missing: bool, yes: usize, no: usize },
 }
@@ -83,6 +86,7 @@ impl Ensemble {
                     }
                     Node::AtMost { input, yes, no, .. }
                     | Node::Below { input, yes, no, .. }
+                    | Node::OneOf { input, yes, no, .. }
                     | Node::Among { input, yes, no, .. } => (*input, *yes, *no),
                 };
                 // Children after their parents: no walk goes round.
@@ -108,7 +112,7 @@ impl Ensemble {
         let place = |(code, value): (usize, &String)| (category(value), code as f64);
         let codes =
             values.iter().map(|values| values.iter().enumerate().map(place).collect()).collect();
-        let forest = if short { None } else { compiled(inputs, values, &trees, base) };
+        let forest = compiled(inputs, values, &trees, base, short);
         let numbers = inputs.numbers.len();
         Ok(Ensemble { codes, numbers, trees, forest, short, base, scale })
     }
@@ -175,6 +179,11 @@ fn leaf(tree: &[Node], values: &[f64]) -> f64 {
             Node::Below { input, threshold, missing, yes, no } => {
                 compare(*input, *missing, *yes, *no, &|x| x < *threshold)
             }
+            Node::OneOf { input, values: known, missing, yes, no } => {
+                compare(*input, *missing, *yes, *no, &|x| {
+                    known.binary_search_by(|value| value.partial_cmp(&x).unwrap_or(Less)).is_ok()
+                })
+            }
             Node::Among { input, set, missing, yes, no } => {
                 let x = values[*input];
                 let known = (0.0..1e9).contains(&x).then(|| x as usize);
@@ -193,8 +202,15 @@ fn compiled(
     values: &[Vec<String>],
     trees: &[Vec<Node>],
     base: f64,
+    short: bool,
 ) -> Option<Forest> {
     let numbers = inputs.numbers.len();
+    let at_most = |number: usize, threshold: f64, null: bool| {
+        // There, an infinite number is compared as if it were the largest finite one.
+        let same = threshold == f64::INFINITY || (f64::MIN..f64::MAX).contains(&threshold);
+        let threshold = if short { rounds_to(threshold as f32) } else { threshold };
+        same.then_some(Test::AtMost { number, threshold, null })
+    };
     let tree = |nodes: &Vec<Node>| -> Option<Tree> {
         // The place of each node among the splits, or among the leaves.
         let (mut splits, mut leaves) = (0, 0);
@@ -222,11 +238,14 @@ fn compiled(
                         Missing::Null(side) => *side,
                         Missing::NullOrZero(_) => return None,
                     };
-                    // There, an infinite number is compared as if it were the largest finite one.
-                    let same =
-                        *threshold == f64::INFINITY || (f64::MIN..f64::MAX).contains(threshold);
-                    let test = Test::AtMost { number: *input, threshold: *threshold, null };
-                    same.then_some((test, yes, no))?
+                    (at_most(*input, *threshold, null)?, yes, no)
+                }
+                // Of numbers of 32 bits, those below one are those that are at most its neighbour.
+                Node::Below { input, threshold, missing: Missing::Null(null), yes, no }
+                    if short && *input < numbers =>
+                {
+                    let neighbour = f64::from((*threshold as f32).next_down());
+                    (at_most(*input, neighbour, *null)?, yes, no)
                 }
                 Node::Among { input, set, missing, yes, no } => {
                     let category = input.checked_sub(numbers)?;
@@ -239,7 +258,7 @@ fn compiled(
                     let codes = unknown.into_iter().chain(known.filter(has)).collect();
                     (Test::Among { category, codes }, yes, no)
                 }
-                Node::AtMost { .. } | Node::Below { .. } => return None,
+                Node::AtMost { .. } | Node::Below { .. } | Node::OneOf { .. } => return None,
             };
             out.splits.push(Split { test, yes: places[*yes], no: places[*no] });
         }
@@ -253,7 +272,21 @@ fn compiled(
         base,
         trees: trees.iter().map(tree).collect::<Option<_>>()?,
     };
-    Forest::compile(&model).ok()
+    let forest = Forest::compile(&model).ok()?;
+    Some(if short { forest.with_short_sums() } else { forest })
+}
+
+/// The largest number that rounds to this one of 32 bits, or to one below it: whoever compares with it
+/// need not round.
+fn rounds_to(threshold: f32) -> f64 {
+    if threshold.is_infinite() {
+        return f64::from(threshold);
+    }
+    // After the largest comes 2^128, were there such a number.
+    let beyond = 2.0 * f64::from(2_f32.powi(127));
+    let next = if threshold == f32::MAX { beyond } else { threshold.next_up().into() };
+    let middle = f64::midpoint(threshold.into(), next);
+    if middle as f32 <= threshold { middle } else { middle.next_down() }
 }
 
 /// Compares the inputs that an artifact names with those that are asked for.
@@ -366,20 +399,43 @@ mod tests {
         assert!(refused.is_err_and(|why| why.contains("twice")));
     }
 
+    /// The same trees as XGBoost and ONNX have them, in 32 bits.
+    fn short(tree: Vec<Node>, chance: &mut Chance) -> Vec<Node> {
+        let node = |node| match node {
+            Node::Leaf(value) => Node::Leaf(f64::from(value as f32)),
+            Node::AtMost { input, threshold, yes, no, .. } => {
+                let missing = Missing::Null(chance.below(2) == 0);
+                match chance.below(2) {
+                    0 => Node::AtMost { input, threshold, missing, yes, no },
+                    _ => Node::Below { input, threshold, missing, yes, no },
+                }
+            }
+            other => other,
+        };
+        tree.into_iter().map(node).collect()
+    }
+
     #[test]
     fn compiled_trees_say_what_a_walk_says() {
         let names = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
         let inputs = Inputs { numbers: names(&["a", "b", "c"]), categories: names(&["word"]) };
         let words: Vec<String> = (0..100).map(|i| format!("w{i}")).collect();
         let mut chance = Chance(7);
-        for round in 0..60 {
-            let strange = round % 6 == 5;
-            let trees: Vec<_> = (0..20).map(|_| tree(&mut chance, strange)).collect();
+        for round in 0..120 {
+            let (strange, in_short) = (round % 6 == 5, round % 2 == 0);
+            let mut trees: Vec<_> = (0..20).map(|_| tree(&mut chance, strange)).collect();
+            if in_short {
+                trees = trees.into_iter().map(|tree| short(tree, &mut chance)).collect();
+            }
             let values = [words.clone()];
-            let ensemble = Ensemble::new(&inputs, &values, trees, 0.25, 0.7, false).expect("trees");
+            let ensemble =
+                Ensemble::new(&inputs, &values, trees, 0.25, 0.7, in_short).expect("trees");
             assert!(ensemble.forest.is_some() != strange, "what is compiled in round {round}");
             let rows = 203;
-            let numbers: Vec<f64> = (0..3 * rows).map(|_| chance.number()).collect();
+            // Beside a threshold by up to twice what rounding to 32 bits takes away, ties among them.
+            let near = |x: f64, by: u64| x + x * (by as f64 - 4.0) / f64::from(1 << 25);
+            let numbers: Vec<f64> =
+                (0..3 * rows).map(|_| near(chance.number(), chance.below(9))).collect();
             let categories: Vec<u64> =
                 (0..rows).map(|_| category(&format!("w{}", chance.below(110)))).collect();
             let mut many = Vec::new();

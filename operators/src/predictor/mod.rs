@@ -4,13 +4,14 @@ mod ensemble;
 pub mod gradient_boosting;
 mod lightgbm;
 mod linear;
+mod onnx;
 mod xgboost;
 
 use serde::{Deserialize, Serialize};
 
 /// Every predictor, in the order of the reference.
 pub const PREDICTORS: &[Entry] =
-    &[gradient_boosting::ENTRY, lightgbm::ENTRY, xgboost::ENTRY, linear::ENTRY];
+    &[gradient_boosting::ENTRY, lightgbm::ENTRY, xgboost::ENTRY, onnx::ENTRY, linear::ENTRY];
 
 /// What the list says about a predictor.
 pub struct Entry {

@@ -23,6 +23,10 @@ impl Predictor for XgBoost {
         self.ensemble.margin(row)
     }
 
+    fn margins(&self, rows: usize, numbers: &[f64], categories: &[u64], out: &mut Vec<f64>) {
+        self.ensemble.margins(rows, numbers, categories, out);
+    }
+
     fn importance(&self) -> Vec<(String, f64)> {
         self.importance.clone()
     }

@@ -23,6 +23,7 @@ fn used() -> Metrics {
     metrics.alerts("features", "drift", 1);
     metrics.trainings("trees", true, 1);
     metrics.training_took("trees", 2.0);
+    metrics.trigger_to_score("trees", 4.0);
     metrics.promotions("trees", 1);
     metrics.model_version("trees", 2);
     metrics.refusals("trees", 1);
@@ -94,6 +95,7 @@ fn values_arrive() {
         "tidemill_labels_total{label=\"late\",outcome=\"timed_out\"} 1",
         "tidemill_model_version{model=\"trees\"} 2",
         "tidemill_training_duration_seconds_bucket{model=\"trees\",le=\"5\"} 1",
+        "tidemill_trigger_to_score_seconds_sum{model=\"trees\"} 4",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }

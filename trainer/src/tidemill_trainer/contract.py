@@ -33,7 +33,7 @@ class CodeError(Exception):
 class Trained:
     """What a trainer gives back."""
 
-    #: The component of Tidemill that reads it: lightgbm, xgboost or linear.
+    #: The component of Tidemill that reads it: lightgbm, xgboost, onnx or linear.
     kind: str
     #: The artifact. Equal data, parameters, seed and libraries must give equal bytes.
     artifact: bytes

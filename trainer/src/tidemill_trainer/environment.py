@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-LIBRARIES = ["lightgbm", "xgboost", "xgboost-cpu", "scikit-learn", "numpy", "scipy", "pyarrow"]
+LIBRARIES = ["lightgbm", "xgboost", "xgboost-cpu", "scikit-learn", "onnx", "numpy", "scipy", "pyarrow"]
 
 
 def libraries() -> dict[str, str]:

@@ -48,6 +48,8 @@ pub struct Forest {
     /// What a node adds to the margin; 0 unless it is a leaf.
     values: Vec<f64>,
     trees: Vec<Place>,
+    /// Sums are of 32 bits.
+    short: bool,
 }
 
 impl Forest {
@@ -67,13 +69,20 @@ impl Forest {
             .collect();
         let (sets, nodes, values, trees) = (vec![[0; 4]], Vec::new(), Vec::new(), Vec::new());
         let base = model.base;
-        let mut forest = Forest { base, thresholds, categories, sets, nodes, values, trees };
+        let short = false;
+        let mut forest = Forest { base, thresholds, categories, sets, nodes, values, trees, short };
         // The empty set comes first: leaves use it to stay where they are.
         let mut known = BTreeMap::from([([0; 4], 0)]);
         for tree in &model.trees {
             forest.add(tree, &mut known);
         }
         Ok(forest)
+    }
+
+    /// Adds up in 32 bits from here on, one tree after the other, as XGBoost does. Leaves and the base are
+    /// numbers of 32 bits already.
+    pub fn with_short_sums(self) -> Forest {
+        Forest { short: true, ..self }
     }
 
     /// Lays out a tree breadth first, so that siblings are neighbours.
@@ -138,7 +147,10 @@ impl Forest {
         bins.extend(self.thresholds.iter().zip(numbers).map(|(t, &x)| bin(t, x)));
         bins.extend(self.categories.iter().zip(categories).map(|(codes, &x)| codes.get(x)));
         assert_eq!(bins.len(), self.inputs(), "a row of other inputs");
-        self.sum_over_trees(&bins)
+        match self.short {
+            true => self.sum_over_trees::<true>(&bins),
+            false => self.sum_over_trees::<false>(&bins),
+        }
     }
 
     /// Appends the margins of `rows` rows, given row after row.
@@ -155,7 +167,11 @@ impl Forest {
             let (sums, _) = out[start..].as_chunks_mut::<LANES>();
             for &tree in &self.trees {
                 for (group, sums) in sums.iter_mut().enumerate() {
-                    self.descend(tree, &bins[group * (n + c)..(group + 1) * (n + c)], sums);
+                    let bins = &bins[group * (n + c)..(group + 1) * (n + c)];
+                    match self.short {
+                        true => self.descend::<true>(tree, bins, sums),
+                        false => self.descend::<false>(tree, bins, sums),
+                    }
                 }
             }
         }
@@ -178,7 +194,12 @@ impl Forest {
 
     /// Takes rows down a tree in step and adds to each sum the value of the row's leaf.
     #[inline]
-    fn descend(&self, tree: Place, bins: &[[u8; LANES]], sums: &mut [f64; LANES]) {
+    fn descend<const SHORT: bool>(
+        &self,
+        tree: Place,
+        bins: &[[u8; LANES]],
+        sums: &mut [f64; LANES],
+    ) {
         let nodes = &self.nodes[tree.from..tree.to];
         let mut at = [0; LANES];
         for _ in 0..tree.depth {
@@ -194,12 +215,12 @@ impl Forest {
             }
         }
         let values = &self.values[tree.from..tree.to];
-        sums.iter_mut().zip(at).for_each(|(sum, at)| *sum += values[at]);
+        sums.iter_mut().zip(at).for_each(|(sum, at)| *sum = plus::<SHORT>(*sum, values[at]));
     }
 
     /// Takes one row down several trees in step; adds up in the order of the trees, as
     /// [`Forest::margins`] does.
-    fn sum_over_trees(&self, bins: &[u8]) -> f64 {
+    fn sum_over_trees<const SHORT: bool>(&self, bins: &[u8]) -> f64 {
         let mut sum = self.base;
         let (groups, rest) = self.trees.as_chunks::<LANES>();
         for group in groups {
@@ -217,7 +238,9 @@ impl Forest {
                     break;
                 }
             }
-            group.iter().zip(at).for_each(|(tree, at)| sum += self.values[tree.from + at]);
+            for (tree, at) in group.iter().zip(at) {
+                sum = plus::<SHORT>(sum, self.values[tree.from + at]);
+            }
         }
         for tree in rest {
             let mut at = 0;
@@ -225,7 +248,7 @@ impl Forest {
                 let node = self.nodes[tree.from + at];
                 at = self.step(node, bins[usize::from(node.input)]);
             }
-            sum += self.values[tree.from + at];
+            sum = plus::<SHORT>(sum, self.values[tree.from + at]);
         }
         sum
     }
@@ -248,6 +271,11 @@ impl Forest {
             }
         }
     }
+}
+
+#[inline(always)]
+fn plus<const SHORT: bool>(sum: f64, leaf: f64) -> f64 {
+    if SHORT { f64::from(sum as f32 + leaf as f32) } else { sum + leaf }
 }
 
 /// 0 for NULL, else one more than how many thresholds lie below.
