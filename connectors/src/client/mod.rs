@@ -4,3 +4,5 @@
 pub mod kafka;
 
 pub mod mlflow;
+
+pub mod redis;

@@ -7,6 +7,7 @@ mod blackhole;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod redis;
 mod stdout;
 
 use std::fs::File;
@@ -24,6 +25,7 @@ pub const SINKS: &[Entry] = &[
     file::ENTRY,
     #[cfg(feature = "kafka")]
     kafka::ENTRY,
+    redis::ENTRY,
     stdout::ENTRY,
     blackhole::ENTRY,
 ];
@@ -36,6 +38,8 @@ pub enum Delivery {
     /// What is committed is there once, if the run makes the same rows in the same order when it is started
     /// again: those that are there are passed over.
     Transactions,
+    /// A crash may write a row again, which changes nothing: what is there afterwards is the same.
+    Upserts,
     /// A crash may repeat rows; said at start-up.
     AtLeastOnce,
 }
