@@ -352,9 +352,8 @@ impl Kit<'_> {
         format!("all files{messages}{upserts}, the journal and the summary are equal")
     }
 
-    /// Sinks of which nothing is compared.
+    /// Sinks of which nothing is compared. Upserts at once: of rows of one time any may come last.
     fn not_compared(&self) -> impl Iterator<Item = &str> {
-        // In `at_once` rows of one time may come in another order, and of those the last stays.
         let differs = |sink: &&SinkPlan| match delivery_of(sink) {
             Some(Delivery::Upserts) => self.at_once(),
             delivery => delivery == Some(Delivery::AtLeastOnce),

@@ -5,4 +5,6 @@ pub mod kafka;
 
 pub mod mlflow;
 
+pub mod otlp;
+
 pub mod redis;

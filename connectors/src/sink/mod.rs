@@ -18,7 +18,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::SinkPlan;
-use tidemill_types::{Error, Micros};
+use tidemill_types::{Error, Micros, TraceContext};
 
 /// Every sink, in the order of the reference.
 pub const SINKS: &[Entry] = &[
@@ -92,6 +92,10 @@ pub struct Mark {
 pub trait Sink: Send {
     /// Takes rows. `times` are their event times, not falling from call to call.
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error>;
+
+    /// Tells the contexts of rows of the next [`Sink::write`], by their place in it and growing: who reads them
+    /// there may go on with the trace, where the sink has a place to say so.
+    fn trace(&mut self, _contexts: &[(usize, TraceContext)]) {}
 
     /// How long rows that were taken may wait for a commit.
     fn commit_every(&self) -> Duration {
