@@ -72,7 +72,7 @@ pub fn parse(
 }
 
 /// The tables of a file, in the order of the river.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "pipeline",
     "source",
     "windows",
@@ -85,6 +85,7 @@ const TABLES: [&str; 12] = [
     "online",
     "sink",
     "checkpoint",
+    "traces",
 ];
 
 /// Reads the parts of a file and keeps what is wrong with them.
@@ -144,6 +145,7 @@ impl Reader {
         let sinks = sections(self, "sink");
         let sinks = sinks.iter().filter_map(|(k, n)| self.sink(k, n, called)).collect();
         let checkpoint = self.checkpoint(named("checkpoint"));
+        let traces = named("traces").and_then(|(k, n)| self.traces(k, n));
         let mut plan = Plan {
             pipeline,
             sources,
@@ -157,6 +159,7 @@ impl Reader {
             online,
             sinks,
             checkpoint,
+            traces,
         };
         if let Err(error) = models::sort_models(&mut plan) {
             self.errors.push(error);

@@ -12,6 +12,7 @@ mod models;
 mod drifts;
 
 mod online;
+mod traces;
 
 pub mod gate;
 

@@ -59,6 +59,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// `[checkpoint]`; none with `enabled = false`.
     pub checkpoint: Option<CheckpointPlan>,
+    /// `[traces]`: where spans go; none are made without it.
+    pub traces: Option<TracesPlan>,
 }
 
 /// `[checkpoint]`: it never changes a result.
@@ -336,6 +338,13 @@ pub enum Fallback {
     Model(usize),
     /// A constant probability.
     Constant(f64),
+}
+
+/// `[traces]`: it never changes a result.
+#[derive(Clone, Debug)]
+pub struct TracesPlan {
+    /// `endpoint`: the collector's address, without `/v1/traces`.
+    pub endpoint: String,
 }
 
 /// `[online]`: the newest feature row of each entity, for requests.

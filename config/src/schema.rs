@@ -228,6 +228,11 @@ const SCORE: &[Key] = &[
     ("spans", "table of texts, none", "name = \"from/to\": spans that are summed up apart"),
 ];
 
+const TRACES: &[Key] = &[
+    ("endpoint", "text", "a collector of OpenTelemetry, http://127.0.0.1:4318 for example"),
+    ("protocol", "\"http/json\", http/json", "how it is spoken to"),
+];
+
 const ONLINE: &[Key] = &[
     ("entity", "text or list of texts", "columns of the spine that together name an entity"),
     ("max_entities", "1 to 1000000000, 1000000", "the one updated longest ago leaves beyond it"),
@@ -279,6 +284,7 @@ pub fn schema(components: &Components) -> Json {
         "properties": {
             "pipeline": object(&[PIPELINE]),
             "checkpoint": object(&[CHECKPOINT]),
+            "traces": object(&[TRACES]),
             "source": each(&components.sources, SOURCE),
             "windows": named(object(&[WINDOW])),
             "features": named(json!({
@@ -421,7 +427,7 @@ wait = "1d"
     fn the_schema_has_the_keys_that_the_reader_asks_for() {
         let head = HEAD;
         let retrain = "[model.m]\ntype = \"x\"\nlabel = \"l\"\nretrain = { on = [\"every 7d\"] }\n";
-        let plain: [(&str, String, &[Key]); 12] = [
+        let plain: [(&str, String, &[Key]); 13] = [
             ("pipeline", head.replacen("name", "nonsense = 1\nname", 1), PIPELINE),
             ("windows", format!("{head}[windows.w]\nnonsense = 1\n"), WINDOW),
             ("label", format!("{head}nonsense = 1\n"), LABEL),
@@ -438,6 +444,7 @@ wait = "1d"
             ("score", format!("{head}[score]\nnonsense = 1\n"), SCORE),
             ("online", format!("{head}[online]\nnonsense = 1\n"), ONLINE),
             ("checkpoint", format!("{head}[checkpoint]\nnonsense = 1\n"), CHECKPOINT),
+            ("traces", format!("{head}[traces]\nnonsense = 1\n"), TRACES),
         ];
         for (table, text, keys) in plain {
             let mut wanted: Vec<&str> = keys.iter().map(|key| key.0).collect();

@@ -36,6 +36,7 @@ pub const POINTS: &[(&str, &str)] = &[
     ("kafka.fenced", "a sink has taken over its transactional id, nothing is sent"),
     ("kafka.sent", "rows and progress of a transaction are sent, the commit is not"),
     ("kafka.committed", "a transaction is committed, the run does not know it yet"),
+    ("redis.answered", "Redis has answered for a pipeline of rows, the run does not know it yet"),
     ("file.finished", "an output file is whole and has no name yet"),
     ("file.named", "an output file has got its name"),
     ("run.finished", "the run is over, its lines are not cleared away"),

@@ -345,7 +345,6 @@ impl Kit<'_> {
 
     /// What was found to be equal.
     fn equal(&self) -> String {
-        let messages = read_back(&self.plan).next().is_some();
         if self.at_once() {
             return format!(
                 "features after all corrections, the rows that were scored, refused or late, and their counts are \
@@ -353,14 +352,19 @@ impl Kit<'_> {
                 self.bytes
             );
         }
-        let messages = if messages { ", committed messages" } else { "" };
-        format!("all files{messages}, the journal and the summary are equal")
+        let by = |delivery| read_back(&self.plan).any(|(s, _)| delivery_of(s) == Some(delivery));
+        let messages = if by(Delivery::Transactions) { ", committed messages" } else { "" };
+        let upserts = if by(Delivery::Upserts) { ", upserted rows" } else { "" };
+        format!("all files{messages}{upserts}, the journal and the summary are equal")
     }
 
-    /// Sinks of which nothing is compared.
+    /// Sinks of which nothing is compared. Upserts at once: of rows of one time any may come last.
     fn not_compared(&self) -> impl Iterator<Item = &str> {
-        let at_least_once = |sink: &&SinkPlan| delivery_of(sink) == Some(Delivery::AtLeastOnce);
-        self.plan.sinks.iter().filter(at_least_once).map(|sink| sink.name.value.as_str())
+        let differs = |sink: &&SinkPlan| match delivery_of(sink) {
+            Some(Delivery::Upserts) => self.at_once(),
+            delivery => delivery == Some(Delivery::AtLeastOnce),
+        };
+        self.plan.sinks.iter().filter(differs).map(|sink| sink.name.value.as_str())
     }
 
     fn said(&self, lives: u32, took: Duration) -> Said {
@@ -407,9 +411,12 @@ fn readers_of(sink: &SinkPlan) -> String {
     format!("what readers of sink `{}` see", sink.name.value)
 }
 
-/// Those of them that pass over rows which are there, so that what they wrote is compared.
+/// Those of them whose contents no crash changes, so that what they wrote is compared.
 fn read_back(plan: &Plan) -> impl Iterator<Item = (&SinkPlan, Readback)> {
-    apart(plan).filter(|(sink, _)| delivery_of(sink) == Some(Delivery::Transactions))
+    apart(plan).filter(|(sink, _)| match delivery_of(sink) {
+        Some(Delivery::Upserts) => plan.pipeline.mode == Mode::Final,
+        delivery => delivery == Some(Delivery::Transactions),
+    })
 }
 
 fn entry_of(sink: &SinkPlan) -> Option<&'static tidemill_connectors::sink::Entry> {
@@ -446,7 +453,8 @@ fn points_of(plan: &Plan) -> Vec<&'static str> {
         .collect();
     let comes = |point: &&str| {
         let kind = point.split_once('.').map_or("", |(kind, _)| kind);
-        let sent = kind != "kafka" || read_back(plan).next().is_some();
+        let compared = |(sink, _): (&SinkPlan, _)| sink.section.kind.value == "kafka";
+        let sent = kind != "kafka" || read_back(plan).any(compared);
         let at_once = ["epoch.durable", "line.held"].contains(point);
         let mode = !at_once || plan.pipeline.mode == Mode::AtOnce;
         !absent.contains(&kind) && sent && mode

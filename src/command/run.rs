@@ -13,7 +13,7 @@ use super::serving::Flags;
 use super::{Failure, Said};
 use crate::engine::check::compile;
 use crate::engine::run;
-use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging};
+use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging, traces};
 use crate::serve::signals;
 
 /// What a person may choose of a run.
@@ -77,7 +77,10 @@ pub(super) fn run(
     };
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;
-    let (report, server) = run::run(compiled, &chosen, Arc::clone(&stop), bar)?;
+    traces::start(&compiled.plan);
+    let ran = run::run(compiled, &chosen, Arc::clone(&stop), bar);
+    traces::finish();
+    let (report, server) = ran?;
     let page = folder.join("report.html");
     report.write(&page)?;
     let stopped = stop.load(Ordering::Relaxed);
@@ -89,6 +92,7 @@ pub(super) fn run(
             std::thread::sleep(Duration::from_millis(50));
         }
         server.stop();
+        traces::finish();
     }
     let mut text = report.summary.table();
     if stopped {

@@ -17,6 +17,7 @@ use super::watch::Turns;
 use crate::checkpoint::line::{Gift, SharedLines};
 use crate::checkpoint::{points, section};
 use crate::journal::Settled;
+use crate::observe::traces;
 
 /// A sink and what it takes.
 pub(super) struct Opened {
@@ -49,9 +50,22 @@ impl Opened {
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
         // The first row after a quiet time need not wait.
         self.due.get_or_insert(self.committed + self.every);
-        let Some(picks) = &self.columns else { return self.sink.write(rows, times) };
-        let fits = |e| Error::internal(format!("columns of a sink: {e}"));
-        self.sink.write(&rows.project(picks).map_err(fits)?, times)
+        let tracer = traces::tracer();
+        let sending = tracer.and_then(|tracer| tracer.sending(&self.name, self.stream, rows));
+        if let Some(sending) = &sending {
+            self.sink.trace(sending.contexts());
+        }
+        let written = match &self.columns {
+            None => self.sink.write(rows, times),
+            Some(picks) => {
+                let fits = |e| Error::internal(format!("columns of a sink: {e}"));
+                self.sink.write(&rows.project(picks).map_err(fits)?, times)
+            }
+        };
+        if let (Some(tracer), Some(sending)) = (tracer, sending) {
+            tracer.sent(sending);
+        }
+        written
     }
 
     fn commit(&mut self) -> Result<(), Error> {

@@ -178,6 +178,7 @@ impl Outputs {
                 .ok_or_else(|| Error::internal("a sink passed the check and is not there"))?;
             let delivery = match (entry.delivery)(plan) {
                 Delivery::ExactlyOnce | Delivery::Transactions => "exactly once",
+                Delivery::Upserts => "idempotent upserts",
                 Delivery::AtLeastOnce => "at least once",
             };
             let (name, kind) = (&plan.name.value, entry.name);

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Schema, TimestampMicrosecondType};
 use crossbeam_channel::Sender;
 use tidemill_config::plan::SourcePlan;
 use tidemill_connectors::source::{Chunk, Polled, Source};
-use tidemill_types::{DeadLetter, Error, Micros, Provenance};
+use tidemill_types::{DeadLetter, Error, Micros, Provenance, TraceContext};
 
 use super::bell::Bell;
 use super::check::Derive;
@@ -22,6 +22,7 @@ use super::replay::Stretch;
 use super::rows::{OrderedRows, ids};
 use super::watch::Turns;
 use crate::checkpoint::line::Read;
+use crate::observe::traces;
 
 /// Rows of one partition on their way into the dataflow.
 pub struct Piece {
@@ -77,6 +78,8 @@ pub struct Reader {
     pub bell: Bell,
     /// Where the turns of its loop are counted.
     pub turns: Arc<Turns>,
+    /// Whether its rows are the ones that are scored.
+    pub spine: bool,
     /// From where partitions are read on, after a restart.
     pub resume: BTreeMap<u32, Resume>,
     /// `at_once`, after a restart: offsets at which an earlier run ended its epochs, in order. No piece goes beyond
@@ -118,6 +121,9 @@ impl Reader {
 
     fn read(&self, source: &mut dyn Source) -> Result<(), Error> {
         let mut open = source.partitions();
+        if traces::tracer().is_some() {
+            source.trace();
+        }
         let mut memory: BTreeMap<u32, PartitionMemory> = BTreeMap::new();
         for (partition, resume) in &self.resume {
             let at = memory.entry(*partition).or_default();
@@ -177,10 +183,12 @@ impl Reader {
             let offsets = chunk.offsets.split_off(rows);
             let rejects = chunk.rejects.split_off(refused);
             let rejected = chunk.rejected.split_off(refused);
+            let traced = chunk.contexts.partition_point(|(offset, _)| offset < cut);
+            let contexts = chunk.contexts.split_off(traced);
             let (partition, batch) = (chunk.partition, chunk.rows.clone());
             let rest = batch.slice(rows, batch.num_rows() - rows);
             chunk.rows = batch.slice(0, rows);
-            let rest = Chunk { partition, rows: rest, offsets, rejects, rejected };
+            let rest = Chunk { partition, rows: rest, offsets, rejects, rejected, contexts };
             parts.push(std::mem::replace(&mut chunk, rest));
         }
         parts.push(chunk);
@@ -213,7 +221,7 @@ impl Reader {
             Some(portion) => portion.within(&self.plan.name.value, chunk),
             None => chunk,
         };
-        let partition = chunk.partition;
+        let (partition, began) = (chunk.partition, SystemTime::now());
         let records = (chunk.rows.num_rows() + chunk.rejects.len()) as u64;
         self.read.fetch_add(records, Ordering::Relaxed);
         let behind = chunk.offsets.last().max(chunk.rejected.last()).map_or(0, |last| last + 1);
@@ -230,6 +238,7 @@ impl Reader {
             Some(portion) => portion.own(self.source, rows),
             None => rows,
         };
+        self.trace(partition, &chunk.contexts, began, &rows);
         let read = Read {
             first,
             next: behind,
@@ -260,6 +269,24 @@ impl Reader {
         let (watermark, latest) = (self.watermark(at), at.latest);
         let state = PartitionState::Reading;
         Ok(Piece { partition, rows, watermark, state, latest, read: Some(read) })
+    }
+
+    /// Tells of the rows that came with the context of a trace.
+    fn trace(
+        &self,
+        partition: u32,
+        contexts: &[(u64, TraceContext)],
+        began: SystemTime,
+        rows: &OrderedRows,
+    ) {
+        let Some(tracer) = traces::tracer().filter(|_| !contexts.is_empty()) else { return };
+        // Refused and late rows are not there any more.
+        let found = contexts.iter().filter_map(|(offset, context)| {
+            let at = rows.offsets.binary_search(offset).ok()?;
+            Some((rows.ids[at].clone(), *offset, *context))
+        });
+        let found: Vec<_> = found.collect();
+        tracer.received(&self.plan.name.value, partition, self.spine, began, &found);
     }
 
     /// Takes the rows below a time out of the reorder buffer, in order.

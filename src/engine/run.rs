@@ -331,6 +331,7 @@ pub(super) fn start(
         to,
         bell: way.shared.bells[way.worker].clone(),
         turns: Arc::clone(way.turns),
+        spine: s == compiled.plan.pipeline.spine.value,
         resume: resumed(way.begin, &feed),
         cuts: cuts(way.begin, &feed),
         stretch: way.stretch.cloned(),

@@ -213,7 +213,7 @@ type = "blackhole"
             let rows = RecordBatch::try_from_iter([("id", Arc::new(ids) as _)]).expect("rows");
             let (offsets, rejected) = (vec![9, 10, 13], vec![11, 12]);
             let rejects = rejected.iter().map(|offset| letter(*offset)).collect();
-            let chunk = Chunk { partition, rows, offsets, rejects, rejected };
+            let chunk = Chunk { partition, rows, offsets, rejects, rejected, contexts: Vec::new() };
             let chunk = portion.within(source, chunk);
             (chunk.rows.num_rows(), chunk.offsets, chunk.rejects.len(), chunk.rejected)
         };

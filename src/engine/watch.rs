@@ -14,6 +14,7 @@ use super::watermarks::{Stand, Watermarks};
 use crate::mill::Status;
 use crate::mill::status::Now;
 use crate::observe::metrics::LabelOutcome;
+use crate::observe::traces::{self, Tracer};
 use crate::observe::{Metrics, Progress};
 use crate::report::Step;
 
@@ -50,6 +51,8 @@ const DRIFT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Told {
     turns: [u64; 3],
+    /// Spans that were sent and dropped.
+    spans: (u64, u64),
     rows: Vec<u64>,
     dead: BTreeMap<(String, String), u64>,
     late: BTreeMap<String, u64>,
@@ -102,6 +105,11 @@ impl Watcher {
             let turns = turns.load(Ordering::Relaxed);
             self.metrics.turns(thread, turns - *told);
             *told = turns;
+        }
+        if let Some((sent, dropped)) = traces::tracer().map(Tracer::counts) {
+            self.metrics.spans("sent", sent - self.told.spans.0);
+            self.metrics.spans("dropped", dropped - self.told.spans.1);
+            self.told.spans = (sent, dropped);
         }
         let counts = self.outputs.counts();
         if let Ok(dead) = counts.dead_letters.lock() {

@@ -15,6 +15,7 @@ use super::watch::Watch;
 use super::{Landed, Mill};
 use crate::engine::check::NumberFrom;
 use crate::engine::outputs::row_as_json;
+use crate::observe::traces;
 use crate::online::choose;
 
 /// `at_once`: what the watermark has not passed.
@@ -75,6 +76,9 @@ impl Mill {
         if let Some(keeper) = &mut self.online {
             keeper.rows(&rows.times, &rows.ids, &rows.columns, rows.kept.as_ref());
         }
+        if let Some(tracer) = traces::tracer() {
+            tracer.featured(&rows.ids);
+        }
         let kept = rows.kept.as_ref();
         self.emit.features(&rows.ids, &rows.times, &rows.columns, kept, 1)
     }
@@ -101,6 +105,9 @@ impl Mill {
             let kept = part.kept.as_ref().map(|kept| &kept.0);
             if let Some(keeper) = &mut self.online {
                 keeper.rows(&part.times, &part.ids, &part.columns.0, kept);
+            }
+            if let Some(tracer) = traces::tracer() {
+                tracer.featured(&part.ids);
             }
             self.emit.features(&part.ids, &part.times, &part.columns.0, kept, 1)?;
         }
@@ -130,6 +137,7 @@ impl Mill {
             self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(Watch::refused);
             return Ok(None);
         }
+        let traced = traces::tracer().and_then(|tracer| Some((tracer, tracer.scoring(&id)?)));
         let mut margins = Vec::with_capacity(self.models.len());
         let mut versions = Vec::with_capacity(self.models.len());
         for model in &mut self.models {
@@ -147,6 +155,9 @@ impl Mill {
             self.results.degraded += u64::from(served.degraded.is_some());
             let taken_back = served.degraded.as_deref() == Some(&*self.rolled_back);
             self.results.taken_back += u64::from(taken_back);
+            if let Some((tracer, began)) = traced {
+                tracer.scored(&id, began, &served.model, served.version, served.score);
+            }
             self.emit.score(&id, time, served)?;
         }
         self.first_scores(&versions);

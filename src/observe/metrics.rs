@@ -36,6 +36,7 @@ pub struct Metrics {
     dead_letters: Limited<IntCounterVec>,
     late_rows: Limited<IntCounterVec>,
     turns: Limited<IntCounterVec>,
+    spans: Limited<IntCounterVec>,
     waits: Limited<GaugeVec>,
     watermark: Limited<GaugeVec>,
     lag: Limited<GaugeVec>,
@@ -104,6 +105,11 @@ impl Metrics {
                 "turns_total",
                 "How often the loops of threads have gone round; a few a second when nothing comes.",
                 &["thread"],
+            )?,
+            spans: of.counters(
+                "trace_spans_total",
+                "Spans for the collector of traces: sent, or dropped because it or the queue took no more.",
+                &["outcome"],
             )?,
             waits: of.gauges(
                 "source_waits",
@@ -215,6 +221,11 @@ impl Metrics {
     /// Loops of a thread went round.
     pub fn turns(&self, thread: &str, turns: u64) {
         self.turns.add([thread], turns);
+    }
+
+    /// Spans were sent to the collector of traces, or dropped.
+    pub fn spans(&self, outcome: &str, spans: u64) {
+        self.spans.add([outcome], spans);
     }
 
     /// Whether rows of a source wait until earlier ones are done.

@@ -6,6 +6,7 @@ pub mod logging;
 pub mod metrics;
 pub mod progress;
 pub mod summary;
+pub mod traces;
 
 use indicatif::MultiProgress;
 

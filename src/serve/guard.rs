@@ -6,12 +6,14 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tidemill_types::trace::TRACEPARENT;
 use tonic::Code;
 
 use super::access::{Caller, Role};
 use super::listener::Certificate;
 use super::protocol::Failure;
 use super::routes::{Shared, role_of};
+use crate::observe::traces;
 
 /// Whether a request is a gRPC call, whose failures have a form of their own.
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -52,6 +54,10 @@ pub(super) async fn guard(
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unknown", MatchedPath::as_str);
     let grpc = is_grpc(request.headers());
+    let traced = traces::tracer().and_then(|tracer| {
+        let header = request.headers().get(TRACEPARENT)?;
+        Some((tracer, tracer.request(header.as_bytes())?, request.method().clone()))
+    });
     let response = match admit(&shared, &request, route, grpc) {
         Err(failure) => refuse(failure, grpc),
         Ok(caller) => {
@@ -67,6 +73,9 @@ pub(super) async fn guard(
             }
         }
     };
+    if let Some((tracer, request, method)) = traced {
+        tracer.answered(request, method.as_str(), route, response.status().as_u16(), grpc);
+    }
     shared.metrics.request(route, response.status().as_u16(), begun.elapsed().as_secs_f64());
     response
 }

@@ -4,7 +4,7 @@
 //! invariants. No I/O, no clock, no thread.
 //!
 //! In reading order: [`time`], [`zone`], [`value`], [`schema`], [`key`], [`event`], [`model`], [`task`],
-//! [`drift`], [`error`].
+//! [`drift`], [`error`], [`trace`].
 
 pub mod time;
 
@@ -26,10 +26,13 @@ pub mod drift;
 
 pub mod error;
 
+pub mod trace;
+
 pub use error::{Error, Fault};
 pub use event::{DeadLetter, Id, Provenance};
 pub use key::{KEY_GROUPS, Key};
 pub use schema::{DataType, Field, Item, Schema};
 pub use time::Micros;
+pub use trace::TraceContext;
 pub use value::Value;
 pub use zone::Zone;

@@ -18,9 +18,11 @@ use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::section::{Params, Section};
-use tidemill_types::Error;
+use tidemill_types::trace::TRACEPARENT;
+use tidemill_types::{Error, TraceContext};
 
 /// How long a broker may take to say what topics there are.
 const METADATA: Duration = Duration::from_secs(15);
@@ -333,4 +335,21 @@ fn wait<F: Future>(future: F) -> F::Output {
             Poll::Pending => thread::park(),
         }
     }
+}
+
+/// The context of the trace that a message belongs to, where its sender samples it.
+pub(crate) fn context_of(message: &BorrowedMessage<'_>) -> Option<TraceContext> {
+    let headers = message.headers()?;
+    // Of several the last counts: whoever passed the message on added it.
+    let of_trace = headers.iter().filter(|header| header.key == TRACEPARENT).last()?;
+    TraceContext::sampled(of_trace.value?)
+}
+
+/// The headers of a row's message: the context of its trace, where the row has one.
+pub(crate) fn headers_of(contexts: &[(usize, TraceContext)], row: usize) -> Option<OwnedHeaders> {
+    let at = contexts.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+    let value = contexts[at].1.header();
+    Some(
+        OwnedHeaders::new_with_capacity(1).insert(Header { key: TRACEPARENT, value: Some(&value) }),
+    )
 }

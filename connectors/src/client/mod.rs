@@ -4,3 +4,7 @@
 pub mod kafka;
 
 pub mod mlflow;
+
+pub mod otlp;
+
+pub mod redis;

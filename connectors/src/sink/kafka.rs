@@ -26,10 +26,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::SinkPlan;
 use tidemill_types::time::{MILLISECOND, SECOND};
-use tidemill_types::{Error, Micros};
+use tidemill_types::{Error, Micros, TraceContext};
 
 use super::{Delivery, Entry, Readback, Sink};
-use crate::client::kafka::{Cluster, Log, Topic, explain, partitions};
+use crate::client::kafka::{Cluster, Log, Topic, explain, headers_of, partitions};
 use crate::format::{self, Encoder, Messages};
 use crate::keys;
 use exactly_once::ExactlyOnce;
@@ -316,6 +316,8 @@ struct KafkaSink {
     key: Vec<usize>,
     encoder: Box<dyn Encoder>,
     producer: BaseProducer<Deliveries>,
+    /// Of the rows of the next write.
+    contexts: Vec<(usize, TraceContext)>,
 }
 
 impl KafkaSink {
@@ -332,7 +334,7 @@ impl KafkaSink {
             .create_with_context(deliveries.clone())
             .map_err(|e| explain("cannot make a producer", &e, None))?;
         partitions(producer.client(), &topic, &deliveries.log, &|| producer.poll(Duration::ZERO))?;
-        Ok(KafkaSink { topic, key, encoder, producer })
+        Ok(KafkaSink { topic, key, encoder, producer, contexts: Vec::new() })
     }
 
     fn settle(&self) -> Result<(), Error> {
@@ -348,6 +350,7 @@ fn cannot_write(producer: &BaseProducer<Deliveries>, topic: &str, error: &KafkaE
 impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch, _: &[Micros]) -> Result<(), Error> {
         let (producer, topic, columns) = (&self.producer, &self.topic, &self.key);
+        let contexts = std::mem::take(&mut self.contexts);
         let mut key = Vec::new();
         self.encoder.encode(rows, &mut |row, value| {
             let mut sent = Ok(());
@@ -358,9 +361,15 @@ impl Sink for KafkaSink {
             key.clear();
             format::write_key(rows, row, columns, &mut key)?;
             let key = (!columns.is_empty()).then_some(&key);
-            sent.and_then(|()| queue(producer, BaseRecord::to(topic).payload(value), key))
+            let mut record = BaseRecord::to(topic).payload(value);
+            record.headers = headers_of(&contexts, row);
+            sent.and_then(|()| queue(producer, record, key))
                 .map_err(|error| cannot_write(producer, topic, &error))
         })
+    }
+
+    fn trace(&mut self, contexts: &[(usize, TraceContext)]) {
+        self.contexts = contexts.to_vec();
     }
 
     fn commit(&mut self) -> Result<(), Error> {

@@ -7,6 +7,7 @@ mod blackhole;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod redis;
 mod stdout;
 
 use std::fs::File;
@@ -17,13 +18,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::SinkPlan;
-use tidemill_types::{Error, Micros};
+use tidemill_types::{Error, Micros, TraceContext};
 
 /// Every sink, in the order of the reference.
 pub const SINKS: &[Entry] = &[
     file::ENTRY,
     #[cfg(feature = "kafka")]
     kafka::ENTRY,
+    redis::ENTRY,
     stdout::ENTRY,
     blackhole::ENTRY,
 ];
@@ -36,6 +38,8 @@ pub enum Delivery {
     /// What is committed is there once, if the run makes the same rows in the same order when it is started
     /// again: those that are there are passed over.
     Transactions,
+    /// A crash may write a row again, which changes nothing: what is there afterwards is the same.
+    Upserts,
     /// A crash may repeat rows; said at start-up.
     AtLeastOnce,
 }
@@ -88,6 +92,10 @@ pub struct Mark {
 pub trait Sink: Send {
     /// Takes rows. `times` are their event times, not falling from call to call.
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error>;
+
+    /// Tells the contexts of rows of the next [`Sink::write`], by their place in it and growing: who reads them
+    /// there may go on with the trace, where the sink has a place to say so.
+    fn trace(&mut self, _contexts: &[(usize, TraceContext)]) {}
 
     /// How long rows that were taken may wait for a commit.
     fn commit_every(&self) -> Duration {

@@ -202,7 +202,8 @@ impl Files {
         if offsets.is_empty() && rejects.is_empty() {
             return None;
         }
-        Some(Chunk { partition: 0, rows, offsets, rejects, rejected })
+        let contexts = Vec::new();
+        Some(Chunk { partition: 0, rows, offsets, rejects, rejected, contexts })
     }
 }
 

@@ -21,10 +21,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{SourcePlan, Until};
-use tidemill_types::{DeadLetter, Error, Provenance};
+use tidemill_types::{DeadLetter, Error, Provenance, TraceContext};
 
 use super::{Chunk, Entry, Polled, Source};
-use crate::client::kafka::{Cluster, Log, explain, partitions};
+use crate::client::kafka::{Cluster, Log, context_of, explain, partitions};
 use crate::format::rows::Rows;
 use crate::format::{self, Decoder, Layout, MAX_RECORD, Messages, Refusal};
 use crate::keys;
@@ -124,6 +124,7 @@ struct Partition {
     rows: Rows,
     offsets: Vec<u64>,
     rejects: Vec<DeadLetter>,
+    contexts: Vec<(u64, TraceContext)>,
 }
 
 impl Partition {
@@ -143,6 +144,7 @@ impl Partition {
             offsets: std::mem::take(&mut self.offsets),
             rejected: self.rejects.iter().map(|reject| reject.provenance.offset).collect(),
             rejects: std::mem::take(&mut self.rejects),
+            contexts: std::mem::take(&mut self.contexts),
         })
     }
 }
@@ -160,6 +162,8 @@ struct KafkaSource {
     trouble: Trouble,
     /// Partitions of the topic, and when that was looked at; none where it does not matter.
     count: Option<(u32, Instant)>,
+    /// Whether anybody asks for the contexts of rows.
+    traced: bool,
 }
 
 /// What stands between two messages.
@@ -204,6 +208,7 @@ impl KafkaSource {
             // The first worker looks for all.
             count: (plan.until != Some(Until::End) && share.0 == 0)
                 .then(|| (count, Instant::now())),
+            traced: false,
         };
         for partition in (0..count).filter(|p| *p as usize % share.1.max(1) == share.0) {
             let (low, high) = source
@@ -224,6 +229,7 @@ impl KafkaSource {
                 rows: Rows::new(&keys.layout.schema),
                 offsets: Vec::new(),
                 rejects: Vec::new(),
+                contexts: Vec::new(),
             };
             source.partitions.insert(partition, read);
         }
@@ -308,7 +314,14 @@ impl KafkaSource {
             None => Err(Refusal::new("parse", "the message has no payload")),
         };
         match outcome {
-            Ok(()) => read.offsets.push(offset as u64),
+            Ok(()) => {
+                read.offsets.push(offset as u64);
+                if self.traced
+                    && let Some(context) = context_of(&message)
+                {
+                    read.contexts.push((offset as u64, context));
+                }
+            }
             Err(refusal) => read.rejects.push(DeadLetter {
                 source: self.source.clone(),
                 provenance: Provenance {
@@ -444,6 +457,10 @@ impl Source for KafkaSource {
         self.look_for_more();
         self.fill(wait)?;
         Ok(self.take().unwrap_or(Polled::Nothing))
+    }
+
+    fn trace(&mut self) {
+        self.traced = true;
     }
 
     fn pause(&mut self, partition: u32, paused: bool) {

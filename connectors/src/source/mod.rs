@@ -15,7 +15,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{SourcePlan, Until};
-use tidemill_types::{DeadLetter, Error};
+use tidemill_types::{DeadLetter, Error, TraceContext};
 
 /// Every source, in the order of the reference.
 pub const SOURCES: &[Entry] = &[
@@ -68,6 +68,9 @@ pub trait Source: Send {
         Vec::new()
     }
 
+    /// From now on chunks tell the contexts of their rows, where a source has any.
+    fn trace(&mut self) {}
+
     /// Stops or resumes reading a partition (back-pressure).
     fn pause(&mut self, partition: u32, paused: bool);
 
@@ -98,6 +101,8 @@ pub struct Chunk {
     pub rejects: Vec<DeadLetter>,
     /// Where each of them stands among the offsets: over several files its provenance does not say.
     pub rejected: Vec<u64>,
+    /// Offsets of rows that came with the context of a sampled trace, growing.
+    pub contexts: Vec<(u64, TraceContext)>,
 }
 
 /// Refuses a partition that is not of this share.

@@ -18,11 +18,11 @@ use arrow::datatypes::SchemaRef;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::{Deserialize, Serialize};
-use tidemill_types::{Error, Micros};
+use tidemill_types::{Error, Micros, TraceContext};
 
 use super::progress::{self, Place, Progress, Reader};
 use super::{Deliveries, Keys, LOOK_EVERY, column_places, producer_config, queue, settled};
-use crate::client::kafka::{Cluster, explain};
+use crate::client::kafka::{Cluster, explain, headers_of};
 use crate::format::{self, Encoder};
 use crate::sink::{Mark, Sink};
 use crate::steps;
@@ -81,8 +81,13 @@ pub(super) struct ExactlyOnce {
     held: Place,
     /// Where the rows under way begin, and they.
     from: Place,
-    under_way: Vec<RecordBatch>,
+    under_way: Vec<Batch>,
+    /// Of the rows of the next write.
+    contexts: Vec<(usize, TraceContext)>,
 }
+
+/// Rows, and the contexts of some of them.
+type Batch = (RecordBatch, Vec<(usize, TraceContext)>);
 
 impl ExactlyOnce {
     /// Opens the sink at the beginning or, with the state of a mark, behind the rows before it.
@@ -117,6 +122,7 @@ impl ExactlyOnce {
             held: Place::default(),
             from: given,
             under_way: Vec::new(),
+            contexts: Vec::new(),
         };
         match sink.take_over() {
             Err(Failed::Kafka(error)) => sink.recover(error)?,
@@ -198,7 +204,7 @@ impl ExactlyOnce {
     }
 
     /// Sends a batch without the rows that the topic has.
-    fn send(&mut self, rows: &RecordBatch) -> Result<(), Failed> {
+    fn send(&mut self, (rows, contexts): &Batch) -> Result<(), Failed> {
         let Some(producer) = &self.producer else {
             return Err(Failed::For(Error::internal("a sink without a producer")));
         };
@@ -224,12 +230,12 @@ impl ExactlyOnce {
                 producer.poll(Duration::ZERO);
                 sent = sent.and(producer.context().failure().map_or(Ok(()), Err));
             }
-            sent.and_then(|()| queue(producer, BaseRecord::to(topic).payload(value), key)).map_err(
-                |error| {
-                    kafka = Some(error);
-                    Error::internal("what Kafka said stands beside it")
-                },
-            )
+            let mut record = BaseRecord::to(topic).payload(value);
+            record.headers = headers_of(contexts, row);
+            sent.and_then(|()| queue(producer, record, key)).map_err(|error| {
+                kafka = Some(error);
+                Error::internal("what Kafka said stands beside it")
+            })
         });
         self.given = given;
         match kafka {
@@ -289,8 +295,8 @@ impl ExactlyOnce {
 
     fn send_again(&mut self) -> Result<(), Failed> {
         self.given = self.from;
-        for rows in self.under_way.clone() {
-            self.send(&rows)?;
+        for batch in self.under_way.clone() {
+            self.send(&batch)?;
         }
         self.commit_once()
     }
@@ -347,14 +353,19 @@ fn hopeless(error: &KafkaError) -> bool {
 
 impl Sink for ExactlyOnce {
     fn write(&mut self, rows: &RecordBatch, _: &[Micros]) -> Result<(), Error> {
-        self.under_way.push(rows.clone());
-        self.withstand(|sink| sink.send(rows))?;
+        let batch = (rows.clone(), std::mem::take(&mut self.contexts));
+        self.under_way.push(batch.clone());
+        self.withstand(|sink| sink.send(&batch))?;
         if !self.begun {
             // All of it is there.
             self.under_way.clear();
             self.from = self.given;
         }
         if self.given.rows - self.from.rows >= MOST { self.commit() } else { Ok(()) }
+    }
+
+    fn trace(&mut self, contexts: &[(usize, TraceContext)]) {
+        self.contexts = contexts.to_vec();
     }
 
     fn commit_every(&self) -> Duration {
