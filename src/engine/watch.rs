@@ -106,11 +106,10 @@ impl Watcher {
             self.metrics.turns(thread, turns - *told);
             *told = turns;
         }
-        if let Some((sent, dropped)) = traces::tracer().map(Tracer::counts) {
-            self.metrics.spans("sent", sent - self.told.spans.0);
-            self.metrics.spans("dropped", dropped - self.told.spans.1);
-            self.told.spans = (sent, dropped);
-        }
+        let (sent, dropped) = traces::tracer().map(Tracer::counts).unwrap_or_default();
+        self.metrics.spans("sent", sent - self.told.spans.0);
+        self.metrics.spans("dropped", dropped - self.told.spans.1);
+        self.told.spans = (sent, dropped);
         let counts = self.outputs.counts();
         if let Ok(dead) = counts.dead_letters.lock() {
             for ((source, reason), rows) in dead.iter() {

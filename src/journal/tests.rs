@@ -197,7 +197,7 @@ fn what_would_not_read_back_is_refused_and_changes_nothing() {
     let folder = TempDir::new().expect("folder");
     let (mut journal, _) = Journal::open(folder.path()).expect("opens");
     let nan = Record::Task {
-        task: match &sample()[3] {
+        task: match &sample()[2] {
             Record::Task { task, .. } => task.clone(),
             other => panic!("{other:?}"),
         },
