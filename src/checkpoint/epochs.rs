@@ -66,8 +66,8 @@ pub struct Came {
 pub struct Run {
     /// Its number among those that went on from each other.
     pub number: u64,
-    /// Workers of its dataflow.
-    pub workers: usize,
+    /// The watermark of each of its workers before them.
+    pub marks: Vec<Micros>,
     /// In the order in which each worker handed them on.
     pub epochs: Vec<Epoch>,
 }
@@ -79,14 +79,15 @@ pub struct Header {
     plan: String,
     places: String,
     run: u64,
-    workers: usize,
+    /// The watermark of each worker after all that files before this one hold of the run.
+    marks: Vec<Micros>,
 }
 
 impl Header {
     /// Of this plan at these places, and so many workers.
     pub fn new(plan: &str, places: &str, workers: usize) -> Header {
         let (plan, places) = (plan.to_string(), places.to_string());
-        Header { format: FORMAT, plan, places, run: 0, workers }
+        Header { format: FORMAT, plan, places, run: 0, marks: vec![Micros::MIN; workers] }
     }
 
     fn goes_on(&self, other: &Header) -> bool {
@@ -96,6 +97,8 @@ impl Header {
 }
 
 enum Work {
+    /// The run goes on behind this watermark.
+    Begin(Micros),
     Epoch(Epoch),
     /// Epochs before this round are needed no more.
     Clear(Round),
@@ -106,7 +109,6 @@ pub struct Epochs {
     to: Mutex<Option<Sender<Work>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     settled: Settled,
-    run: u64,
 }
 
 impl Epochs {
@@ -152,15 +154,15 @@ impl Epochs {
                     match runs.last_mut().filter(|run| run.number == found.run) {
                         Some(run) => run.epochs.extend(read),
                         None => {
-                            let Header { run: number, workers, .. } = found;
-                            runs.push(Run { number, workers, epochs: read });
+                            let Header { run: number, marks, .. } = found;
+                            runs.push(Run { number, marks, epochs: read });
                         }
                     }
                 }
                 _ => std::fs::remove_file(&path).map_err(|e| at(&path, "remove", &e))?,
             }
         }
-        let (settled, run) = (Settled::new(), header.run);
+        let settled = Settled::new();
         let (to, from) = bounded(WAITING);
         let log = Log {
             folder: folder.to_path_buf(),
@@ -175,12 +177,12 @@ impl Epochs {
             .spawn(move || log.write_all(&from, &done))
             .map_err(|e| Error::external(format!("no thread for epochs: {e}")))?;
         let (to, writer) = (Mutex::new(Some(to)), Mutex::new(Some(writer)));
-        Ok((Epochs { to, writer, settled, run }, runs))
+        Ok((Epochs { to, writer, settled }, runs))
     }
 
-    /// The number of this run among those that went on from each other.
-    pub fn run(&self) -> u64 {
-        self.run
+    /// The run goes on behind this watermark. It must be called before the first epoch.
+    pub fn begin(&self, mark: Micros) {
+        self.send(Work::Begin(mark));
     }
 
     /// What tells how much of it is durable.
@@ -273,6 +275,7 @@ impl Log {
             let (mut epochs, mut clear) = (Vec::new(), None);
             for work in std::iter::once(first).chain(from.try_iter()) {
                 match work {
+                    Work::Begin(mark) => self.header.marks.fill(mark),
                     Work::Epoch(epoch) => epochs.push(epoch),
                     Work::Clear(before) => clear = Some(before),
                 }
@@ -303,7 +306,12 @@ impl Log {
             self.open = Some(Open { path, file, highest: 0, bytes: 0 });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        epochs.iter().try_for_each(|epoch| frame(epoch, &mut out))?;
+        for epoch in epochs {
+            frame(epoch, &mut out)?;
+            if let Some(mark) = self.header.marks.get_mut(epoch.worker as usize) {
+                *mark = epoch.mark.max(*mark);
+            }
+        }
         let written = open.file.write_all(&out).and_then(|()| open.file.sync_data());
         written.map_err(|e| at(&open.path, "write", &e))?;
         points::pass("epoch.durable");
@@ -341,7 +349,8 @@ mod tests {
 
     fn open(folder: &Path, plan: &str) -> (Epochs, Vec<Round>) {
         let (log, runs) = Epochs::open(folder, Header::new(plan, "here", 1)).expect("a log");
-        assert_eq!(log.run(), runs.last().map_or(0, |run| run.number + 1));
+        let numbers: Vec<u64> = runs.iter().map(|run| run.number).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
         let epochs: Vec<Epoch> = runs.into_iter().flat_map(|run| run.epochs).collect();
         assert!(epochs.iter().all(|found| *found == epoch(found.round)));
         (log, epochs.iter().map(|epoch| epoch.round).collect())
@@ -373,8 +382,18 @@ mod tests {
         log.note(epoch(7));
         log.clear(6);
         log.close();
-        let (_, found) = open(folder, "a");
+        let (log, found) = open(folder, "a");
         assert_eq!(found, [5, 6, 7]);
+        // What a file that is gone had told of the workers' watermarks stands in the head of the next one.
+        log.begin(3);
+        log.note(epoch(8));
+        log.settled().wait().expect("durable");
+        log.clear(9);
+        log.note(epoch(9));
+        log.close();
+        let (_, runs) = Epochs::open(folder, Header::new("a", "here", 1)).expect("a log");
+        let last = runs.last().expect("a run");
+        assert_eq!((last.marks.clone(), last.epochs.len()), (vec![5], 1));
         let (_, found) = open(folder, "b");
         assert_eq!((found, files(folder).len()), (vec![], 0), "of another pipeline");
     }

@@ -136,8 +136,7 @@ impl Keeper {
             Cut::Time(before) => before,
             Cut::Round(_) => sources.iter().map(|saved| saved.mark).min().unwrap_or(Micros::MIN),
         };
-        let run = self.about.epochs.as_ref().map_or(0, |(epochs, _)| epochs.run());
-        let sources = section::encode(&(run, sources)).map_err(Error::internal)?;
+        let sources = section::encode(&sources).map_err(Error::internal)?;
         parts.push(self.put("sources".to_string(), &sources)?);
         for (worker, rows) in line.held {
             parts.push(self.put(format!("held/{worker}"), &rows)?);

@@ -17,12 +17,8 @@ pub struct Restored {
     pub round: Round,
     /// The event time at which that begins.
     pub before: Micros,
-    /// `at_once`: the number of the run that made it, among those that went on from each other.
-    pub run: u64,
     /// From where partitions are read on.
     pub positions: Vec<Position>,
-    /// The watermark of each worker.
-    pub marks: Vec<Micros>,
     /// `at_once`: rows that are owed their last answer, by worker.
     pub held: Vec<Vec<u8>>,
     /// Windows, by group of the program.
@@ -81,9 +77,7 @@ fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
         let part = line.parts.iter().find(|part| part.name == name);
         store.get(part.ok_or_else(|| broken(format!("there is no part `{name}`")))?)
     };
-    let (run, sources): (u64, Vec<SavedSources>) =
-        section::decode(&only("sources")?).map_err(broken)?;
-    let marks = sources.iter().map(|saved| saved.mark).collect();
+    let sources: Vec<SavedSources> = section::decode(&only("sources")?).map_err(broken)?;
     let positions = sources.into_iter().flat_map(|saved| saved.positions).collect();
     let held = line.parts_of("held/").map(|(_, part)| store.get(part)).collect::<Result<_, _>>()?;
     let mut windows = Vec::new();
@@ -101,9 +95,7 @@ fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
         line: line.line,
         round: line.round,
         before: line.before,
-        run,
         positions,
-        marks,
         held,
         windows,
         mill,

@@ -71,9 +71,12 @@ impl Recovery {
             None => (Begin::default(), None),
         };
         let (epochs, runs) = epochs.map_or((None, Vec::new()), |(log, runs)| (Some(log), runs));
-        let line = from.as_ref().map(|from| (from.run, from.marks.as_slice()));
-        begin.epochs = repeated(runs, begin.round.unwrap_or(0), line);
+        begin.epochs = repeated(runs, begin.round.unwrap_or(0));
         begin.mark = from.as_ref().map(|from| from.before);
+        if let Some(log) = &epochs {
+            let mark = begin.epochs.last().map(|last| last.mark).or(begin.mark);
+            log.begin(mark.unwrap_or(Micros::MIN));
+        }
         if let Some(from) = &from {
             begin.held = (0..workers).map(|_| Vec::new()).collect();
             for (i, rows) in from.held.iter().enumerate() {

@@ -25,21 +25,15 @@ pub struct Repeated {
     pub came: Vec<(Came, Micros)>,
 }
 
-/// The epochs of earlier runs from a round on. `line` is the run that made the line at this round, and the
-/// watermarks of its workers there.
-pub fn repeated(runs: Vec<Run>, from: Round, line: Option<(u64, &[Micros])>) -> Vec<Repeated> {
-    let mut mark = line.and_then(|(_, marks)| marks.iter().min().copied()).unwrap_or(Micros::MIN);
+/// The epochs of earlier runs from a round on. What workers had told before it counts: one that has ended, for example,
+/// holds nobody.
+pub fn repeated(runs: Vec<Run>, from: Round) -> Vec<Repeated> {
     let mut all = Vec::new();
-    for run in runs {
+    for Run { mut marks, epochs, .. } in runs {
         let mut rounds: BTreeMap<Round, Vec<Epoch>> = BTreeMap::new();
-        for epoch in run.epochs.into_iter().filter(|epoch| epoch.round >= from) {
+        for epoch in epochs {
             rounds.entry(epoch.round).or_default().push(epoch);
         }
-        // Whoever goes on begins with the watermark of all, whichever worker it came from.
-        let mut marks = match line {
-            Some((made, marks)) if made == run.number => marks.to_vec(),
-            _ => vec![mark; run.workers],
-        };
         for (round, epochs) in rounds {
             let mut came = Vec::new();
             for epoch in epochs {
@@ -48,8 +42,10 @@ pub fn repeated(runs: Vec<Run>, from: Round, line: Option<(u64, &[Micros])>) -> 
                 }
                 came.extend(epoch.came.into_iter().map(|came| (came, epoch.late)));
             }
-            mark = marks.iter().min().copied().unwrap_or(mark);
-            all.push(Repeated { round, mark, came });
+            let mark = marks.iter().min().copied().unwrap_or(Micros::MIN);
+            if round >= from {
+                all.push(Repeated { round, mark, came });
+            }
         }
     }
     all
@@ -236,20 +232,22 @@ mod tests {
 
     #[test]
     fn the_watermark_of_an_epoch_is_that_of_the_last_worker() {
-        let run = |number, workers, epochs| Run { number, workers, epochs };
+        let run = |number, marks, epochs| Run { number, marks, epochs };
         let first =
             vec![epoch(0, 1, 10, 1), epoch(1, 1, 30, 1), epoch(0, 2, 40, 5), epoch(1, 4, 60, 7)];
         let then = vec![epoch(0, 6, 70, 9)];
-        let runs = vec![run(0, 2, first), run(1, 1, then)];
-        let all = repeated(runs.clone(), 0, None);
+        let runs = vec![run(0, vec![Micros::MIN; 2], first), run(1, vec![60], then)];
+        let all = repeated(runs.clone(), 0);
         assert_eq!(marks(&all), [(1, 10), (2, 30), (4, 40), (6, 70)]);
         assert_eq!(all[0].came.len(), 2);
         assert_eq!(all[3].came[0].1, 65, "what was late in that epoch");
-        let from_line = repeated(runs.clone(), 2, Some((0, &[10, 30])));
-        assert_eq!(marks(&from_line), [(2, 30), (4, 40), (6, 70)]);
-        // One worker that had ended holds nobody in its own run, and another run knows of no workers of the first.
-        let ended = repeated(runs.clone(), 4, Some((0, &[40, Micros::MAX])));
-        assert_eq!(marks(&ended), [(4, 40), (6, 70)]);
-        assert_eq!(marks(&repeated(runs, 5, Some((0, &[40, 60])))), [(6, 70)]);
+        assert_eq!(marks(&repeated(runs.clone(), 2)), [(2, 30), (4, 40), (6, 70)]);
+        assert_eq!(marks(&repeated(runs, 5)), [(6, 70)]);
+        // A worker that had ended holds nobody, though it says so no more.
+        let mut ended = vec![epoch(0, 1, 10, 1), epoch(0, 3, 40, 5), epoch(1, 2, 60, 7)];
+        ended[2].mark = Micros::MAX;
+        let ended = vec![run(4, vec![5, 5], ended)];
+        assert_eq!(marks(&repeated(ended.clone(), 0)), [(1, 5), (2, 10), (3, 40)]);
+        assert_eq!(marks(&repeated(ended, 3)), [(3, 40)], "whoever made the line");
     }
 }
