@@ -272,22 +272,27 @@ struct Open {
 impl Log {
     fn write_all(mut self, from: &Receiver<Work>, settled: &Settled) {
         while let Ok(first) = from.recv() {
-            let (mut epochs, mut clear) = (Vec::new(), None);
+            let (mut epochs, mut written, mut result) = (Vec::new(), 0, Ok(()));
             for work in std::iter::once(first).chain(from.try_iter()) {
                 match work {
                     Work::Begin(mark) => self.header.marks.fill(mark),
-                    Work::Epoch(epoch) => epochs.push(epoch),
-                    Work::Clear(before) => clear = Some(before),
+                    Work::Epoch(epoch) => {
+                        written += 1;
+                        epochs.push(epoch);
+                    }
+                    Work::Clear(before) => {
+                        result = result.and_then(|()| self.append(&std::mem::take(&mut epochs)));
+                        if result.is_ok() {
+                            self.clear(before);
+                        }
+                    }
                 }
             }
-            let failed = self.append(&epochs).err();
+            let failed = result.and_then(|()| self.append(&epochs)).err();
             let over = failed.is_some();
-            settled.done(epochs.len() as u64, failed);
+            settled.done(written, failed);
             if over {
                 return;
-            }
-            if let Some(before) = clear {
-                self.clear(before);
             }
         }
     }
