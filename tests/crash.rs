@@ -162,17 +162,23 @@ type = "file"
 path = "late.csv"
 "#;
 
+/// Kills runs over windows 24 times; the folder that has `whole`, the run that was never killed.
+fn kill_windows(folder: &Path, more: &[&str]) -> std::path::PathBuf {
+    fs::write(folder.join("payments.jsonl"), payments()).expect("payments");
+    let file = folder.join("windows.toml");
+    fs::write(&file, WINDOWS).expect("a pipeline");
+    let runs = folder.join("runs");
+    let more = [&["--kills", "24"], more].concat();
+    let told = crash_test(file.to_str().expect("a path"), &runs, &more, None);
+    assert!(count(&told, "kills") >= 24, "{told}");
+    assert!(count(&told, "went_on") > 0, "no restart went on from a checkpoint: {told}");
+    runs
+}
+
 #[test]
 fn killed_runs_of_windows_give_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("payments.jsonl"), payments()).expect("payments");
-    let file = folder.path().join("windows.toml");
-    fs::write(&file, WINDOWS).expect("a pipeline");
-    let runs = folder.path().join("runs");
-    let file = file.to_str().expect("a path");
-    let told = crash_test(file, &runs, &["--kills", "24", "--seed", "3"], None);
-    assert!(count(&told, "kills") >= 24, "{told}");
-    assert!(count(&told, "went_on") > 0, "no restart went on from a checkpoint: {told}");
+    let runs = kill_windows(folder.path(), &["--seed", "3"]);
     for name in ["features.jsonl", "dead.jsonl", "late.csv"] {
         let bytes = fs::read(runs.join("whole").join(name)).expect(name);
         assert!(bytes.len() > 1_000, "{name} has {} bytes", bytes.len());
@@ -184,15 +190,7 @@ fn killed_runs_of_windows_give_the_same_bytes() {
 #[test]
 fn killed_runs_in_at_once_make_again_what_they_had_sent() {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("payments.jsonl"), payments()).expect("payments");
-    let file = folder.path().join("windows.toml");
-    fs::write(&file, WINDOWS).expect("a pipeline");
-    let runs = folder.path().join("runs");
-    let file = file.to_str().expect("a path");
-    let more = ["--kills", "24", "--seed", "8", "--set", "pipeline.mode=at_once"];
-    let told = crash_test(file, &runs, &more, None);
-    assert!(count(&told, "kills") >= 24, "{told}");
-    assert!(count(&told, "went_on") > 0, "no restart went on from a checkpoint: {told}");
+    let runs = kill_windows(folder.path(), &["--seed", "8", "--set", "pipeline.mode=at_once"]);
     let text = fs::read_to_string(runs.join("whole/features.jsonl")).expect("features");
     assert!(text.contains("\"diff\":-1"), "nothing was corrected");
 }

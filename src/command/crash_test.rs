@@ -16,12 +16,14 @@ use tidemill_types::Error;
 
 use self::at_once::Sent;
 use self::chance::Chance;
+use self::found::{Files, empty, files};
 use super::{Failure, Said};
 use crate::checkpoint::points::{POINTS, VARIABLE};
 use crate::engine::check::compile;
 
 mod at_once;
 mod chance;
+mod found;
 
 /// What a person may choose of a crash test.
 #[derive(clap::Args, Debug)]
@@ -358,11 +360,11 @@ impl Kit<'_> {
         format!("all files{messages}{upserts}, the journal and the summary are equal")
     }
 
-    /// Sinks of which nothing is compared. Upserts at once: of rows of one time any may come last.
+    /// Sinks of which nothing is compared.
     fn not_compared(&self) -> impl Iterator<Item = &str> {
-        let differs = |sink: &&SinkPlan| match delivery_of(sink) {
-            Some(Delivery::Upserts) => self.at_once(),
-            delivery => delivery == Some(Delivery::AtLeastOnce),
+        let differs = |sink: &&SinkPlan| {
+            let repeats = delivery_of(sink) == Some(Delivery::AtLeastOnce);
+            repeats || (self.at_once() && !at_once::is_compared(sink))
         };
         self.plan.sinks.iter().filter(differs).map(|sink| sink.name.value.as_str())
     }
@@ -381,7 +383,11 @@ impl Kit<'_> {
         let apart: Vec<&str> = self.not_compared().collect();
         if !apart.is_empty() {
             text += &format!(
-                "Not compared, for a crash may repeat rows there: {}.\n\n",
+                "Not compared, for {}: {}.\n\n",
+                match self.at_once() {
+                    true => "rows there depend on when events came, or a crash may repeat them",
+                    false => "a crash may repeat rows there",
+                },
                 apart.join(", ")
             );
         }
@@ -465,42 +471,4 @@ fn points_of(plan: &Plan) -> Vec<&'static str> {
 enum Ended {
     Killed,
     Finished(Json),
-}
-
-/// Files by name.
-type Files = BTreeMap<String, Vec<u8>>;
-
-/// What a run wrote for others. Of the files `aside` the lines are sorted. The report tells wall times; the
-/// parts of the training set are removed when no checkpoint names them any more.
-fn files(folder: &Path, aside: &[String]) -> Result<Files, Error> {
-    let mut found = Files::new();
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(at) = open.pop() {
-        for entry in fs::read_dir(&at).map_err(Error::from)? {
-            let path = entry.map_err(Error::from)?.path();
-            let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
-            if path.is_dir() {
-                if !["checkpoints", "epochs", "training"].contains(&name.as_str()) {
-                    open.push(path);
-                }
-            } else if name != "report.html" && !name.ends_with("lock") {
-                let mut bytes = fs::read(&path).map_err(Error::from)?;
-                if aside.iter().any(|path| name.starts_with(path.as_str())) {
-                    let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
-                    lines.sort_unstable();
-                    bytes = lines.join(&b'\n');
-                }
-                found.insert(name, bytes);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// An empty folder of that name.
-fn empty(folder: &Path) -> Result<(), Error> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(Error::from)?;
-    }
-    fs::create_dir_all(folder).map_err(Error::from)
 }

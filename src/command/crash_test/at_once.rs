@@ -8,9 +8,10 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 use tidemill_config::plan::{Plan, SinkPlan, Stream};
+use tidemill_connectors::sink::Delivery;
 use tidemill_types::Error;
 
-use super::{Files, path_of};
+use super::{Files, delivery_of, path_of};
 
 /// What the text files of one life have held so far, in whole lines.
 #[derive(Default)]
@@ -72,6 +73,22 @@ pub(super) fn in_common(plan: &Plan, found: Files) -> Files {
         Some((name, bytes))
     };
     found.into_iter().filter_map(of).collect()
+}
+
+/// Whether something of what a sink wrote is among that: rows of features and scores are told apart where they are JSON
+/// lines.
+pub(super) fn is_compared(sink: &SinkPlan) -> bool {
+    let file = path_of(sink);
+    let json = match &sink.format {
+        Some(format) => format.value == "json",
+        None => file.is_none_or(|path| path.ends_with(".jsonl")),
+    };
+    match sink.stream {
+        Stream::Features | Stream::Scores => {
+            json && delivery_of(sink).is_some_and(|delivery| delivery != Delivery::Upserts)
+        }
+        stream => file.is_some() && matches!(stream, Stream::DeadLetters | Stream::Late),
+    }
 }
 
 fn is_of(sink: &SinkPlan, name: &str) -> bool {
