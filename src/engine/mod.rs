@@ -21,6 +21,7 @@ pub mod recovery;
 pub mod render;
 pub mod replay;
 pub mod rescore;
+mod results;
 pub mod rows;
 pub mod run;
 pub mod split;

@@ -27,18 +27,18 @@ use super::reader::Reader;
 use super::recovery::{Kept, Partitions, Recovery, open_epochs};
 use super::render::render;
 use super::replay::Stretch;
+use super::results::{counted, report};
 use super::watch::{Turns, Watcher};
 use super::watermarks::Watermarks;
 use crate::board::{self, Board};
 use crate::checkpoint::keeper::Told;
 use crate::checkpoint::points;
 use crate::journal::Settled;
-use crate::mill::{Inbox, Ledger, Mill, Results, Setup, SharedMill, Status};
+use crate::mill::{Inbox, Ledger, Mill, Setup, SharedMill, Status};
+use crate::observe::ProgressBar;
 use crate::observe::metrics::Metrics;
-use crate::observe::summary::DeadLetters;
-use crate::observe::{ProgressBar, Summary, peak_resident_bytes};
 use crate::online::{Desk, Keeper, Online};
-use crate::report::{Drift, FeatureDrift, Report};
+use crate::report::Report;
 use crate::serve::{self, Server, Watched};
 
 /// Pieces of one source that wait for a worker at most.
@@ -240,24 +240,6 @@ pub fn run(
     Ok((report(&compiled, results, events, counted, began.elapsed()), server))
 }
 
-/// Dead letters, late rows and alerts.
-type Counted = (Vec<DeadLetters>, u64, u64);
-
-fn counted(outputs: &Outputs) -> Counted {
-    let counts = outputs.counts();
-    let dead = counts.dead_letters.lock().map(|dead| {
-        let all = dead.iter();
-        all.map(|((source, reason), rows)| DeadLetters {
-            source: source.clone(),
-            reason: reason.clone(),
-            rows: *rows,
-        })
-        .collect()
-    });
-    let late = counts.late.lock().map(|late| late.values().sum());
-    (dead.unwrap_or_default(), late.unwrap_or(0), counts.alerts.load(Ordering::Relaxed))
-}
-
 fn entry_of(source: &SourcePlan) -> Result<&'static tidemill_connectors::source::Entry, Error> {
     let found = SOURCES.iter().find(|e| e.name == source.section.kind.value);
     found.ok_or_else(|| Error::internal("a source passed the check and is not there"))
@@ -452,61 +434,4 @@ fn seated(setup: Setup, at: SharedMill, line: Option<Line>) -> Result<SharedMill
         *seat = Some(mill);
     }
     Ok(at)
-}
-
-fn report(
-    compiled: &Compiled,
-    results: Results,
-    events: u64,
-    (dead_letters, late, alerts): Counted,
-    took: Duration,
-) -> Report {
-    let seconds = took.as_secs_f64();
-    let waited = results.waited.as_secs_f64();
-    let summary = Summary {
-        pipeline: compiled.plan.pipeline.name.value.clone(),
-        event_times: results.event_times,
-        events,
-        events_per_second: events as f64 / (seconds - waited).max(1e-9),
-        scores: results.scores,
-        labelled: results.join.labelled,
-        timed_out: results.join.timed_out,
-        pending: results.pending,
-        late,
-        dead_letters,
-        alerts,
-        retrainings: results.trainings,
-        first_scores: results.first_scores,
-        promotions: results.promotions,
-        refusals: results.refusals,
-        rollbacks: results.rollbacks,
-        peak_memory_bytes: peak_resident_bytes(),
-        seconds,
-        seconds_waiting_for_training: waited,
-        contenders: results.contenders,
-        spans: results.spans,
-    };
-    let bounds = results.bounds;
-    let drifts = results.drift.into_iter().map(|(detector, features)| {
-        let mut weeks: Vec<Micros> = features.values().flat_map(|f| f.keys().copied()).collect();
-        weeks.sort_unstable();
-        weeks.dedup();
-        let features = features
-            .into_iter()
-            .map(|(name, values)| FeatureDrift {
-                name,
-                values: weeks.iter().map(|week| values.get(week).copied()).collect(),
-            })
-            .collect();
-        let (warning, limit) = bounds.get(detector).copied().unwrap_or((f64::MAX, f64::MAX));
-        Drift { statistic: detector.to_string(), warning, limit, weeks, features }
-    });
-    Report {
-        summary,
-        weekly: results.weekly,
-        drifts: drifts.collect(),
-        moments: results.moments,
-        calibrations: results.calibrations,
-        importances: results.importances,
-    }
 }

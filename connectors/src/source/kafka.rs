@@ -11,13 +11,15 @@
 //!   does not exist, a refusal, or records that retention deleted before they were read, end it.
 //! * **Cost** one thread of librdkafka, and up to its `queued.max.messages.kbytes` of memory.
 
+mod trouble;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{SourcePlan, Until};
@@ -28,6 +30,7 @@ use crate::client::kafka::{Cluster, Log, context_of, explain, partitions};
 use crate::format::rows::Rows;
 use crate::format::{self, Decoder, Layout, MAX_RECORD, Messages, Refusal};
 use crate::keys;
+use trouble::Trouble;
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -50,12 +53,6 @@ pub const ENTRY: Entry = Entry {
 
 /// Messages taken before rows are handed over, if so many are there already.
 const MESSAGES: usize = 4_096;
-
-/// A topic that a broker denies knowing may be one that the broker has not heard of yet.
-const DENIED: Duration = Duration::from_secs(30);
-
-/// Between two warnings about the same trouble.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How often is looked whether a live topic has more partitions now.
 const GROWS: Duration = Duration::from_secs(10);
@@ -164,13 +161,6 @@ struct KafkaSource {
     count: Option<(u32, Instant)>,
     /// Whether anybody asks for the contexts of rows.
     traced: bool,
-}
-
-/// What stands between two messages.
-#[derive(Default)]
-struct Trouble {
-    warned: Option<Instant>,
-    denied: Option<Instant>,
 }
 
 /// What one look at the consumer brought.
@@ -399,38 +389,6 @@ impl KafkaSource {
             Polled::Nothing => false,
         })?;
         self.ready.remove(place)
-    }
-}
-
-impl Trouble {
-    /// Decides whether an error ends the source.
-    fn met(&mut self, topic: &str, error: &KafkaError, last: Option<&str>) -> Result<(), Error> {
-        use RDKafkaErrorCode as Code;
-        let what = format!("cannot read the topic {topic}");
-        let code = error.rdkafka_error_code();
-        let now = Instant::now();
-        let fatal = match code {
-            Some(
-                Code::TopicAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::AutoOffsetReset
-                | Code::OffsetOutOfRange,
-            ) => true,
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-                now.duration_since(*self.denied.get_or_insert(now)) >= DENIED
-            }
-            _ => matches!(error, KafkaError::MessageConsumptionFatal(_)),
-        };
-        if fatal {
-            return Err(explain(&what, error, last));
-        }
-        if self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY) {
-            self.warned = Some(now);
-            tracing::warn!(topic, "{}; trying on", explain(&what, error, last).message);
-        }
-        Ok(())
     }
 }
 
