@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use proxy::{Mood, Proxy};
 use serde_json::json;
 use tasks::{
-    carry, choice, interpreter, misbehaving, open, outcome, package, quick, rows, task_folder,
-    until, why,
+    begun, carry, choice, interpreter, misbehaving, open, outcome, package, pids, quick, rows,
+    task_folder, until, why,
 };
 use tidemill_connectors::executor::Router;
 use tidemill_types::task::{Artifact, FailureClass, TaskOutcome, TaskResult, TrainingTask};
@@ -101,9 +101,9 @@ fn duplicates(at: &str, token: &str, run: &Path, refused: u16) {
     });
     assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|status| **status == refused).count(), 5, "{answers:?}");
-    until("the job", || marks.exists());
+    begun(&marks, 1);
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(std::fs::read_to_string(&marks).expect("marks").lines().count(), 1);
+    assert_eq!(pids(&marks).len(), 1);
 }
 
 /// A task of LightGBM and one of Rust, each in a folder of its own.
@@ -187,10 +187,6 @@ fn trouble(params: serde_json::Value) -> (tempfile::TempDir, TrainingTask, PathB
     let mut params = params;
     params["once"] = json!(marks);
     (run, misbehaving(task, params), marks)
-}
-
-fn pids(marks: &Path) -> Vec<String> {
-    std::fs::read_to_string(marks).unwrap_or_default().lines().map(str::to_string).collect()
 }
 
 #[test]
@@ -277,7 +273,7 @@ fn ray() {
     let (run, task, marks) = trouble(json!({ "sleep": 3 }));
     let mut executor = open("ray", run.path(), &by_proxy);
     executor.submit(task).expect("taken");
-    until("the training", || marks.exists());
+    begun(&marks, 1);
     proxy.set(Mood::Swallow);
     let unseen = outcome(executor.as_mut());
     assert!(unseen.result.is_ok() && unseen.setbacks.is_empty(), "{unseen:?}");
@@ -295,7 +291,7 @@ fn ray() {
     let (run, task, marks) = trouble(json!({ "sleep": 4 }));
     let mut executor = open("ray", run.path(), &keys("retries = 5\nsilence = \"5s\""));
     executor.submit(task).expect("taken");
-    until("the training", || marks.exists());
+    begun(&marks, 1);
     head.signal("KILL");
     std::thread::sleep(Duration::from_secs(1));
     let over = outcome(executor.as_mut());
@@ -396,7 +392,7 @@ fn dask() {
     let (run, task, marks) = trouble(json!({ "sleep": 3 }));
     let mut executor = open("dask", run.path(), &by_proxy);
     executor.submit(task).expect("taken");
-    until("the training", || marks.exists());
+    begun(&marks, 1);
     proxy.set(Mood::Swallow);
     let unseen = outcome(executor.as_mut());
     assert!(unseen.result.is_ok() && unseen.setbacks.is_empty(), "{unseen:?}");
@@ -412,8 +408,7 @@ fn dask() {
     let (run, task, marks) = trouble(json!({ "sleep": 6 }));
     let mut executor = open("dask", run.path(), &keys(&at, "silence = \"3s\""));
     executor.submit(task).expect("taken");
-    until("the training", || marks.exists());
-    let trainer = pids(&marks)[0].clone();
+    let trainer = begun(&marks, 1)[0].clone();
     // The process that started the trainer is the worker, the one above it the nanny.
     let parent = |pid: &str| -> String {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -436,7 +431,7 @@ fn dask() {
     let slow = keys(&at, "silence = \"5s\"").replace("\"100ms\"\ncpus", "\"2s\"\ncpus");
     let mut executor = open("dask", run.path(), &slow);
     executor.submit(task).expect("taken");
-    until("the training", || marks.exists());
+    begun(&marks, 1);
     first.signal("KILL");
     let second = bridge("bridge again", bridge_port);
     until("the bridge", up);

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value as Json, json};
-use tasks::{carry, choice, misbehaving, open, outcome, quick, rows, task_folder, until, why};
+use tasks::{
+    begun, carry, choice, misbehaving, open, outcome, pids, quick, rows, task_folder, until, why,
+};
 use tidemill_connectors::executor::Router;
 use tidemill_connectors::task::describe;
 use tidemill_connectors::task::folder::TaskFolder;
@@ -163,7 +165,7 @@ fn a_task_that_was_done_is_not_done_again() {
     let (task, _) = rows(run.path(), 500, 3);
     let marks = run.path().join("marks");
     let task = misbehaving(task, json!({ "once": marks }));
-    let started = || std::fs::read_to_string(&marks).unwrap_or_default().lines().count();
+    let started = || pids(&marks).len();
     let first = carry(open("subprocess", run.path(), &quick("")).as_mut(), task.clone());
     assert_eq!((started(), first.setbacks.len()), (1, 0));
     // Another trigger, another engine: the same rows, code and parameters.
@@ -271,8 +273,7 @@ fn an_attempt_that_was_given_up_answers_to_nobody() {
     let task = misbehaving(task, json!({ "once": marks, "sleep": 600 }));
     let mut executor = open("subprocess", run.path(), &quick("silence = \"2s\""));
     executor.submit(task).expect("taken");
-    until("the first attempt", || marks.exists());
-    let pid = std::fs::read_to_string(&marks).expect("a mark").trim().to_string();
+    let pid = begun(&marks, 1)[0].clone();
     // It stands still, as on a host that hangs: neither dead nor alive.
     let stop = |signal: &str| {
         let word = format!("kill -{signal} {pid}");
@@ -314,14 +315,13 @@ fn a_cancelled_task_ends_its_process() {
     let id = task.id.clone();
     let mut executor = open("subprocess", run.path(), &quick(""));
     executor.submit(task).expect("taken");
-    let pids = || std::fs::read_to_string(&marks).unwrap_or_default();
-    until("it and its child to begin", || pids().lines().count() == 2);
+    let both = begun(&marks, 2);
     executor.cancel(&id).expect("known");
     assert_eq!(why(outcome(executor.as_mut())).0, FailureClass::Cancelled);
     // A child that nobody has waited for yet has no command line any more.
     let lives =
         |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| !c.is_empty());
-    until("both to end", || !pids().lines().any(lives));
+    until("both to end", || !both.iter().any(|pid| lives(pid)));
     assert!(task_folder(run.path()).join("cancel").exists());
 }
 
@@ -344,11 +344,11 @@ fn an_attempt_of_an_engine_before_is_taken_over() {
         .args(["--attempt", "5"])
         .spawn()
         .expect("a runner");
-    until("the orphan to begin", || marks.exists());
+    begun(&marks, 1);
     let outcome = carry(open("subprocess", run.path(), &quick("")).as_mut(), task);
     assert!(outcome.result.is_ok() && outcome.setbacks.is_empty(), "{outcome:?}");
     assert_eq!(folder.result().expect("a file").expect("a result").attempt, 5);
-    assert_eq!(std::fs::read_to_string(&marks).expect("marks").lines().count(), 1, "it ran once");
+    assert_eq!(pids(&marks).len(), 1, "it ran once");
     orphan.wait().expect("it ended");
 }
 

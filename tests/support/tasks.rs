@@ -210,6 +210,21 @@ pub fn task_folder(run: &Path) -> PathBuf {
     folders.next().expect("a task")
 }
 
+/// Waits until a task that misbehaves has told so many process ids, and gives them: a file that is
+/// there may still be empty.
+pub fn begun(marks: &Path, many: usize) -> Vec<String> {
+    until("a training to begin", || pids(marks).len() >= many);
+    pids(marks)
+}
+
+/// The processes that told theirs so far.
+pub fn pids(marks: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(marks).unwrap_or_default();
+    text.split_inclusive('\n')
+        .filter_map(|line| Some(line.strip_suffix('\n')?.to_string()))
+        .collect()
+}
+
 /// Waits until something is so.
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
