@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cure;
 use crate::diagnostic::{Diagnostic, Report, SourceText};
-use crate::plan::{At, CheckpointPlan, Mode, Pipeline, Plan};
+use crate::plan::{At, Mode, Pipeline, Plan};
 use crate::section::Params;
 use crate::table::{self, Item, Node};
 use crate::{models, parts};
@@ -246,37 +246,6 @@ impl Reader {
             seed,
             ahead,
         })
-    }
-
-    fn checkpoint(&mut self, given: Option<&(At<String>, Node)>) -> Option<CheckpointPlan> {
-        let entries = match given {
-            Some((key, node)) => self.table_of(key, node)?,
-            None => &[],
-        };
-        let span = given.map_or(0..0, |(key, _)| key.span.clone());
-        let mut p = Params::new("[checkpoint]", &span, entries, Path::new(""));
-        let enabled = p.boolean("enabled", true);
-        let interval = p.duration("interval", 5 * tidemill_types::time::SECOND);
-        let keep = p.integer("keep", 2, 1..=1_000) as u64;
-        let store = p.optional_text("store").unwrap_or(At::nowhere("checkpoints".to_string()));
-        if interval < 10 * tidemill_types::time::MILLISECOND {
-            p.error(Diagnostic::new(
-                &span,
-                "`interval` of [checkpoint] is too short",
-                "it is at least 10 ms; a run that is cut off repeats what came since the last one",
-                "write interval = \"5s\"",
-            ));
-        }
-        if store.value.is_empty() || store.value.contains("://") {
-            p.error(Diagnostic::new(
-                &store.span,
-                format!("`store` of [checkpoint] cannot be `{}`", store.value),
-                "it is a folder, relative to the run's",
-                "write store = \"checkpoints\", or leave it out",
-            ));
-        }
-        self.finish(p);
-        enabled.then_some(CheckpointPlan { interval, keep, store: store.value })
     }
 
     /// The index of a name, or an error that suggests one.

@@ -30,6 +30,7 @@ pub mod section;
 
 pub mod units;
 
+mod checkpoint;
 pub mod diagnostic;
 
 mod suggest;

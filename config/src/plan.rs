@@ -70,8 +70,30 @@ pub struct CheckpointPlan {
     pub interval: Micros,
     /// `keep`: whole lines that are retained; default 2.
     pub keep: u64,
-    /// `store`: a folder, relative to the run's; default `checkpoints`.
-    pub store: String,
+    /// `store`, `endpoint` and `region`; default the folder `checkpoints`.
+    pub store: StorePlan,
+}
+
+/// Where checkpoints are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePlan {
+    /// A folder, relative to the run's.
+    Folder(String),
+    /// A bucket of S3, or of a server that speaks as it does.
+    Bucket(BucketPlan),
+}
+
+/// `store = "s3://BUCKET/PREFIX"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketPlan {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all keys begin with; empty for the whole bucket.
+    pub prefix: String,
+    /// `endpoint`: `http://` or `https://`, host and port; that of Amazon without.
+    pub endpoint: Option<String>,
+    /// `region`; from the environment without.
+    pub region: Option<String>,
 }
 
 /// `[pipeline]`

@@ -58,10 +58,16 @@ const PIPELINE: &[Key] = &[
 ];
 
 const CHECKPOINT: &[Key] = &[
-    ("enabled", "true or false, true", "whether a run that was cut off goes on; `final` only"),
+    ("enabled", "true or false, true", "whether a run that was cut off goes on"),
     ("interval", "duration, 5s", "how often the state is kept"),
     ("keep", "1 to 1000, 2", "so many states are retained"),
-    ("store", "text, checkpoints", "the folder that holds them, relative to the run's"),
+    (
+        "store",
+        "text, checkpoints",
+        "where they are: a folder, relative to the run's, or s3://BUCKET/PREFIX",
+    ),
+    ("endpoint", "text, none", "a bucket's server, http:// or https://; Amazon's if not given"),
+    ("region", "text, none", "a bucket's region; that of the environment if not given"),
 ];
 
 const SOURCE: &[Key] = &[

@@ -120,6 +120,9 @@ impl Keeper {
                     Err(error) => {
                         // A run goes on without a line; the one before stands.
                         tracing::error!(%error, "a checkpoint could not be written; trying again");
+                        // Which of its parts have arrived is not known.
+                        self.known.clear();
+                        let _ = self.store.settle();
                         self.lines.done(None);
                     }
                 }
@@ -158,7 +161,7 @@ impl Keeper {
         for file in files {
             file.sync_data()?;
         }
-        self.store.sync_parts()?;
+        self.store.settle()?;
         for wait in waits {
             wait()?;
         }

@@ -91,11 +91,6 @@ impl Manifest {
         }
         Ok(checked.line)
     }
-
-    /// The parts whose names begin so, in their order, with the rest of their names.
-    pub fn parts_of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Part)> {
-        self.parts.iter().filter_map(move |part| Some((part.name.strip_prefix(kind)?, part)))
-    }
 }
 
 #[cfg(test)]
@@ -126,8 +121,6 @@ mod tests {
     fn what_was_written_is_read() {
         let line = sample();
         assert_eq!(Manifest::decode(&line.encode().unwrap()).unwrap(), line);
-        let names: Vec<&str> = line.parts_of("windows/").map(|(rest, _)| rest).collect();
-        assert_eq!(names, ["0/0"]);
     }
 
     proptest! {

@@ -2,9 +2,10 @@
 //! that was cut off goes on from there.
 //!
 //! What belongs to a line is in [`manifest`], the bytes of a part in [`section`]; both are pure.
-//! [`store`] keeps them, [`line`] is where the parts of a run meet, [`keeper`] the thread that writes, and
+//! [`store`] keeps them, in a folder or a [`bucket`], [`line`] is where the parts of a run meet, [`keeper`] the thread that writes, and
 //! [`restore`] what a restart reads; [`epochs`] is the log that `at_once` needs besides. [`points`] are the moments at which the crash kit kills.
 
+pub mod bucket;
 pub mod epochs;
 pub mod keeper;
 pub mod line;

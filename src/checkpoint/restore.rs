@@ -73,23 +73,29 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
 
 fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
     let broken = |why: String| Error::external(format!("line {}: {why}", line.line));
-    let only = |name: &str| {
-        let part = line.parts.iter().find(|part| part.name == name);
-        store.get(part.ok_or_else(|| broken(format!("there is no part `{name}`")))?)
+    let contents = store.get(&line.parts)?;
+    let names = line.parts.iter().map(|part| part.name.as_str());
+    let mut parts: Vec<(&str, Vec<u8>)> = names.zip(contents).collect();
+    let mut only = |name: &str| {
+        let at = parts.iter().position(|(part, _)| *part == name);
+        at.map(|at| parts.remove(at).1).ok_or_else(|| broken(format!("there is no part `{name}`")))
     };
     let sources: Vec<SavedSources> = section::decode(&only("sources")?).map_err(broken)?;
     let positions = sources.into_iter().flat_map(|saved| saved.positions).collect();
-    let held = line.parts_of("held/").map(|(_, part)| store.get(part)).collect::<Result<_, _>>()?;
-    let mut windows = Vec::new();
-    for (rest, part) in line.parts_of("windows/") {
-        let group = rest.split('/').next().and_then(|group| group.parse().ok());
-        let group = group.ok_or_else(|| broken(format!("`{}` is no part", part.name)))?;
-        let ranges: Vec<Vec<u8>> = section::decode(&store.get(part)?).map_err(broken)?;
-        windows.extend(ranges.into_iter().map(|range| (group, range)));
-    }
-    let mut mill = BTreeMap::new();
-    for (rest, part) in line.parts_of("mill/") {
-        mill.insert(rest.to_string(), store.get(part)?);
+    let sinks = only("sinks")?;
+    let (mut held, mut windows, mut mill) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (name, content) in parts {
+        match name.split_once('/') {
+            Some(("held", _)) => held.push(content),
+            Some(("mill", rest)) => drop(mill.insert(rest.to_string(), content)),
+            Some(("windows", rest)) => {
+                let group = rest.split('/').next().and_then(|group| group.parse().ok());
+                let group = group.ok_or_else(|| broken(format!("`{name}` is no part")))?;
+                let ranges: Vec<Vec<u8>> = section::decode(&content).map_err(broken)?;
+                windows.extend(ranges.into_iter().map(|range| (group, range)));
+            }
+            _ => return Err(broken(format!("`{name}` is no part that this build knows"))),
+        }
     }
     Ok(Restored {
         line: line.line,
@@ -99,6 +105,6 @@ fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
         held,
         windows,
         mill,
-        sinks: only("sinks")?,
+        sinks,
     })
 }

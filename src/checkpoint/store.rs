@@ -9,16 +9,20 @@
 //! What is there is never changed. A part that a line shares with the one before is written once. What
 //! goes is what no retained manifest names, whatever its age: [`Store::clear`].
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{Error as Refusal, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tidemill_config::plan::StorePlan;
 use tidemill_types::Error;
+use tokio::task::JoinSet;
 
+use super::bucket;
 use super::manifest::{Manifest, Part, sha256};
 use super::{points, section};
 
@@ -27,10 +31,16 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     /// The folder, where it is one: what is written there is synced.
     folder: Option<PathBuf>,
-    /// For people.
+    /// For people, and what to do where it fails.
     name: String,
+    help: &'static str,
     runtime: tokio::runtime::Runtime,
+    /// Parts on their way to a store that is far away.
+    under_way: RefCell<JoinSet<Result<(), Error>>>,
 }
+
+/// Parts that are read or sent at once: what a bucket takes is mostly the way to it.
+const AT_ONCE: usize = 8;
 
 /// Removes what a killed process left half-written: `object_store` writes beside the name, with a `#`, and renames.
 fn sweep(folder: &Path) -> std::io::Result<()> {
@@ -48,6 +58,21 @@ fn sweep(folder: &Path) -> std::io::Result<()> {
 }
 
 impl Store {
+    /// The store of a run in this folder.
+    ///
+    /// # Errors
+    /// See [`Store::local`] and [`bucket::open`].
+    pub fn open(plan: &StorePlan, run: &Path) -> Result<Store, Error> {
+        match plan {
+            StorePlan::Folder(folder) => Store::local(&run.join(folder)),
+            StorePlan::Bucket(plan) => {
+                let objects = bucket::open(plan)?;
+                let store = Store::over(objects, None, bucket::name(plan))?;
+                Ok(Store { help: bucket::HELP, ..store })
+            }
+        }
+    }
+
     /// A store in a folder, which is made if it is not there.
     ///
     /// # Errors
@@ -73,9 +98,11 @@ impl Store {
         folder: Option<PathBuf>,
         name: String,
     ) -> Result<Store, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Error::external(format!("no runtime: {e}")))?;
-        Ok(Store { objects, folder, name, runtime })
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name("checkpoint store").enable_all();
+        let runtime = runtime.build().map_err(|e| Error::external(format!("no runtime: {e}")))?;
+        let help = "look at the disk, or set `store` of [checkpoint] to another folder";
+        Ok(Store { objects, folder, name, help, runtime, under_way: RefCell::default() })
     }
 
     /// Its name for people.
@@ -83,54 +110,89 @@ impl Store {
         &self.name
     }
 
-    /// Packs and keeps a part, unless it is there.
+    /// Packs and keeps a part, unless it is there. Into a folder it is written when this returns; to a bucket it
+    /// is on its way, up to [`AT_ONCE`] of them: [`Store::settle`] waits for all.
     ///
     /// # Errors
-    /// A store that does not take it.
+    /// A store that does not take it, or has not taken one before.
     pub fn put(&self, name: &str, content: &[u8]) -> Result<Part, Error> {
         let packed = section::pack(content).map_err(Error::internal)?;
         let (hash, bytes) = (sha256(&packed), packed.len() as u64);
         let key = part_key(&hash);
+        let part = Part { name: name.to_string(), hash, bytes };
+        let Some(folder) = &self.folder else {
+            self.send(key, packed)?;
+            return Ok(part);
+        };
         // Looked at and not only found: one that the disk has damaged would be so in every line to come.
-        if self.read(&key).is_ok_and(|found| sha256(&found) == hash) {
-            return Ok(Part { name: name.to_string(), hash, bytes });
+        if self.read(&key).is_ok_and(|found| sha256(&found) == part.hash) {
+            return Ok(part);
         }
         let put = self.runtime.block_on(self.objects.put(&key, packed.into()));
         put.map_err(|e| self.failed("write", &key, &e))?;
-        if let Some(folder) = &self.folder {
-            let path = folder.join(key.as_ref());
-            sync(&path).map_err(|e| cannot_write(&path, &e))?;
-        }
-        Ok(Part { name: name.to_string(), hash, bytes })
+        let path = folder.join(key.as_ref());
+        sync(&path).map_err(|e| cannot_write(&path, &e))?;
+        Ok(part)
     }
 
-    /// Has the disk take the names of all parts that were put.
+    /// Has a part go to a store that is far away, as soon as there is room.
+    fn send(&self, key: Key, packed: Vec<u8>) -> Result<(), Error> {
+        let mut under_way = self.under_way.borrow_mut();
+        while under_way.len() >= AT_ONCE {
+            self.runtime.block_on(arrived(&mut under_way))?;
+        }
+        let (objects, whole) = (Arc::clone(&self.objects), packed.len() as u64);
+        let failed = self.failing("write", &key);
+        let send = async move {
+            // What is there under this name and as long is this.
+            if objects.head(&key).await.is_ok_and(|found| found.size == whole) {
+                return Ok(());
+            }
+            objects.put(&key, packed.into()).await.map(drop).map_err(|e| failed(&e))
+        };
+        under_way.spawn_on(send, self.runtime.handle());
+        Ok(())
+    }
+
+    /// Waits until all parts that were put are there for good.
     ///
     /// # Errors
-    /// A disk that does not.
-    pub fn sync_parts(&self) -> Result<(), Error> {
+    /// A store that has not taken one, a disk that does not take their names: what was put since is to be put
+    /// again.
+    pub fn settle(&self) -> Result<(), Error> {
+        let mut under_way = self.under_way.borrow_mut();
+        let mut settled = Ok(());
+        while !under_way.is_empty() {
+            settled = settled.and(self.runtime.block_on(arrived(&mut under_way)));
+        }
+        settled?;
         let parts = self.folder.as_ref().map(|folder| folder.join("parts"));
         let parts = parts.filter(|parts| parts.exists());
         parts.map_or(Ok(()), |parts| sync(&parts).map_err(|e| cannot_write(&parts, &e)))
     }
 
-    /// A part's content, checked.
+    /// Contents of parts in their order, checked; some are read at once.
     ///
     /// # Errors
     /// A part that is gone, cut off or changed.
-    pub fn get(&self, part: &Part) -> Result<Vec<u8>, Error> {
-        let key = part_key(&part.hash);
-        let bytes = self.read(&key)?;
-        let broken = |why: &str| {
-            Error::external(format!(
-                "{}/{key}, the part `{}`, is damaged: {why}",
-                self.name, part.name
-            ))
+    pub fn get<'a>(
+        &self,
+        parts: impl IntoIterator<Item = &'a Part>,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let read = |part: &Part| {
+            let (key, part) = (part_key(&part.hash), part.clone());
+            let (objects, failed) = (Arc::clone(&self.objects), self.failing("read", &key));
+            let whole = format!("{}/{key}", self.name);
+            async move {
+                let bytes = async { objects.get(&key).await?.bytes().await };
+                let bytes = bytes.await.map_err(|e| failed(&e))?;
+                let check = move || checked(&bytes, &part, &whole);
+                let checked = tokio::task::spawn_blocking(check).await;
+                checked.map_err(|e| Error::internal(format!("reading a part: {e}")))?
+            }
         };
-        if sha256(&bytes) != part.hash {
-            return Err(broken("its hash is another one"));
-        }
-        section::unpack(&bytes).map_err(|why| broken(&why))
+        let reads: Vec<_> = parts.into_iter().map(read).collect();
+        self.runtime.block_on(stream::iter(reads).buffered(AT_ONCE).try_collect())
     }
 
     /// Makes a manifest stand, if there is none of its number.
@@ -141,8 +203,12 @@ impl Store {
         let key = line_key(line.line);
         let text = line.encode().map_err(Error::internal)?;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.runtime.block_on(self.objects.put_opts(&key, text.into(), options)) {
+        match self.runtime.block_on(self.objects.put_opts(&key, text.clone().into(), options)) {
             Ok(_) => self.sync(&key),
+            // A request whose answer was lost is sent again, and finds what it had made.
+            Err(Refusal::AlreadyExists { .. }) if self.read(&key).is_ok_and(|it| it == text) => {
+                self.sync(&key)
+            }
             Err(Refusal::AlreadyExists { .. }) => {
                 Err(Error::external(format!("{}/{key} is there already", self.name))
                     .help("another run keeps its lines there: give each run a store of its own"))
@@ -252,9 +318,34 @@ impl Store {
         synced.map_err(|e| cannot_write(&path, &e))
     }
 
-    fn failed(&self, what: &str, key: &Key, error: &Refusal) -> Error {
-        Error::external(format!("cannot {what} {}/{key}: {error}", self.name))
+    fn failed(&self, what: &'static str, key: &Key, error: &Refusal) -> Error {
+        self.failing(what, key)(error)
     }
+
+    /// What a request that fails is told as.
+    fn failing(&self, what: &'static str, key: &Key) -> impl Fn(&Refusal) -> Error + use<> {
+        let (place, help) = (format!("{}/{key}", self.name), self.help);
+        move |error| Error::external(format!("cannot {what} {place}: {error}")).help(help)
+    }
+}
+
+/// The next part has arrived, or has not.
+async fn arrived(under_way: &mut JoinSet<Result<(), Error>>) -> Result<(), Error> {
+    match under_way.join_next().await {
+        None => Ok(()),
+        Some(sent) => sent.map_err(|e| Error::internal(format!("sending a part: {e}")))?,
+    }
+}
+
+/// A part's content, if these are its bytes.
+fn checked(bytes: &[u8], part: &Part, place: &str) -> Result<Vec<u8>, Error> {
+    let broken = |why: &str| {
+        Error::external(format!("{place}, the part `{}`, is damaged: {why}", part.name))
+    };
+    if sha256(bytes) != part.hash {
+        return Err(broken("its hash is another one"));
+    }
+    section::unpack(bytes).map_err(|why| broken(&why))
 }
 
 fn sync(path: &Path) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tidemill_config::document::load;
-use tidemill_config::plan::{Mode, Plan, SinkPlan, Stream};
+use tidemill_config::plan::{Mode, Plan, SinkPlan, StorePlan, Stream};
 use tidemill_config::table::Item;
 use tidemill_connectors::sink::{Delivery, Readback, SINKS};
 use tidemill_types::Error;
@@ -18,7 +18,9 @@ use self::at_once::Sent;
 use self::chance::Chance;
 use self::found::{Files, empty, files};
 use super::{Failure, Said};
+use crate::checkpoint::bucket;
 use crate::checkpoint::points::{POINTS, VARIABLE};
+use crate::checkpoint::store::Store;
 use crate::engine::check::compile;
 
 mod at_once;
@@ -173,17 +175,16 @@ impl Kit<'_> {
             keys.map(move |(key, value)| (format!("sink.{name}.{key}"), value))
         };
         self.elsewhere = apart(&self.plan).flat_map(keys).collect();
+        if let Some(StorePlan::Bucket(bucket)) = self.plan.checkpoint.as_ref().map(|c| &c.store) {
+            let store = format!("{}/{suffix}", bucket::name(bucket));
+            self.elsewhere.push(("checkpoint.store".to_string(), store));
+        }
     }
 
     /// What a life wrote, in its folder and elsewhere; the places elsewhere are removed.
     fn found(&self, folder: &Path) -> Result<Files, Error> {
         let mut found = files(folder, &self.aside())?;
-        let overrides = [self.overrides, &self.elsewhere[..]].concat();
-        let plan = load(self.file, &overrides)
-            .map_err(|report| {
-                Error::internal(format!("the pipeline does not load again: {report}"))
-            })?
-            .plan;
+        let plan = self.plan_of_life()?;
         for (sink, readback) in read_back(&plan) {
             found.insert(readers_of(sink), (readback.read)(sink)?);
         }
@@ -196,10 +197,9 @@ impl Kit<'_> {
     fn live(&mut self, folder: &Path, most: u32) -> Result<(u32, Json), Error> {
         let mut killed = 0;
         loop {
-            let lines = fs::read_dir(self.store(folder).join("lines")).map_or(0, Iterator::count);
-            match (killed, lines) {
-                (0, _) => {}
-                (_, 0) => self.began_again += 1,
+            match if killed == 0 { None } else { Some(self.lines(folder)?) } {
+                None => {}
+                Some(0) => self.began_again += 1,
                 _ => self.went_on += 1,
             }
             let workers = 1 + self.chance.below(u64::from(self.options.workers)) as u16;
@@ -333,9 +333,19 @@ impl Kit<'_> {
         self.plan.pipeline.mode == Mode::AtOnce
     }
 
-    fn store(&self, folder: &Path) -> PathBuf {
-        let store = self.plan.checkpoint.as_ref().map(|plan| plan.store.as_str());
-        folder.join(store.unwrap_or("checkpoints"))
+    /// How many checkpoints a life has made that are still there.
+    fn lines(&self, folder: &Path) -> Result<usize, Error> {
+        let plan = self.plan_of_life()?.checkpoint;
+        plan.map_or(Ok(0), |plan| Ok(Store::open(&plan.store, folder)?.lines()?.len()))
+    }
+
+    /// The plan, with the places of this life.
+    fn plan_of_life(&self) -> Result<Plan, Error> {
+        let overrides = [self.overrides, &self.elsewhere[..]].concat();
+        let loaded = load(self.file, &overrides);
+        loaded.map(|loaded| loaded.plan).map_err(|report| {
+            Error::internal(format!("the pipeline does not load again: {report}"))
+        })
     }
 
     /// The beginnings of names of files whose rows have no order across partitions.

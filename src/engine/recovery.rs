@@ -57,7 +57,7 @@ impl Recovery {
             return Ok((Recovery { lines, from, begin, epochs: None, keeper }, None));
         };
         let CheckpointPlan { interval, keep, store } = plan;
-        let store = Store::local(&folder.join(store))?;
+        let store = Store::open(store, folder)?;
         let places = places(&compiled.plan);
         let (from, next) = restore::newest(&store, &compiled.fingerprint, &places)?;
         let (mut begin, sinks) = match &from {

@@ -33,7 +33,7 @@ fn what_was_kept_is_found() {
     store.commit(&line(3, parts)).unwrap();
     let again = Store::local(folder.path()).unwrap();
     let found = again.line(again.lines().unwrap()[0]).unwrap();
-    let contents: Vec<Vec<u8>> = found.parts.iter().map(|p| again.get(p).unwrap()).collect();
+    let contents = again.get(&found.parts).unwrap();
     assert_eq!(contents, [b"alpha".to_vec(), Vec::new()]);
 }
 
@@ -57,7 +57,7 @@ fn damage_is_told_by_name() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).unwrap();
-    let said = store.get(&part).unwrap_err().message;
+    let said = store.get([&part]).unwrap_err().message;
     assert!(said.contains("`mill`") && said.contains("damaged"), "{said}");
     fs::write(path(&folder, &line_key(1)), b"{\"line\": {\"form").unwrap();
     let said = store.line(1).unwrap_err().message;
@@ -99,7 +99,8 @@ proptest! {
             let found = store.line(*number).unwrap();
             prop_assert_eq!(&found.parts, parts);
             for part in parts {
-                prop_assert_eq!(store.get(part).unwrap(), vec![part.name.parse::<u8>().unwrap(); 9]);
+                let content = vec![part.name.parse::<u8>().unwrap(); 9];
+                prop_assert_eq!(store.get([part]).unwrap(), [content]);
                 named.insert(part.hash.clone());
             }
         }
