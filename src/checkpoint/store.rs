@@ -206,8 +206,10 @@ impl Store {
         match self.runtime.block_on(self.objects.put_opts(&key, text.clone().into(), options)) {
             Ok(_) => self.sync(&key),
             // A request whose answer was lost is sent again, and finds what it had made.
-            Err(Refusal::AlreadyExists { .. }) if self.read(&key).is_ok_and(|it| it == text) => {
-                self.sync(&key)
+            Err(Refusal::AlreadyExists { .. })
+                if self.folder.is_none() && self.read(&key).is_ok_and(|it| it == text) =>
+            {
+                Ok(())
             }
             Err(Refusal::AlreadyExists { .. }) => {
                 Err(Error::external(format!("{}/{key} is there already", self.name))
