@@ -1,7 +1,7 @@
 //! The thread that makes a line of what it is given: it writes the parts while everything goes on, has
 //! files and journal made durable, and only then the manifest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tidemill_types::{Error, Micros};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::epochs::Epochs;
 use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait};
 use super::manifest::{FORMAT, Manifest, Part};
+use super::shelf::Shelf;
 use super::store::Store;
 use super::{points, section};
 use crate::journal::Settled;
@@ -26,8 +26,10 @@ pub struct About {
     pub plan: String,
     /// See [`Manifest::places`].
     pub places: String,
-    /// Workers of the dataflow.
+    /// Workers of the dataflow, those of other processes too.
     pub workers: usize,
+    /// Other processes, which put the windows of their workers into the same store themselves.
+    pub others: usize,
     /// Whole lines that are retained.
     pub keep: usize,
     /// What belongs to the line at a round.
@@ -58,17 +60,17 @@ struct Gathering {
     sources: BTreeMap<usize, SavedSources>,
     held: BTreeMap<usize, Vec<u8>>,
     windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
+    /// What other processes have put, and that one could not.
+    parts: BTreeMap<usize, Vec<Part>>,
+    failed: Option<Error>,
     mill: Option<(Vec<(String, Vec<u8>)>, Vec<Wait>)>,
     sinks: Option<(Vec<u8>, Vec<File>)>,
 }
 
 struct Keeper {
-    store: Store,
+    shelf: Shelf,
     about: About,
     lines: SharedLines,
-    /// What was written under each name last: a part that did not change is not packed again.
-    known: HashMap<String, (u128, Part)>,
-    written: u64,
 }
 
 /// Starts the thread; `first` is the number of the first line. It ends, with what went wrong, when
@@ -83,12 +85,11 @@ pub fn start(
     first: u64,
 ) -> Result<(SharedLines, JoinHandle<Result<Store, Error>>), Error> {
     let (to, from): (Sender<Gift>, Receiver<Gift>) = unbounded();
-    let lines = Arc::new(Lines::new(every, first, to));
-    let mut keeper =
-        Keeper { store, about, lines: Arc::clone(&lines), known: HashMap::new(), written: 0 };
+    let lines = Arc::new(Lines::new(every, first, about.workers, to));
+    let mut keeper = Keeper { shelf: Shelf::new(store), about, lines: Arc::clone(&lines) };
     let thread = std::thread::Builder::new()
         .name("checkpoints".to_string())
-        .spawn(move || keeper.run(&from).map(|()| keeper.store))
+        .spawn(move || keeper.run(&from).map(|()| keeper.shelf.store))
         .map_err(|e| Error::external(format!("no thread for checkpoints: {e}")))?;
     Ok((lines, thread))
 }
@@ -110,29 +111,41 @@ impl Keeper {
                 }
                 (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
                 (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
-                (_, None) => {}
+                (Gift::Parts(process, round, parts), Some(line)) if line.round == round => {
+                    // Given up when all have given: what still comes would be taken for the next one's.
+                    let parts = parts.unwrap_or_else(|why| {
+                        line.failed = Some(Error::external(format!("process {process}: {why}")));
+                        Vec::new()
+                    });
+                    line.parts.insert(process, parts);
+                }
+                _ => {}
             }
             if let Some(line) = under_way.take_if(|line| line.is_complete(&self.about, &self.lines))
             {
                 points::pass("line.complete");
                 match self.write(line) {
                     Ok(()) => {}
-                    Err(error) => {
-                        // A run goes on without a line; the one before stands.
-                        tracing::error!(%error, "a checkpoint could not be written; trying again");
-                        // Which of its parts have arrived is not known.
-                        self.known.clear();
-                        let _ = self.store.settle();
-                        self.lines.done(None);
-                    }
+                    Err(error) => self.give_up(&error),
                 }
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, line: Gathering) -> Result<(), Error> {
-        self.written = 0;
+    /// A run goes on without a line; the one before stands.
+    fn give_up(&mut self, error: &Error) {
+        tracing::error!(%error, "a checkpoint could not be written; trying again");
+        self.shelf.forget();
+        self.lines.done(None);
+    }
+
+    fn write(&mut self, mut line: Gathering) -> Result<(), Error> {
+        if let Some(error) = line.failed.take() {
+            return Err(error);
+        }
+        self.shelf.begin();
+        let (round, began) = (line.round, line.began);
         let mut parts = Vec::new();
         let sources: Vec<SavedSources> = line.sources.into_values().collect();
         let before = match (self.about.cut)(line.round) {
@@ -140,28 +153,27 @@ impl Keeper {
             Cut::Round(_) => sources.iter().map(|saved| saved.mark).min().unwrap_or(Micros::MIN),
         };
         let sources = section::encode(&sources).map_err(Error::internal)?;
-        parts.push(self.put("sources".to_string(), &sources)?);
+        parts.push(self.shelf.put("sources".to_string(), &sources)?);
         for (worker, rows) in line.held {
-            parts.push(self.put(format!("held/{worker}"), &rows)?);
+            parts.push(self.shelf.put(format!("held/{worker}"), &rows)?);
         }
         for (worker, groups) in line.windows {
-            for (group, ranges) in groups.into_iter().enumerate() {
-                for (first, ranges) in gathered(ranges) {
-                    let bytes = section::encode(&ranges).map_err(Error::internal)?;
-                    parts.push(self.put(format!("windows/{group}/{first}/{worker}"), &bytes)?);
-                }
-            }
+            parts.extend(self.shelf.windows(worker, groups)?);
         }
+        let elsewhere: Vec<Part> = line.parts.into_values().flatten().collect();
+        // A store that is not the same for all processes would show only when the line is needed.
+        self.shelf.store.has(&elsewhere)?;
+        parts.extend(elsewhere);
         let (mill, waits) = line.mill.unwrap_or_default();
         for (name, bytes) in mill {
-            parts.push(self.put(format!("mill/{name}"), &bytes)?);
+            parts.push(self.shelf.put(format!("mill/{name}"), &bytes)?);
         }
         let (sinks, files) = line.sinks.unwrap_or_default();
-        parts.push(self.put("sinks".to_string(), &sinks)?);
+        parts.push(self.shelf.put("sinks".to_string(), &sinks)?);
         for file in files {
             file.sync_data()?;
         }
-        self.store.settle()?;
+        self.shelf.store.settle()?;
         for wait in waits {
             wait()?;
         }
@@ -169,71 +181,36 @@ impl Keeper {
         points::pass("line.synced");
         let number = self.lines.number();
         let bytes = parts.iter().map(|part| part.bytes).sum();
-        let parts_named: HashSet<String> = parts.iter().map(|part| part.name.clone()).collect();
-        self.store.commit(&Manifest {
+        let line = Manifest {
             format: FORMAT,
             pipeline: self.about.pipeline.clone(),
             plan: self.about.plan.clone(),
             places: self.about.places.clone(),
             build: env!("CARGO_PKG_VERSION").to_string(),
             line: number,
-            round: line.round,
+            round,
             before,
             workers: self.about.workers,
             parts,
-        })?;
+        };
+        self.shelf.store.commit(&line)?;
         points::pass("line.committed");
-        let took = line.began.elapsed();
-        tracing::debug!(line = number, bytes, written = self.written, ?took, "checkpoint");
-        (self.about.tell)(Told { took, bytes, written: self.written });
-        let names = parts_named;
-        self.known.retain(|name, _| names.contains(name));
-        let cleared = self.store.clear(self.about.keep).unwrap_or_else(|error| {
+        let (took, written) = (began.elapsed(), self.shelf.written);
+        tracing::debug!(line = number, bytes, written, ?took, "checkpoint");
+        (self.about.tell)(Told { took, bytes, written });
+        self.shelf.stands(&line.parts);
+        let cleared = self.shelf.store.clear(self.about.keep).unwrap_or_else(|error| {
             tracing::warn!(%error, "old checkpoints stay");
             self.lines.oldest()
         });
         if let Some((epochs, true)) = &self.about.epochs
-            && let Ok(oldest) = self.store.line(cleared)
+            && let Ok(oldest) = self.shelf.store.line(cleared)
         {
             epochs.clear(oldest.round);
         }
         self.lines.done(Some(cleared));
         Ok(())
     }
-
-    fn put(&mut self, name: String, content: &[u8]) -> Result<Part, Error> {
-        let hash = xxh3_128(content);
-        if let Some((known, part)) = self.known.get(&name)
-            && *known == hash
-        {
-            return Ok(part.clone());
-        }
-        let part = self.store.put(&name, content)?;
-        points::pass("line.part");
-        self.written += part.bytes;
-        self.known.insert(name, (hash, part.clone()));
-        Ok(part)
-    }
-}
-
-/// A part has about so many bytes, where there are as many: each one that is new costs a wait for the disk.
-const PART: usize = 1 << 20;
-
-/// Ranges of keys side by side, with the first one's number.
-fn gathered(ranges: BTreeMap<u64, Vec<u8>>) -> Vec<(u64, Vec<Vec<u8>>)> {
-    let mut parts: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
-    let mut bytes = PART;
-    for (range, content) in ranges {
-        if bytes >= PART {
-            parts.push((range, Vec::new()));
-            bytes = 0;
-        }
-        bytes += content.len();
-        if let Some((_, part)) = parts.last_mut() {
-            part.push(content);
-        }
-    }
-    parts
 }
 
 impl Gathering {
@@ -244,6 +221,8 @@ impl Gathering {
             sources: <_>::default(),
             held: <_>::default(),
             windows: <_>::default(),
+            parts: <_>::default(),
+            failed: None,
             mill: None,
             sinks: None,
         }
@@ -253,7 +232,8 @@ impl Gathering {
     fn is_complete(&mut self, about: &About, lines: &Lines) -> bool {
         let held = about.epochs.is_none() || self.held.len() == about.workers;
         let all = self.mill.is_some() && self.sinks.is_some() && held;
-        if !all || self.windows.len() < about.workers {
+        let own = about.workers / (about.others + 1);
+        if !all || self.windows.len() < own || self.parts.len() < about.others {
             return false;
         }
         let cut = (about.cut)(self.round);

@@ -5,16 +5,17 @@
 //! gives its part in its own time; a thread of its own ([`super::keeper`]) collects and writes them. No
 //! capability is held meanwhile, and there is one line at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use tidemill_types::Micros;
 
+use super::manifest::Part;
 use super::points;
 
 /// The number of a round, as the dataflow has it.
@@ -36,7 +37,26 @@ pub enum Gift {
     Mill(Vec<(String, Vec<u8>)>, Vec<Wait>),
     /// The sinks, and files that must be on the disk.
     Sinks(Vec<u8>, Vec<File>),
+    /// What another process has put into the store for the line at a round, or why it has not.
+    Parts(usize, Round, Result<Vec<Part>, String>),
 }
+
+/// What another process than the head gives to the head's line.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Given {
+    /// A worker's sources.
+    Sources(usize, SavedSources),
+    /// A worker has read everything.
+    Ended(usize, Tracks),
+    /// See [`Gift::Parts`].
+    Parts(Round, Result<Vec<Part>, String>),
+}
+
+/// The way to the head.
+pub type ToHead = Box<dyn Fn(Given) + Send + Sync>;
+
+/// Tells other processes of a line, and that it is done.
+pub type TellOthers = Box<dyn Fn(Option<Round>) + Send + Sync>;
 
 /// Waits until something that a line names is durable.
 pub type Wait = Box<dyn FnOnce() -> Result<(), tidemill_types::Error> + Send>;
@@ -92,10 +112,20 @@ pub struct Lines {
     to: Mutex<Option<Sender<Gift>>>,
     /// Workers that have read everything, with what is known of their partitions.
     ended: Mutex<BTreeMap<usize, Tracks>>,
+    /// Workers of all processes, and which of them have said where their sources stand at the line under way.
+    workers: usize,
+    stood: Mutex<BTreeSet<usize>>,
+    /// In the head of several processes: how many others there are and how they hear of a line, which is under way
+    /// here when all have: until then it is proposed.
+    others: OnceLock<(usize, TellOthers)>,
+    proposed: AtomicU64,
+    heard: AtomicUsize,
+    /// In another process than the head: the way there.
+    head: OnceLock<ToHead>,
 }
 
 /// What one worker's ingest knows of its partitions, and of its watermark.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tracks {
     /// By source and partition.
     pub partitions: BTreeMap<(String, u32), Track>,
@@ -143,8 +173,8 @@ impl Cut {
 }
 
 impl Lines {
-    /// Lines so often, the next of this number; their parts go to `to`.
-    pub fn new(every: Duration, next: u64, to: Sender<Gift>) -> Lines {
+    /// Lines so often, the next of this number, of so many workers; their parts go to `to`.
+    pub fn new(every: Duration, next: u64, workers: usize, to: Sender<Gift>) -> Lines {
         Lines {
             every,
             pending: AtomicU64::new(NONE),
@@ -154,7 +184,23 @@ impl Lines {
             number: AtomicU64::new(next),
             to: Mutex::new(Some(to)),
             ended: Mutex::default(),
+            workers,
+            stood: Mutex::default(),
+            others: OnceLock::new(),
+            proposed: AtomicU64::new(NONE),
+            heard: AtomicUsize::new(0),
+            head: OnceLock::new(),
         }
+    }
+
+    /// There are so many other processes, and that is how they hear of a line.
+    pub fn tell_others(&self, many: usize, tell: TellOthers) {
+        let _ = self.others.set((many, tell));
+    }
+
+    /// The lines are made by another process.
+    pub fn give_to_head(&self, way: ToHead) {
+        let _ = self.head.set(way);
     }
 
     /// Chooses the round of a line, if one is due and none is under way. `at` is the round that the
@@ -169,9 +215,57 @@ impl Lines {
         }
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let round = at + 1;
+        self.stood.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.give(Gift::Begin(round));
+        match self.others.get() {
+            None => self.pending.store(round, Ordering::SeqCst),
+            Some((_, tell)) => {
+                self.heard.store(0, Ordering::SeqCst);
+                self.proposed.store(round, Ordering::SeqCst);
+                tell(Some(round));
+            }
+        }
+        points::pass("line.chosen");
+    }
+
+    /// Another process has heard of the line: when all have, it is under way.
+    pub fn heard(&self) {
+        let others = self.others.get().map_or(0, |(many, _)| *many);
+        if self.heard.fetch_add(1, Ordering::SeqCst) + 1 == others {
+            let round = self.proposed.swap(NONE, Ordering::SeqCst);
+            self.pending.store(round, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a line was chosen of which not all processes have heard: the ingest that chose it holds its round.
+    pub fn is_proposed(&self) -> bool {
+        self.proposed.load(Ordering::SeqCst) != NONE
+    }
+
+    /// Whether lines are chosen by the first worker alone: the others may be in other processes, which do not wait.
+    pub fn chosen_by_first(&self) -> bool {
+        self.others.get().is_some()
+    }
+
+    /// Another process has chosen a line.
+    pub fn begin(&self, round: Round) {
         self.give(Gift::Begin(round));
         self.pending.store(round, Ordering::SeqCst);
-        points::pass("line.chosen");
+    }
+
+    /// The line that another process has chosen is done, or given up.
+    pub fn over(&self) {
+        self.pending.store(NONE, Ordering::SeqCst);
+    }
+
+    /// The line under way, if not every ingest has said yet where it stands. Nobody passes it before: what an ingest
+    /// has refused up to there belongs before the line, and was sent before it said so.
+    pub fn gate(&self) -> Option<Round> {
+        let round = self.pending()?;
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let stood = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = |worker: usize| stood.contains(&worker) || ended.contains_key(&worker);
+        (!(0..self.workers).all(stands)).then_some(round)
     }
 
     /// The round of the line under way.
@@ -181,6 +275,12 @@ impl Lines {
 
     /// Gives something to the line under way.
     pub fn give(&self, gift: Gift) {
+        if let Gift::Sources(worker, saved) = &gift {
+            if let Some(head) = self.head.get() {
+                return head(Given::Sources(*worker, saved.clone()));
+            }
+            self.stood.lock().unwrap_or_else(PoisonError::into_inner).insert(*worker);
+        }
         if let Some(to) = self.to.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             // A keeper that is gone has ended the run.
             let _ = to.send(gift);
@@ -189,6 +289,9 @@ impl Lines {
 
     /// A worker has read everything.
     pub fn worker_ended(&self, worker: usize, tracks: Tracks) {
+        if let Some(head) = self.head.get() {
+            return head(Given::Ended(worker, tracks));
+        }
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, tracks);
     }
 
@@ -205,6 +308,9 @@ impl Lines {
             self.number.fetch_add(1, Ordering::SeqCst);
         }
         self.pending.store(NONE, Ordering::SeqCst);
+        if let Some((_, tell)) = self.others.get() {
+            tell(None);
+        }
         self.busy.store(false, Ordering::SeqCst);
     }
 
@@ -231,7 +337,7 @@ pub type SharedLines = Arc<Lines>;
 ///
 /// A line keeps no row that was read ahead of it. A restart reads them again, from the first chunk
 /// that holds one, and passes over what of it the line has.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     /// By the round in which they were handed on; in `final` that does not matter.
     chunks: VecDeque<(Round, Read)>,
@@ -248,7 +354,7 @@ pub struct Track {
 }
 
 /// How far a partition was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Far {
     next: Option<u64>,
     latest: Option<Micros>,
@@ -262,7 +368,7 @@ impl Far {
 }
 
 /// One chunk, as its reader saw it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Read {
     /// The first offset; none at the very beginning.
     pub first: Option<u64>,
@@ -448,7 +554,7 @@ mod tests {
     #[test]
     fn one_line_at_a_time_and_none_too_soon() {
         let (to, from) = crossbeam_channel::unbounded();
-        let lines = Lines::new(Duration::ZERO, 4, to.clone());
+        let lines = Lines::new(Duration::ZERO, 4, 1, to.clone());
         lines.choose(7);
         lines.choose(9);
         assert_eq!((lines.pending(), from.len()), (Some(8), 1));
@@ -456,7 +562,7 @@ mod tests {
         assert_eq!((lines.pending(), lines.number(), lines.oldest()), (None, 5, 2));
         lines.choose(9);
         assert_eq!(lines.pending(), Some(10));
-        let seldom = Lines::new(Duration::from_secs(3_600), 0, to);
+        let seldom = Lines::new(Duration::from_secs(3_600), 0, 1, to);
         seldom.choose(7);
         assert_eq!(seldom.pending(), None);
     }

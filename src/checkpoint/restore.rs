@@ -61,7 +61,7 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
             );
             continue;
         }
-        match read(store, &line) {
+        match read(store, &line, &|_| true) {
             Ok(restored) => return Ok((Some(restored), next)),
             Err(error) => {
                 tracing::warn!(line = number, %error, "a checkpoint cannot be used; the one before is taken");
@@ -71,10 +71,22 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
     Ok((None, next))
 }
 
-fn read(store: &Store, line: &Manifest) -> Result<Restored, Error> {
+/// A line that another process goes on from, without what that alone needs.
+///
+/// # Errors
+/// One that is not there, or not whole.
+pub fn shared(store: &Store, number: u64) -> Result<Restored, Error> {
+    let line = store.line(number).and_then(|line| read(store, &line, &|name| !name.starts_with("mill/")));
+    line.map_err(|error| {
+        error.help("all processes of a run keep checkpoints in one place: a folder that all see, or a bucket")
+    })
+}
+
+fn read(store: &Store, line: &Manifest, wanted: &dyn Fn(&str) -> bool) -> Result<Restored, Error> {
     let broken = |why: String| Error::external(format!("line {}: {why}", line.line));
-    let contents = store.get(&line.parts)?;
-    let names = line.parts.iter().map(|part| part.name.as_str());
+    let wanted = || line.parts.iter().filter(|part| wanted(&part.name));
+    let contents = store.get(wanted())?;
+    let names = wanted().map(|part| part.name.as_str());
     let mut parts: Vec<(&str, Vec<u8>)> = names.zip(contents).collect();
     let mut only = |name: &str| {
         let at = parts.iter().position(|(part, _)| *part == name);

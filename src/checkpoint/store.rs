@@ -195,6 +195,23 @@ impl Store {
         self.runtime.block_on(stream::iter(reads).buffered(AT_ONCE).try_collect())
     }
 
+    /// Looks whether parts that another process has put are there.
+    ///
+    /// # Errors
+    /// One that is not.
+    pub fn has(&self, parts: &[Part]) -> Result<(), Error> {
+        let look = |part: &Part| {
+            let (objects, key) = (Arc::clone(&self.objects), part_key(&part.hash));
+            let failed = self.failing("find", &key);
+            async move { objects.head(&key).await.map(drop).map_err(|e| failed(&e)) }
+        };
+        let looks: Vec<_> = parts.iter().map(look).collect();
+        let all = stream::iter(looks).buffered(AT_ONCE).try_collect::<Vec<()>>();
+        self.runtime.block_on(all).map(drop).map_err(|error| {
+            error.help("all processes of a run keep checkpoints in one place: a folder that all see, or a bucket")
+        })
+    }
+
     /// Makes a manifest stand, if there is none of its number.
     ///
     /// # Errors

@@ -68,7 +68,8 @@ impl HandOver {
 
     /// Hands over the rounds that are finished; `open` is the first that is not.
     pub fn rounds(&self, mut rounds: Vec<(Round, Vec<Decide>)>, open: Round) {
-        let line = self.lines.as_ref().and_then(|lines| lines.pending());
+        let line = self.lines.as_ref().filter(|lines| lines.gate().is_none());
+        let line = line.and_then(|lines| lines.pending());
         if let Some(line) = line.filter(|line| *line <= open && *line != self.line.get()) {
             self.line.set(line);
             let after = rounds.split_off(rounds.partition_point(|(round, _)| *round < line));
@@ -77,6 +78,11 @@ impl HandOver {
             rounds = after;
         }
         let _ = self.to.send(Parcel::Rounds(rounds, open));
+    }
+
+    /// The round that the line under way does not let go yet: see [`Lines::gate`](crate::checkpoint::line::Lines::gate).
+    pub fn gate(&self) -> Option<Round> {
+        self.lines.as_ref()?.gate()?.checked_sub(1)
     }
 
     /// Hands over the last rounds.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
 use tidemill_config::plan::Mode;
-use tidemill_operators::dataflow::{HeldRows, Program, Round, Rows};
+use tidemill_operators::dataflow::{HeldRows, Program, Reached, Round, Rows};
 use tidemill_types::{Error, Micros};
 
 use super::bell::Bell;
@@ -83,6 +83,8 @@ pub enum Again {
 pub enum Step {
     /// Rows at a round.
     Rows(Round, Rows),
+    /// How far a worker of another process than the mill's has read.
+    Reached(Round, Reached),
     /// The watermark of this worker as of a round (`at_once`).
     Mark(Round, Micros),
     /// Everything is read; the largest event time of this worker's sources.
@@ -112,6 +114,8 @@ pub struct Ingest {
     line: Option<LineSeat>,
     /// `at_once`: where epochs are written down, if they are.
     epochs: Option<Arc<Epochs>>,
+    /// Where its readers note how far they are, if the mill is in another process.
+    far: Option<Arc<Offsets>>,
     /// What came since the last epoch, by source and partition: how far, and whether it was the end.
     came: BTreeMap<(usize, u32), (u64, bool)>,
     /// `at_once`, after a restart: rows that are owed their last answer, and epochs that are repeated.
@@ -129,6 +133,8 @@ pub struct Place {
     pub line: Option<LineSeat>,
     /// `at_once`: where epochs are written down, if they are.
     pub epochs: Option<Arc<Epochs>>,
+    /// Where its readers note how far they are, if the mill is in another process.
+    pub far: Option<Arc<Offsets>>,
 }
 
 impl Ingest {
@@ -143,7 +149,7 @@ impl Ingest {
         feeds: Vec<Feed>,
         place: Place,
     ) -> Ingest {
-        let Place { worker, gathers, line, epochs } = place;
+        let Place { worker, gathers, line, epochs, far } = place;
         let gathers = gathers && program.mode == Mode::Final;
         let feeds: Vec<FeedState> = feeds.into_iter().map(FeedState::new).collect();
         for feed in &feeds {
@@ -165,6 +171,7 @@ impl Ingest {
             held: gathers.then(Vec::new),
             line,
             epochs,
+            far,
             came: BTreeMap::new(),
             known: Vec::new(),
             repeat: None,
@@ -204,6 +211,16 @@ impl Ingest {
             turn += piece.rows.times.len().max(1);
             moved = true;
             self.take(feed, piece, self.watermark, send);
+        }
+        if let Some(offsets) = &self.far {
+            // Readers note rows before they bring them: none of these is in a round before this one.
+            let reached = offsets.drain();
+            if !reached.is_empty() {
+                send(Step::Reached(self.at, reached));
+            }
+        }
+        if self.line.as_ref().is_some_and(LineSeat::holds) {
+            return Again::After(LOOK);
         }
         self.advance(send);
         if let Some(line) = &mut self.line {

@@ -54,9 +54,14 @@ impl LineSeat {
 
     /// Chooses a line if one is due; `at` is the round that the capability holds.
     pub fn choose(&self, at: Round) {
-        if at > 0 {
+        if at > 0 && (self.worker == 0 || !self.lines.chosen_by_first()) {
             self.lines.choose(at);
         }
+    }
+
+    /// Whether the round is to be held until other processes have heard of the line that was chosen.
+    pub fn holds(&self) -> bool {
+        self.worker == 0 && self.lines.is_proposed()
     }
 
     /// The line under way.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use tidemill_operators::dataflow::Reached as Ticks;
 use tidemill_types::Micros;
 
 use super::rows::OrderedRows;
@@ -62,6 +63,25 @@ impl Offsets {
         }
         if !within.is_empty() {
             reached.reach(tick, highest);
+        }
+    }
+
+    /// What was noted since this was asked last, for another process.
+    pub fn drain(&self) -> Ticks {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = partitions.iter_mut().filter(|(_, reached)| !reached.ahead.is_empty());
+        new.map(|(name, reached)| {
+            (name.clone(), std::mem::take(&mut reached.ahead).into_iter().collect())
+        })
+        .collect()
+    }
+
+    /// Takes what another process has noted.
+    pub fn take(&self, reached: Ticks) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, ticks) in reached {
+            let reached = partitions.entry(name).or_default();
+            ticks.into_iter().for_each(|(tick, offset)| reached.reach(tick, offset));
         }
     }
 

@@ -16,6 +16,7 @@ use serde_json::{Map, Value as Json, json};
 use tidemill_config::plan::Stream;
 use tidemill_connectors::sink::{self, Delivery};
 use tidemill_operators::column::values;
+use tidemill_operators::dataflow::Wire;
 use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema, Value};
 
 use super::check::{self, Compiled};
@@ -82,10 +83,28 @@ impl Counts {
     }
 }
 
+/// What a source gave that is no use, on its way to the process that has the sinks.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct Aside {
+    stream: String,
+    counts: Vec<((String, String), u64)>,
+    rows: Option<(Wire, Vec<Micros>)>,
+    until: Option<Until>,
+}
+
+/// Where emissions go.
+#[derive(Clone)]
+enum Way {
+    /// To the sinks' thread.
+    Sinks(Sender<Emission>),
+    /// To the process that has the sinks.
+    Head(Arc<dyn Fn(Aside) + Send + Sync>),
+}
+
 /// The way to the sinks. Clones share it.
 #[derive(Clone)]
 pub struct Outputs {
-    to: Sender<Emission>,
+    to: Way,
     wanted: Arc<Vec<Stream>>,
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
@@ -212,12 +231,13 @@ impl Outputs {
             .spawn(move || driver.drive(&from).and_then(|()| driver.close()))
             .map_err(|e| Error::external(format!("no thread for the sinks: {e}")))?;
         let stop = Arc::clone(stop);
+        let to = Way::Sinks(to);
         Ok((Outputs { to, wanted: Arc::new(wanted), counts, stop }, thread))
     }
 
     /// The same counts without a way to the sinks, which may then end.
     pub fn closed(&self) -> Outputs {
-        let (to, _) = bounded(0);
+        let to = Way::Sinks(bounded(0).0);
         let (counts, stop) = (Arc::clone(&self.counts), Arc::clone(&self.stop));
         Outputs { to, wanted: Arc::default(), counts, stop }
     }
@@ -250,10 +270,40 @@ impl Outputs {
     }
 
     fn emit(&self, emission: Emission) {
+        let to = match (&self.to, emission) {
+            (Way::Sinks(to), emission) => to.send(emission).is_ok(),
+            (Way::Head(to), Emission::Aside(stream, counts, rows, until)) => {
+                let rows = rows.map(|(rows, times)| (Wire(rows), times));
+                to(Aside { stream: stream.name().to_string(), counts, rows, until });
+                true
+            }
+            // Models and what they give are the head's.
+            (Way::Head(_), _) => true,
+        };
         // The sinks' thread is gone only after an error, which the run reports when it has ended.
-        if self.to.send(emission).is_err() {
+        if !to {
             self.stop.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// The outputs of a process that has no sinks.
+    pub fn elsewhere(
+        compiled: &Compiled,
+        stop: &Arc<AtomicBool>,
+        way: Arc<dyn Fn(Aside) + Send + Sync>,
+    ) -> Outputs {
+        let wanted = compiled.plan.sinks.iter().map(|sink| sink.stream).collect();
+        let (counts, stop) = (Arc::default(), Arc::clone(stop));
+        Outputs { to: Way::Head(way), wanted: Arc::new(wanted), counts, stop }
+    }
+
+    /// Sends what another process had to say.
+    pub fn aside(&self, aside: Aside) {
+        let Aside { stream, counts, rows, until } = aside;
+        let Some((stream, _)) = Stream::ALL.iter().find(|(_, name)| *name == stream) else { return };
+        self.counts.count(*stream, rows.as_ref().map_or(0, |(_, times)| times.len()));
+        let rows = rows.map(|(Wire(rows), times)| (rows, times));
+        self.emit(Emission::Aside(*stream, counts, rows, until));
     }
 
     /// Has the sinks give to the line under way where they stand, behind all that was sent.

@@ -20,10 +20,10 @@ use super::lines::{Begin, LineSeat, Resume, Seat, cut};
 use super::outputs::SinksState;
 use crate::checkpoint::epochs::{Epochs, Header, Run};
 use crate::checkpoint::keeper::{self, About, Told};
-use crate::checkpoint::line::{Gift, SharedLines, Track, Tracks};
+use crate::checkpoint::line::{Gift, SharedLines, ToHead, Track, Tracks};
 use crate::checkpoint::restore::{self, Restored};
 use crate::checkpoint::store::Store;
-use crate::checkpoint::{points, section};
+use crate::checkpoint::{member, points, section};
 use crate::journal::Settled;
 
 /// What a run knows of lines.
@@ -47,7 +47,7 @@ impl Recovery {
     pub fn open(
         compiled: &Arc<Compiled>,
         folder: &Path,
-        workers: usize,
+        (workers, others): (usize, usize),
         (epochs, settled): (Option<Opened>, Settled),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> Result<(Recovery, Option<SinksState>), Error> {
@@ -91,6 +91,7 @@ impl Recovery {
             plan: compiled.fingerprint.clone(),
             places,
             workers,
+            others,
             keep: usize::try_from(*keep).unwrap_or(usize::MAX),
             cut: Box::new(move |round| cut(&program, round)),
             epochs: epochs.clone().map(|log| (log, live)),
@@ -101,6 +102,34 @@ impl Recovery {
         let (lines, keeper) = keeper::start(store, about, every, next)?;
         let (lines, keeper) = (Some(lines), Some(keeper));
         Ok((Recovery { lines, from, begin, epochs, keeper }, sinks))
+    }
+
+    /// The same in another process than the head, whose line this is; what it gives goes by `way`.
+    ///
+    /// # Errors
+    /// A store that cannot be used, a line that is not there.
+    pub fn of_member(
+        compiled: &Arc<Compiled>,
+        folder: &Path,
+        workers: usize,
+        line: Option<u64>,
+        way: Arc<ToHead>,
+    ) -> Result<Recovery, Error> {
+        points::check()?;
+        let Some(plan) = &compiled.plan.checkpoint else {
+            let (lines, from, begin, keeper) = (None, None, Begin::default(), None);
+            return Ok(Recovery { lines, from, begin, epochs: None, keeper });
+        };
+        let store = Store::open(&plan.store, folder)?;
+        let from = line.map(|line| restore::shared(&store, line)).transpose()?;
+        let begin = match &from {
+            Some(from) => {
+                begin(from, &section::decode(&from.sinks).map_err(Error::internal)?)
+            }
+            None => Begin::default(),
+        };
+        let (lines, keeper) = member::start(store, workers, way)?;
+        Ok(Recovery { lines: Some(lines), from, begin, epochs: None, keeper: Some(keeper) })
     }
 
     /// The seat of a worker's ingest, which has these partitions.

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidemill_operators::dataflow::{
-    Decide, Keep, Kind, Program, Requests, Round, Rows, gather, labels, scatter, windows,
+    Decide, Keep, Kind, Program, Reached, Requests, Round, Rows, gather, labels, scatter, windows,
 };
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -25,16 +25,20 @@ use super::bell::Bell;
 use super::hand_over::HandOver;
 use super::ingest::{Again, Ingest, Step};
 
+/// How soon a line that waits for an ingest is looked at again.
+const LOOK: Duration = Duration::from_micros(500);
+
 /// What enters.
 #[derive(Clone)]
 enum Entering {
     Rows(Arc<Rows>),
+    Reached(Reached),
     Mark(i64),
     End(i64),
 }
 
 /// Builds the dataflow of one worker, whose ingest is woken by `bell`. `mill` is there on the first
-/// worker only.
+/// worker only. What is given back says how far the whole dataflow is.
 pub fn render(
     worker: &mut Worker,
     ingest: Ingest,
@@ -42,7 +46,7 @@ pub fn render(
     program: &Arc<Program>,
     mill: Option<HandOver>,
     mut keep: Keep,
-) {
+) -> Handle<Round> {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
         let probe = Handle::new();
@@ -57,6 +61,7 @@ pub fn render(
         });
         let ends = entering.flat_map(|e| match e {
             Entering::End(latest) => Some(Decide::End(latest)),
+            Entering::Reached(reached) => Some(Decide::Reached(reached)),
             _ => None,
         });
         let requests = scatter(rows.clone(), Arc::clone(program), index, peers).concat(marks);
@@ -66,7 +71,8 @@ pub fn render(
         let features = gather(rows, answers, Arc::clone(program), held);
         let decide = features.concat(found).concat(ends);
         decided(scope, decide, mill).probe_with(&probe);
-    });
+        probe
+    })
 }
 
 /// The watermark of a worker, told to another.
@@ -102,6 +108,7 @@ fn enter<'scope>(
                 let (round, entering) = match step {
                     Step::Rows(round, rows) => (round, Entering::Rows(Arc::new(rows))),
                     Step::Mark(round, mark) => (round, Entering::Mark(mark)),
+                    Step::Reached(round, reached) => (round, Entering::Reached(reached)),
                     Step::End(round, latest) => (round, Entering::End(latest)),
                 };
                 output.session(&capability.delayed(&round)).give(entering);
@@ -145,6 +152,7 @@ fn decided<'scope>(
         if let Some(mill) = &mill {
             mill.bell.hang(scope.worker().sync_activator_for(info.address.to_vec()));
         }
+        let activator = scope.activator_for(info.address);
         move |(input, frontier), _output| {
             input.for_each(|capability, batches| {
                 if let Some(kept) = capability.retain_least(0) {
@@ -153,7 +161,11 @@ fn decided<'scope>(
                 }
             });
             let Some(mill) = &mill else { return waiting.clear() };
-            let open = frontier.frontier().first().copied();
+            let mut open = frontier.frontier().first().copied();
+            if let Some(gate) = mill.gate() {
+                open = Some(open.map_or(gate, |open| open.min(gate)));
+                activator.activate_after(LOOK);
+            }
             let later = open.map_or_else(BTreeMap::new, |open| waiting.split_off(&open));
             let ready = std::mem::replace(&mut waiting, later);
             let next = open.unwrap_or(Round::MAX);

@@ -1,5 +1,6 @@
 //! How far each source is, as whoever looks at a run sees it. Nothing in the dataflow reads it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tidemill_types::Micros;
@@ -11,6 +12,9 @@ pub struct Watermarks {
     /// Whether rows wait there until earlier ones are done.
     waits: Vec<Vec<AtomicBool>>,
 }
+
+/// Worker, source, how far it is, whether rows wait.
+pub type Share = Vec<(usize, usize, Micros, bool)>;
 
 /// How far a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,27 @@ impl Watermarks {
     pub fn set_waiting(&self, worker: usize, source: usize, waiting: bool) {
         if let Some(place) = self.waits.get(worker).and_then(|sources| sources.get(source)) {
             place.store(waiting, Ordering::Relaxed);
+        }
+    }
+
+    /// How far these workers are, by worker and source, for another process.
+    pub fn share(&self, workers: Range<usize>) -> Share {
+        let places = self.places.iter().zip(&self.waits).enumerate();
+        let own = places.filter(|(worker, _)| workers.contains(worker));
+        own.flat_map(|(worker, (places, waits))| {
+            let each = places.iter().zip(waits).enumerate();
+            each.map(move |(source, (at, waits))| {
+                (worker, source, at.load(Ordering::Relaxed), waits.load(Ordering::Relaxed))
+            })
+        })
+        .collect()
+    }
+
+    /// Takes what another process has shared.
+    pub fn take(&self, share: Share) {
+        for (worker, source, at, waits) in share {
+            self.set(worker, source, at);
+            self.set_waiting(worker, source, waits);
         }
     }
 

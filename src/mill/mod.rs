@@ -246,6 +246,7 @@ impl Mill {
             Decide::Features(features) => self.incoming.push(features),
             Decide::Labels(labels) => self.land(labels),
             Decide::End(latest) => self.results.latest = self.results.latest.max(latest),
+            Decide::Reached(reached) => self.offsets.take(reached),
             Decide::Watermark(_) => {}
         }
     }

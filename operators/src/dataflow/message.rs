@@ -146,6 +146,9 @@ pub struct Labels {
     pub values: Vec<f64>,
 }
 
+/// How far partitions were read, by `source/partition`: at each tick of event time the highest offset.
+pub type Reached = Vec<(String, Vec<(i64, u64)>)>;
+
 /// What arrives where models learn, score and are chosen.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Decide {
@@ -157,4 +160,6 @@ pub enum Decide {
     Watermark(Micros),
     /// A worker has read all of its bounded input; its largest event time.
     End(Micros),
+    /// How far a worker of another process has read, before any of these rows is seen.
+    Reached(Reached),
 }
