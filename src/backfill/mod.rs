@@ -164,6 +164,7 @@ pub fn compute(
     let options = Options {
         folder: folder.clone(),
         workers: place.workers,
+        members: None,
         speed: None,
         serve: None,
         stretch: Some(Arc::clone(&stretch)),

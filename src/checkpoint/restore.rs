@@ -76,7 +76,8 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
 /// # Errors
 /// One that is not there, or not whole.
 pub fn shared(store: &Store, number: u64) -> Result<Restored, Error> {
-    let line = store.line(number).and_then(|line| read(store, &line, &|name| !name.starts_with("mill/")));
+    let line =
+        store.line(number).and_then(|line| read(store, &line, &|name| !name.starts_with("mill/")));
     line.map_err(|error| {
         error.help("all processes of a run keep checkpoints in one place: a folder that all see, or a bucket")
     })

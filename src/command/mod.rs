@@ -28,6 +28,7 @@ mod replay;
 mod run;
 mod schema;
 mod serving;
+mod supervise;
 mod token;
 mod top;
 mod train;
@@ -258,6 +259,8 @@ enum Failure {
     Pipeline(Report),
     /// Anything else.
     Other(Error),
+    /// Processes that were started have said what there is to say; this is their exit code.
+    Said(u8),
 }
 
 impl From<Error> for Failure {
@@ -377,5 +380,6 @@ fn fail(failure: Failure, output: Output) -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+        Failure::Said(code) => ExitCode::from(code),
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn replay(
     let options = run::Options {
         folder: work.to_path_buf(),
         workers: usize::from(workers),
+        members: None,
         speed: None,
         serve: None,
         stretch: Some(Arc::clone(&stretch)),

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidemill_config::document::load;
+use tidemill_config::plan::Mode;
 use tidemill_types::Error;
 
 use super::serving::Flags;
-use super::{Failure, Said};
-use crate::engine::check::compile;
+use super::{Failure, Said, supervise};
+use crate::engine::check::{Compiled, compile};
+use crate::engine::cluster::{Members, run_member};
 use crate::engine::run;
 use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging, traces};
 use crate::serve::signals;
@@ -23,9 +25,19 @@ pub(super) struct Options {
     /// run: trainings in its journal are taken from there.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Workers of the dataflow.
+    /// Workers of the dataflow, in each process.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
+    /// Starts so many processes on this machine and watches over them: if one dies all begin again at the newest
+    /// checkpoint.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with_all = ["process", "hosts"])]
+    processes: Option<u16>,
+    /// Which of `--hosts` this process is, where each is started by itself; 0 has the sinks and the models.
+    #[arg(long, requires = "hosts")]
+    process: Option<usize>,
+    /// HOST:PORT of each process, with commas between, the same for all. `TIDEMILL_TOKEN` says who belongs to them.
+    #[arg(long, value_delimiter = ',', requires = "process")]
+    hosts: Vec<String>,
     /// Replays at so many times the speed of the events, for example 3600x.
     #[arg(long, value_parser = speed)]
     speed: Option<f64>,
@@ -50,6 +62,44 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
+impl Options {
+    /// All processes, if this is one of several.
+    fn members(&self) -> Result<Option<Members>, Error> {
+        let Some(process) = self.process else { return Ok(None) };
+        let hosts = self.hosts.clone();
+        if process >= hosts.len() {
+            let why = format!("--process {process} is none of the {} of --hosts", hosts.len());
+            return Err(Error::user(why).help("count from 0, in the order of --hosts"));
+        }
+        if hosts.len() == 1 {
+            return Ok(None);
+        }
+        let token = std::env::var(supervise::TOKEN).unwrap_or_default();
+        let near = |host: &String| host.starts_with("127.") || host.starts_with("localhost:");
+        if token.len() < 16 && !hosts.iter().all(near) {
+            let why = "processes on other machines need a token, so that nobody else joins them";
+            let help = format!("set {} to the same 16 letters or more for each", supervise::TOKEN);
+            return Err(Error::user(why).help(help));
+        }
+        Ok(Some(Members { process, hosts, token }))
+    }
+}
+
+/// What several processes do not do.
+fn several(compiled: &Compiled, options: &Options) -> Result<(), Error> {
+    if compiled.plan.pipeline.mode == Mode::AtOnce {
+        let why = "a pipeline with mode = \"at_once\" runs in one process";
+        return Err(
+            Error::user(why).help("leave out --processes and --hosts, or write mode = \"final\"")
+        );
+    }
+    if options.speed.is_some() {
+        let why = "--speed has one process: each would keep a pace of its own";
+        return Err(Error::user(why).help("leave out --speed, or --processes and --hosts"));
+    }
+    Ok(())
+}
+
 /// Runs a pipeline.
 pub(super) fn run(
     file: &Path,
@@ -57,6 +107,14 @@ pub(super) fn run(
     options: &Options,
 ) -> Result<Said, Failure> {
     let compiled = compile(load(file, overrides)?)?;
+    if let Some(processes) = options.processes.filter(|processes| *processes > 1) {
+        several(&compiled, options)?;
+        return supervise::run(processes);
+    }
+    let members = options.members()?;
+    if members.is_some() {
+        several(&compiled, options)?;
+    }
     let folder = match &options.folder {
         Some(folder) => folder.clone(),
         None => Path::new("out").join(&compiled.plan.pipeline.name.value),
@@ -71,12 +129,18 @@ pub(super) fn run(
     let chosen = run::Options {
         folder: folder.clone(),
         workers: usize::from(options.workers),
+        members,
         speed: options.speed,
         serve: options.serving.options(&folder, &pipeline)?,
         stretch: None,
     };
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;
+    supervise::end_with_supervisor()?;
+    if chosen.members.as_ref().is_some_and(|members| members.process > 0) {
+        run_member(compiled, &chosen, &stop)?;
+        return Err(Failure::Said(0));
+    }
     traces::start(&compiled.plan);
     let ran = run::run(compiled, &chosen, Arc::clone(&stop), bar);
     traces::finish();

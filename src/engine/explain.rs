@@ -212,17 +212,30 @@ fn scan(
     take: &mut dyn FnMut(u32, &OrderedRows) -> bool,
 ) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
-    let options =
-        Options { folder: work.to_path_buf(), workers: 1, speed: None, serve: None, stretch: None };
+    let options = Options {
+        folder: work.to_path_buf(),
+        workers: 1,
+        members: None,
+        speed: None,
+        serve: None,
+        stretch: None,
+    };
     let shared = Arc::new(shared(compiled, &options, Arc::clone(&stop)));
     let turns = Arc::new(Turns::default());
     let nothing = (Arc::clone(&turns), None, None);
     let (outputs, sinks) = Outputs::open(compiled, work, Settled::default(), &stop, nothing, None)?;
-    let share = open_sources(&compiled.plan.sources, 1)?.remove(0);
+    let share = open_sources(&compiled.plan.sources, 0..1, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
     let (worker, stretch) = (0, None);
-    let way =
-        Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin: &begin, stretch };
+    let way = Way {
+        outputs: &outputs,
+        shared: &shared,
+        offsets: &shared.offsets,
+        turns: &turns,
+        worker,
+        begin: &begin,
+        stretch,
+    };
     let rows = Arc::new(AtomicU64::new(0));
     let mut result = Ok(());
     for (s, open) in share.into_iter().filter(|(s, _)| *s == source) {

@@ -6,6 +6,7 @@
 
 pub mod bell;
 pub mod check;
+pub mod cluster;
 pub mod control;
 mod driver;
 pub mod explain;

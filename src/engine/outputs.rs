@@ -300,7 +300,9 @@ impl Outputs {
     /// Sends what another process had to say.
     pub fn aside(&self, aside: Aside) {
         let Aside { stream, counts, rows, until } = aside;
-        let Some((stream, _)) = Stream::ALL.iter().find(|(_, name)| *name == stream) else { return };
+        let Some((stream, _)) = Stream::ALL.iter().find(|(_, name)| *name == stream) else {
+            return;
+        };
         self.counts.count(*stream, rows.as_ref().map_or(0, |(_, times)| times.len()));
         let rows = rows.map(|(Wire(rows), times)| (rows, times));
         self.emit(Emission::Aside(*stream, counts, rows, until));

@@ -122,12 +122,11 @@ impl Recovery {
         };
         let store = Store::open(&plan.store, folder)?;
         let from = line.map(|line| restore::shared(&store, line)).transpose()?;
-        let begin = match &from {
-            Some(from) => {
-                begin(from, &section::decode(&from.sinks).map_err(Error::internal)?)
-            }
+        let mut begin = match &from {
+            Some(from) => begin(from, &section::decode(&from.sinks).map_err(Error::internal)?),
             None => Begin::default(),
         };
+        begin.mark = from.as_ref().map(|from| from.before);
         let (lines, keeper) = member::start(store, workers, way)?;
         Ok(Recovery { lines: Some(lines), from, begin, epochs: None, keeper: Some(keeper) })
     }

@@ -1,6 +1,7 @@
 //! A run: sources, workers and sinks are opened, started, watched and ended here.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +12,10 @@ use crossbeam_channel::bounded;
 use tidemill_config::plan::{Mode, SourcePlan};
 use tidemill_connectors::source::{SOURCES, Source};
 use tidemill_types::{Error, Micros};
-use timely::communication::Config as Workers;
 
 use super::bell::Bell;
 use super::check::{self, Compiled};
+use super::cluster::{self, Head, Hearing, Leading, Members, Network};
 use super::control::Controller;
 use super::feed::Feed;
 use super::hand_over::HandOver;
@@ -45,21 +46,36 @@ use crate::serve::{self, Server, Watched};
 const PIECES: usize = 8;
 
 /// How often a run is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// What a person may choose of a run.
 #[derive(Clone)]
 pub struct Options {
     /// Where it writes to.
     pub folder: PathBuf,
-    /// Workers of the dataflow.
+    /// Workers of the dataflow in this process.
     pub workers: usize,
+    /// All processes, where there are several.
+    pub members: Option<Members>,
     /// Microseconds of event time to a microsecond; full speed without.
     pub speed: Option<f64>,
     /// Where and to whom HTTP is served.
     pub serve: Option<serve::Options>,
     /// Which rows the sinks get, where it is a replay.
     pub stretch: Option<Arc<Stretch>>,
+}
+
+impl Options {
+    /// Workers of all processes.
+    pub(super) fn total(&self) -> usize {
+        self.workers * self.members.as_ref().map_or(1, |members| members.hosts.len())
+    }
+
+    /// The workers of this process, by their numbers among all.
+    pub(super) fn own(&self) -> Range<usize> {
+        let first = self.workers * self.members.as_ref().map_or(0, |members| members.process);
+        first..first + self.workers
+    }
 }
 
 /// One worker's sources, opened before anything runs.
@@ -69,7 +85,7 @@ pub(super) type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
 type Line = (Micros, BTreeMap<String, Vec<u8>>);
 
 /// What workers take with them when they start.
-struct Seat {
+pub(super) struct Seat {
     ingest: Ingest,
     keep: Kept,
     setup: Option<(Setup, SharedMill, Option<Line>)>,
@@ -89,8 +105,11 @@ pub fn run(
     let began = Instant::now();
     let compiled = Arc::new(compiled);
     let plan = &compiled.plan;
-    let shares = open_sources(&plan.sources, options.workers)?;
-    let epochs = open_epochs(&compiled, &options.folder, options.workers)?;
+    let total = options.total();
+    let shares = open_sources(&plan.sources, options.own(), total)?;
+    let open = |members| Head::open(members, &compiled, options.workers, &stop);
+    let head = options.members.as_ref().map(open).transpose()?;
+    let epochs = open_epochs(&compiled, &options.folder, total)?;
     let noted = epochs.as_ref().map_or_else(Settled::default, |(log, _)| log.settled());
     let name = &plan.pipeline.name.value;
     let ledger = Ledger::open(&options.folder, name, &compiled.fingerprint, noted.clone())?;
@@ -109,7 +128,7 @@ pub fn run(
     let (recovery, state) = Recovery::open(
         &compiled,
         &options.folder,
-        options.workers,
+        (total, head.as_ref().map_or(0, Head::members)),
         (epochs, settled.clone()),
         tell,
     )?;
@@ -181,46 +200,48 @@ pub fn run(
         }
         None => None,
     };
+    let hearing = Hearing {
+        outputs: outputs.clone(),
+        shared: Arc::clone(&shared),
+        rows: rows.clone(),
+        lines: recovery.lines.clone(),
+    };
+    let line = recovery.from.as_ref().map(|from| from.line);
+    let begun = head.map(|head| head.begin(line, hearing)).transpose()?;
+    let (leading, network) = begun.unzip();
+    let fate = network.as_ref().map(|(_, _, fate)| Arc::clone(fate));
     let at = recovery.from.as_ref().map(|from| (from.before, from.mill.clone()));
-    let mut setup = Some((setup, mill, at));
-    let mut readers = Vec::new();
-    let mut seats = Vec::new();
-    for (worker, share) in shares.into_iter().enumerate() {
-        let mut partitions = Partitions::new();
-        let begin = &recovery.begin;
-        let stretch = options.stretch.as_ref();
-        let to = Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin, stretch };
-        let feeds = share
-            .into_iter()
-            .map(|(s, source)| {
-                let name = &plan.sources[s].name.value;
-                partitions.extend(source.partitions().into_iter().map(|p| (name.clone(), p)));
-                start(&compiled, s, source, &to, &rows[s], &mut readers)
-            })
-            .collect::<Result<Vec<Feed>, Error>>()?;
-        let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(&shared));
-        let line = recovery.seat(&compiled, worker, &partitions);
-        let gathers = live && options.workers == 1;
-        let place = Place { worker, gathers, line, epochs: recovery.epochs.clone() };
-        let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
-        ingest.begin(&recovery.begin);
-        let keep = recovery.keep(&compiled, worker, options.workers)?;
-        seats.push(Mutex::new(Some(Seat { ingest, keep, setup: setup.take() })));
+    let crew = Crew { outputs: &outputs, shared: &shared, turns: &turns, rows: &rows };
+    let (mut seats, readers) =
+        crew.seats(&compiled, options, &recovery, shares, options.stretch.as_ref())?;
+    if let Some(first) = seats.first_mut() {
+        first.setup = Some((setup, mill, at));
     }
+    let seats = seats.into_iter().map(|seat| Mutex::new(Some(seat))).collect();
     let alive = Arc::new(AtomicUsize::new(options.workers));
-    let guards = work(seats, &compiled, &shared, &turns, &alive)?;
+    let guards = work(seats, &compiled, &shared, &turns, &alive, network)?;
     while alive.load(Ordering::SeqCst) > 0 {
         std::thread::park_timeout(LOOK);
         bar.update(&watcher.look());
         board.iter().for_each(|board| board.look(Instant::now()));
         if shared.stop.load(Ordering::Relaxed) {
+            leading.iter().for_each(Leading::stop);
             shared.bells.iter().for_each(Bell::ring);
         }
     }
+    let failed = || shared.failed.lock().ok().and_then(|failed| failed.clone());
+    if let (Some(leading), Some(error)) = (&leading, failed()) {
+        leading.fail(&error.to_string());
+        // Threads of the network wait for processes that may be gone: they end with this one.
+        std::mem::forget(guards);
+        return Err(error);
+    }
+    fate.iter().for_each(|fate| fate.over.store(true, Ordering::SeqCst));
     bar.finish(&watcher.look());
     drop(controller);
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
     readers.into_iter().for_each(|reader: JoinHandle<()>| drop(reader.join()));
+    leading.iter().try_for_each(Leading::end)?;
     let events = watcher.rows();
     let counts = outputs.closed();
     drop((outputs, watcher));
@@ -228,7 +249,7 @@ pub fn run(
     let written =
         sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
     let counted = counted(&counts);
-    if let Some(error) = shared.failed.lock().ok().and_then(|mut failed| failed.take()) {
+    if let Some(error) = failed() {
         return Err(error);
     }
     if let Some(panic) = panics.first() {
@@ -245,29 +266,89 @@ fn entry_of(source: &SourcePlan) -> Result<&'static tidemill_connectors::source:
     found.ok_or_else(|| Error::internal("a source passed the check and is not there"))
 }
 
-/// Opens every worker's share of every source, so that nothing starts where one cannot be read.
-pub(super) fn open_sources(sources: &[SourcePlan], workers: usize) -> Result<Shares, Error> {
-    (0..workers)
-        .map(|worker| {
-            let open = |(s, plan): (usize, &SourcePlan)| {
-                // Sources of one partition each do not all go to the first worker.
-                let share = ((worker + s) % workers, workers);
-                Ok((s, (entry_of(plan)?.open)(plan, share)?))
-            };
-            sources.iter().enumerate().map(open).collect()
-        })
-        .collect()
+/// Opens the shares of these of all workers of every source, so that nothing starts where one cannot be read.
+pub(super) fn open_sources(
+    sources: &[SourcePlan],
+    own: Range<usize>,
+    workers: usize,
+) -> Result<Shares, Error> {
+    own.map(|worker| {
+        let open = |(s, plan): (usize, &SourcePlan)| {
+            // Sources of one partition each do not all go to the first worker.
+            let share = ((worker + s) % workers, workers);
+            Ok((s, (entry_of(plan)?.open)(plan, share)?))
+        };
+        sources.iter().enumerate().map(open).collect()
+    })
+    .collect()
+}
+
+/// What all seats of a process share.
+pub(super) struct Crew<'a> {
+    pub(super) outputs: &'a Outputs,
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) turns: &'a Arc<Turns>,
+    /// Rows read, by source.
+    pub(super) rows: &'a [Arc<AtomicU64>],
+}
+
+impl Crew<'_> {
+    /// The seats of this process's workers, and the threads that read for them.
+    pub(super) fn seats(
+        &self,
+        compiled: &Arc<Compiled>,
+        options: &Options,
+        recovery: &Recovery,
+        shares: Shares,
+        stretch: Option<&Arc<Stretch>>,
+    ) -> Result<(Vec<Seat>, Vec<JoinHandle<()>>), Error> {
+        let Crew { outputs, shared, turns, rows } = *self;
+        let plan = &compiled.plan;
+        let (own, total) = (options.own(), options.total());
+        let live = plan.sources.iter().any(|source| !check::bounded(source));
+        let (mut readers, mut seats) = (Vec::new(), Vec::new());
+        for (worker, share) in own.clone().zip(shares) {
+            let mut partitions = Partitions::new();
+            let begin = &recovery.begin;
+            // The mill is where worker 0 is: elsewhere each worker tells it how far it has read.
+            let far = (own.start > 0).then(|| noted(compiled));
+            let offsets = far.as_ref().unwrap_or(&shared.offsets);
+            let to = Way { outputs, shared, offsets, turns, worker, begin, stretch };
+            let feeds = share
+                .into_iter()
+                .map(|(s, source)| {
+                    let name = &plan.sources[s].name.value;
+                    partitions.extend(source.partitions().into_iter().map(|p| (name.clone(), p)));
+                    start(compiled, s, source, &to, &rows[s], &mut readers)
+                })
+                .collect::<Result<Vec<Feed>, Error>>()?;
+            let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(shared));
+            let line = recovery.seat(compiled, worker, &partitions);
+            let gathers = live && total == 1;
+            let place = Place { worker, gathers, line, epochs: recovery.epochs.clone(), far };
+            let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
+            ingest.begin(begin);
+            let keep = recovery.keep(compiled, worker, total)?;
+            seats.push(Seat { ingest, keep, setup: None });
+        }
+        Ok((seats, readers))
+    }
+}
+
+/// Where readers note how far they are.
+fn noted(compiled: &Compiled) -> Arc<Offsets> {
+    let at_once = compiled.plan.pipeline.mode == Mode::AtOnce;
+    Arc::new(Offsets::new(compiled.plan.pipeline.tick, at_once))
 }
 
 /// What the workers of a run share.
 pub(super) fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBool>) -> Shared {
     let pace = options.speed.map(|speed| Pace::new(speed, compiled.plan.sources.len()));
-    let at_once = compiled.plan.pipeline.mode == Mode::AtOnce;
-    let offsets = Arc::new(Offsets::new(compiled.plan.pipeline.tick, at_once));
-    let bells = (0..options.workers).map(|_| Bell::default()).collect();
+    let offsets = noted(compiled);
+    let bells = (0..options.total()).map(|_| Bell::default()).collect();
     let ahead = usize::try_from(compiled.plan.pipeline.ahead).unwrap_or(usize::MAX);
     let failed = Mutex::new(None);
-    let watermarks = Arc::new(Watermarks::new(options.workers, compiled.plan.sources.len()));
+    let watermarks = Arc::new(Watermarks::new(options.total(), compiled.plan.sources.len()));
     Shared { epoch: AtomicU64::new(0), stop, failed, pace, offsets, bells, ahead, watermarks }
 }
 
@@ -275,6 +356,8 @@ pub(super) fn shared(compiled: &Compiled, options: &Options, stop: Arc<AtomicBoo
 pub(super) struct Way<'a> {
     pub(super) outputs: &'a Outputs,
     pub(super) shared: &'a Arc<Shared>,
+    /// Where is noted how far partitions were read.
+    pub(super) offsets: &'a Arc<Offsets>,
     pub(super) turns: &'a Arc<Turns>,
     pub(super) worker: usize,
     pub(super) begin: &'a Begin,
@@ -309,7 +392,7 @@ pub(super) fn start(
         outputs: way.outputs.clone(),
         stop: Arc::clone(&way.shared.stop),
         read: Arc::clone(rows),
-        offsets: Arc::clone(&way.shared.offsets),
+        offsets: Arc::clone(way.offsets),
         to,
         bell: way.shared.bells[way.worker].clone(),
         turns: Arc::clone(way.turns),
@@ -378,24 +461,24 @@ impl Drop for Leaving {
     }
 }
 
-/// Starts the workers.
-fn work(
+/// Starts the workers of this process.
+pub(super) fn work(
     seats: Vec<Mutex<Option<Seat>>>,
     compiled: &Arc<Compiled>,
     shared: &Arc<Shared>,
     turns: &Arc<Turns>,
     alive: &Arc<AtomicUsize>,
+    network: Option<Network>,
 ) -> Result<timely::communication::WorkerGuards<()>, Error> {
-    let communication =
-        if seats.len() == 1 { Workers::Thread } else { Workers::Process(seats.len()) };
-    let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
+    let workers = seats.len();
+    let first = network.as_ref().map_or(0, |(process, _, _)| process * workers);
     let (compiled, shared, alive) = (Arc::clone(compiled), Arc::clone(shared), Arc::clone(alive));
     let (waiting, turns) = (std::thread::current(), Arc::clone(turns));
-    let started = timely::execute(config, move |worker| {
+    cluster::execute(workers, network, move |worker| {
         let shared = Arc::clone(&shared);
         let (alive, waiting) = (Arc::clone(&alive), waiting.clone());
         let _leaving = Leaving { alive, waiting, shared: Arc::clone(&shared) };
-        let seat = seats[worker.index()].lock().ok().and_then(|mut seat| seat.take());
+        let seat = seats[worker.index() - first].lock().ok().and_then(|mut seat| seat.take());
         let Some(Seat { ingest, keep, setup }) = seat else { return };
         let program = &compiled.program;
         let started = setup.map(|(setup, at, line)| {
@@ -420,8 +503,7 @@ fn work(
         }
         // A mill that panicked left no results: the run says so.
         thread.map(JoinHandle::join);
-    });
-    started.map_err(|e| Error::internal(format!("the dataflow did not start: {e}")))
+    })
 }
 
 /// Makes the mill where others can ask it.

@@ -290,6 +290,7 @@ impl Mill {
                 Decide::Features(rows) => first.push(rows),
                 Decide::Labels(labels) => self.land(labels),
                 Decide::End(latest) => self.results.latest = self.results.latest.max(latest),
+                Decide::Reached(reached) => self.offsets.take(reached),
                 Decide::Watermark(now) => watermark = watermark.max(now),
             }
         }

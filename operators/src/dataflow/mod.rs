@@ -25,7 +25,9 @@ mod windows;
 
 pub use gather::gather;
 pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
-pub use message::{Answers, Decide, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire};
+pub use message::{
+    Answers, Decide, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire,
+};
 pub use program::{CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program};
 pub use scatter::{labels, scatter};
 pub use windows::windows;

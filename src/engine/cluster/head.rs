@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidemill_types::Error;
@@ -43,7 +42,6 @@ pub struct Hearing {
 /// The head while the run is on.
 pub struct Leading {
     links: Vec<Link<Order>>,
-    writers: Vec<JoinHandle<()>>,
     farewells: Arc<Farewells>,
     stopped: AtomicBool,
 }
@@ -76,14 +74,10 @@ impl Head {
     ///
     /// # Errors
     /// No threads are to be had.
-    pub fn begin(
-        self,
-        line: Option<u64>,
-        hearing: Hearing,
-    ) -> Result<(Arc<Leading>, Network), Error> {
+    pub fn begin(self, line: Option<u64>, hearing: Hearing) -> Result<(Leading, Network), Error> {
         let Hearing { outputs, shared, rows, lines } = hearing;
         let farewells: Arc<Farewells> = Arc::default();
-        let (mut links, mut writers) = (Vec::new(), Vec::new());
+        let mut links = Vec::new();
         for (process, stream) in self.sockets.words {
             let (outputs, lines) = (outputs.clone(), lines.clone());
             let (shared, farewells) = (Arc::clone(&shared), Arc::clone(&farewells));
@@ -114,10 +108,9 @@ impl Head {
                     }
                 }
             };
-            let (link, writer) = link::start(stream, process, heard)?;
+            let link = link::start(stream, process, heard)?;
             link.send(Order::Begin(line));
             links.push(link);
-            writers.push(writer);
         }
         if let Some(lines) = &lines {
             let links = links.clone();
@@ -127,8 +120,8 @@ impl Head {
         let lost = Box::new(move |peer, why: String| shared.fail(gone(peer, &why)));
         let fate = Arc::new(Fate { over: AtomicBool::new(false), lost });
         let stopped = AtomicBool::new(false);
-        let leading = Leading { links, writers, farewells, stopped };
-        Ok((Arc::new(leading), (0, self.sockets.data, fate)))
+        let leading = Leading { links, farewells, stopped };
+        Ok((leading, (0, self.sockets.data, fate)))
     }
 }
 
@@ -153,16 +146,16 @@ impl Leading {
     }
 
     /// Tells the members that the run has failed.
-    pub fn fail(self: Arc<Self>, why: &str) {
+    pub fn fail(&self, why: &str) {
         self.links.iter().for_each(|link| link.send(Order::Failed(why.to_string())));
-        self.part();
+        self.links.iter().for_each(Link::flush);
     }
 
     /// Waits until every member has done everything and said so.
     ///
     /// # Errors
     /// One that does not.
-    pub fn end(self: Arc<Self>) -> Result<(), Error> {
+    pub fn end(&self) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         let mut said = lock(&self.farewells.0);
         while said.len() < self.links.len() {
@@ -173,17 +166,6 @@ impl Leading {
             let woken = self.farewells.1.wait_timeout(said, left);
             said = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(said);
-        self.part();
         Ok(())
-    }
-
-    /// Sends what is still to be sent.
-    fn part(self: Arc<Self>) {
-        // Lines hold links too: what was sent before is on its way when the writer has nothing to do.
-        if let Some(leading) = Arc::into_inner(self) {
-            drop(leading.links);
-            drop(leading.writers);
-        }
     }
 }

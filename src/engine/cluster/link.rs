@@ -16,12 +16,20 @@ const QUEUE: usize = 256;
 const SILENCE: Duration = Duration::from_secs(60);
 /// How often something is heard of a process that has nothing to say.
 const BEAT: Duration = Duration::from_secs(1);
+/// How long a process that ends waits for its last words to go out.
+const FLUSH: Duration = Duration::from_secs(5);
 /// The longest word.
 const MOST: u32 = 1 << 30;
 
 /// The sending end; clones send in turn.
 pub(super) struct Link<W> {
-    to: Sender<W>,
+    to: Sender<Sent<W>>,
+}
+
+enum Sent<W> {
+    Word(W),
+    /// Told when everything before it has gone out.
+    Flush(Sender<()>),
 }
 
 impl<W> Clone for Link<W> {
@@ -33,12 +41,20 @@ impl<W> Clone for Link<W> {
 impl<W: Serialize + Send + 'static> Link<W> {
     /// Sends a word; waits while too many are on their way. To one that is gone nothing is sent.
     pub(super) fn send(&self, word: W) {
-        let _ = self.to.send(word);
+        let _ = self.to.send(Sent::Word(word));
+    }
+
+    /// Waits until what was sent has gone out, but not for ever.
+    pub(super) fn flush(&self) {
+        let (to, from) = bounded(1);
+        if self.to.send(Sent::Flush(to)).is_ok() {
+            let _ = from.recv_timeout(FLUSH);
+        }
     }
 }
 
 /// Starts both directions over a connection: `heard` is called for each word, and once more, with the reason, when
-/// the other side is gone. What was sent before the last sender goes is sent to its end.
+/// the other side is gone.
 ///
 /// # Errors
 /// No threads are to be had.
@@ -46,7 +62,7 @@ pub(super) fn start<W, H>(
     stream: TcpStream,
     peer: usize,
     mut heard: impl FnMut(Result<H, String>) + Send + 'static,
-) -> Result<(Link<W>, std::thread::JoinHandle<()>), Error>
+) -> Result<Link<W>, Error>
 where
     W: Serialize + Send + 'static,
     H: DeserializeOwned + 'static,
@@ -62,7 +78,7 @@ where
         while from.recv().is_ok() {}
     };
     let named = |what| std::thread::Builder::new().name(format!("{what} process {peer}"));
-    let writer = named("to").spawn(write).map_err(failed)?;
+    named("to").spawn(write).map_err(failed)?;
     let read = move || {
         loop {
             match receive(&mut reads) {
@@ -73,24 +89,32 @@ where
         }
     };
     named("from").spawn(read).map_err(failed)?;
-    Ok((Link { to }, writer))
+    Ok(Link { to })
 }
 
-fn send_all<W: Serialize>(stream: &TcpStream, from: &Receiver<W>) -> std::io::Result<()> {
+fn send_all<W: Serialize>(stream: &TcpStream, from: &Receiver<Sent<W>>) -> std::io::Result<()> {
     let mut out = BufWriter::new(stream);
     loop {
-        let word = match from.try_recv() {
-            Ok(word) => word,
+        let next = match from.try_recv() {
+            Ok(next) => next,
             Err(_) => {
                 out.flush()?;
                 match from.recv_timeout(BEAT) {
-                    Ok(word) => word,
+                    Ok(next) => next,
                     Err(RecvTimeoutError::Timeout) => {
                         out.write_all(&0u32.to_le_bytes())?;
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return out.flush(),
                 }
+            }
+        };
+        let word = match next {
+            Sent::Word(word) => word,
+            Sent::Flush(told) => {
+                out.flush()?;
+                let _ = told.send(());
+                continue;
             }
         };
         let bytes = bincode::serialize(&word).map_err(std::io::Error::other)?;

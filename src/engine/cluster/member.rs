@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use tidemill_types::Error;
@@ -61,7 +60,7 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
     };
     let stream = sockets.words.into_iter().next();
     let (_, stream) = stream.ok_or_else(|| Error::internal("no connection to the head"))?;
-    let (link, writer) = link::start(stream, 0, heard)?;
+    let link = link::start(stream, 0, heard)?;
     let line = wait(&begins, &shared, asked)?;
 
     let to_head = link.clone();
@@ -102,19 +101,18 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
     }
     if let Some(error) = shared.failed.lock().ok().and_then(|mut failed| failed.take()) {
         link.send(Word::Failed(error.to_string()));
+        link.flush();
         // Threads of the network wait for processes that may be gone: they end with this one.
         std::mem::forget(guards);
-        std::thread::sleep(Duration::from_millis(200));
         return Err(error);
     }
     fate.over.store(true, Ordering::SeqCst);
     drop(guards.join());
     readers.into_iter().for_each(|reader| drop(reader.join()));
     look();
-    link.send(Word::Bye);
     recovery.close(false)?;
-    drop((link, known));
-    drop(writer);
+    link.send(Word::Bye);
+    link.flush();
     Ok(())
 }
 

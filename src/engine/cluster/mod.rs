@@ -26,10 +26,10 @@ use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::communication::{Config as Workers, Hooks, WorkerGuards};
 use timely::worker::Worker;
 
-pub use self::head::Head;
+pub(super) use self::head::{Head, Hearing, Leading, Network};
 pub use self::member::run as run_member;
-pub use self::sockets::Members;
-use self::sockets::{DataSocket, Fate, Sockets};
+use self::sockets::DataSocket;
+pub use self::sockets::{Members, token};
 use super::check::Compiled;
 use super::outputs::Aside;
 use super::watermarks::Share;
@@ -78,7 +78,7 @@ fn about(compiled: &Compiled, workers: usize) -> String {
 /// Threads that cannot be started.
 pub(super) fn execute(
     workers: usize,
-    network: Option<(usize, Vec<Option<std::net::TcpStream>>, Arc<Fate>)>,
+    network: Option<Network>,
     work: impl Fn(&mut Worker) + Send + Sync + 'static,
 ) -> Result<WorkerGuards<()>, Error> {
     let failed = |e: String| Error::internal(format!("the dataflow did not start: {e}"));

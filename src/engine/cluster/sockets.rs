@@ -60,11 +60,7 @@ struct Call {
 /// # Errors
 /// An address that cannot be listened at, processes that do not come in time, one of another run, a run that is
 /// to stop.
-pub(super) fn connect(
-    members: &Members,
-    about: &str,
-    stop: &AtomicBool,
-) -> Result<Sockets, Error> {
+pub(super) fn connect(members: &Members, about: &str, stop: &AtomicBool) -> Result<Sockets, Error> {
     let Members { process: own, hosts, .. } = members;
     let key = key(members, about);
     let listener = listen(&hosts[*own])?;
@@ -144,11 +140,15 @@ fn look(
 ) -> Result<(), Error> {
     let now = Instant::now();
     if stop.load(Ordering::Relaxed) {
-        return Err(Error::external(format!("stopped before all processes were there: {}", what())));
+        return Err(Error::external(format!(
+            "stopped before all processes were there: {}",
+            what()
+        )));
     }
     if now >= until {
         let why = format!("{} in {} s", what(), PATIENCE.as_secs());
-        return Err(Error::external(why).help("start all processes of --hosts, each with its own --process"));
+        return Err(Error::external(why)
+            .help("start all processes of --hosts, each with its own --process"));
     }
     if now >= *say {
         tracing::info!("waiting: {}", what());
@@ -185,14 +185,19 @@ fn seal(key: &[u8; 32], role: &[u8], parts: [&[u8]; 3]) -> Hmac<Sha256> {
     mac
 }
 
-/// A number that nobody can know before: std's keys of hash maps are drawn from the system.
-fn nonce() -> [u8; 32] {
-    use std::hash::{BuildHasher, RandomState};
-    let mut out = [0; 32];
-    for (i, part) in out.chunks_mut(8).enumerate() {
-        part.copy_from_slice(&RandomState::new().hash_one(i).to_le_bytes());
-    }
-    out
+/// A number that nobody can know before.
+fn nonce() -> std::io::Result<[u8; 32]> {
+    let mut chance = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut chance)?;
+    Ok(chance)
+}
+
+/// A token that nobody can guess.
+///
+/// # Errors
+/// A system without chance.
+pub fn token() -> std::io::Result<String> {
+    nonce().map(|chance| tidemill_types::schema::hex(&chance))
 }
 
 fn settled(stream: &TcpStream, wait: Option<Duration>) -> Result<(), String> {
@@ -205,9 +210,8 @@ fn settled(stream: &TcpStream, wait: Option<Duration>) -> Result<(), String> {
 /// The side that calls.
 fn introduce(mut stream: TcpStream, call: &Call, key: &[u8; 32]) -> Result<TcpStream, String> {
     settled(&stream, Some(ANSWER))?;
-    let own = nonce();
-    let who = who(call);
     let text = |e: std::io::Error| e.to_string();
+    let (own, who) = (nonce().map_err(text)?, who(call));
     stream.write_all(&[MAGIC.as_slice(), &who, &own].concat()).map_err(text)?;
     let mut answer = [0; 64];
     stream.read_exact(&mut answer).map_err(text)?;
@@ -240,7 +244,7 @@ fn answer(mut stream: TcpStream, key: &[u8; 32]) -> Result<(Call, TcpStream), St
     if magic != MAGIC {
         return Err("it does not speak as a process of a run".to_string());
     }
-    let own = nonce();
+    let own = nonce().map_err(text)?;
     let proof = seal(key, b"listens", [who, theirs, &own]).finalize().into_bytes();
     stream.write_all(&[own.as_slice(), &proof].concat()).map_err(text)?;
     let mut proof = [0; 32];
@@ -259,14 +263,19 @@ pub(super) struct DataSocket {
     stream: TcpStream,
     peer: usize,
     fate: Arc<Fate>,
+    /// What was read last: timely says goodbye by a header of zeros.
+    last: [u8; GOODBYE],
 }
 
+/// Bytes of a header.
+const GOODBYE: usize = 48;
+
 /// What broken connections mean.
-pub(super) struct Fate {
+pub struct Fate {
     /// Set when the dataflow is complete: whoever is done may go.
-    pub(super) over: AtomicBool,
+    pub over: AtomicBool,
     /// Told of a process that is gone before.
-    pub(super) lost: Box<dyn Fn(usize, String) + Send + Sync>,
+    pub lost: Box<dyn Fn(usize, String) + Send + Sync>,
 }
 
 /// How long after the end of a connection the dataflow may still be on its way to its own.
@@ -274,7 +283,13 @@ const LINGER: Duration = Duration::from_secs(10);
 
 impl DataSocket {
     pub(super) fn new(stream: TcpStream, peer: usize, fate: Arc<Fate>) -> DataSocket {
-        DataSocket { stream, peer, fate }
+        DataSocket { stream, peer, fate, last: [1; GOODBYE] }
+    }
+
+    fn keep(&mut self, read: &[u8]) {
+        let new = read.len().min(GOODBYE);
+        self.last.copy_within(new.., 0);
+        self.last[GOODBYE - new..].copy_from_slice(&read[read.len() - new..]);
     }
 
     /// Returns if the run is over; otherwise nobody is to hear of this connection again.
@@ -296,8 +311,13 @@ impl Read for DataSocket {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         loop {
             match self.stream.read(to) {
+                // What came with the goodbye is passed on only when the end has been read.
+                Ok(0) if self.last == [0; GOODBYE] => {}
                 Ok(0) => self.broken("it closed a connection".to_string()),
-                Ok(n) => return Ok(n),
+                Ok(n) => {
+                    self.keep(&to[..n]);
+                    return Ok(n);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => self.broken(error.to_string()),
             }
@@ -326,7 +346,7 @@ impl Write for DataSocket {
 impl timely::communication::allocator::zero_copy::stream::Stream for DataSocket {
     fn try_clone(&self) -> std::io::Result<DataSocket> {
         let stream = self.stream.try_clone()?;
-        Ok(DataSocket { stream, peer: self.peer, fate: Arc::clone(&self.fate) })
+        Ok(DataSocket::new(stream, self.peer, Arc::clone(&self.fate)))
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> std::io::Result<()> {
