@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use tidemill_types::Error;
@@ -41,7 +42,15 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
     let heard = move |order: Result<Order, String>| match order {
         Ok(Order::Begin(line)) => drop(begin.send(line)),
         Ok(Order::Line(round)) => {
-            let Some((link, Some(lines))) = hears.get() else { return };
+            // A line may be chosen while this process is still reading the one that it begins with.
+            let (link, lines) = loop {
+                match hears.get() {
+                    Some((link, Some(lines))) => break (link, lines),
+                    Some((_, None)) => return,
+                    None if of.failed.lock().is_ok_and(|failed| failed.is_some()) => return,
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            };
             match round {
                 Some(round) => {
                     lines.begin(round);
