@@ -162,18 +162,25 @@ fn has_options(text: &str, whose: &str) {
     assert!(found >= 3, "{whose} has only {found} options");
 }
 
-#[test]
-fn manifests_are_what_kubernetes_reads() {
+/// What a manifest says of its probes, and its arguments.
+fn manifest(name: &str, ports: &[&str]) -> String {
     let requirements = include_str!("deploy/requirements.txt");
     let mut command = python::command("kubernetes", requirements);
     command.arg(root().join("tests/deploy/kubernetes.py"));
-    command.arg(root().join("deploy/kubernetes/tidemill.yaml")).arg("8080");
+    command.arg(root().join("deploy/kubernetes").join(name)).args(ports);
     let done = command.output().expect("python3");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    said
+}
+
+#[test]
+fn manifests_are_what_kubernetes_reads() {
+    let said = manifest("tidemill.yaml", &["8080"]);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..4], ["/healthz", "/healthz", "/readyz", "run"], "{said}");
     has_options(&said, "the StatefulSet");
+    has_options(&manifest("processes.yaml", &["8080", "2101"]), "the StatefulSet of several");
 }
 
 #[test]

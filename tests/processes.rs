@@ -229,7 +229,7 @@ fn killed_processes_give_the_same_bytes() {
 #[test]
 fn the_number_of_processes_may_change() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = payments(folder.path(), 60_000);
+    let file = payments(folder.path(), 200_000);
     let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
     assert!(run(&file, &whole).output().expect("it ends").status.success());
     for (processes, workers) in [("2", "1"), ("1", "3"), ("3", "2")] {
@@ -296,7 +296,7 @@ impl Drop for Pods {
 fn processes_without_a_common_folder_go_on_from_a_bucket() {
     let mut bucket = Bucket::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let file = payments(folder.path(), 100_000);
+    let file = payments(folder.path(), 200_000);
     let whole = folder.path().join("whole");
     assert!(run(&file, &whole).output().expect("it ends").status.success());
     let log = |process: &str| {
@@ -305,6 +305,7 @@ fn processes_without_a_common_folder_go_on_from_a_bucket() {
     // When one is gone the other ends, and says why.
     for (victim, left) in [(0, 1), (1, 0)] {
         let mut pods = Pods::start(&bucket, folder.path(), &file, "pods");
+        wait("both to begin", || log("0").contains("sink open"));
         wait("a checkpoint", || !bucket.keys("pods/lines/").is_empty());
         pods.children[victim].kill().expect("killed");
         let status = pods.children[left].wait().expect("it ends");
@@ -347,7 +348,7 @@ fn checkpoints_that_not_all_processes_see_are_refused() {
 #[test]
 fn a_stop_stops_all_and_the_next_run_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = payments(folder.path(), 100_000);
+    let file = payments(folder.path(), 300_000);
     let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
     assert!(run(&file, &whole).output().expect("it ends").status.success());
     let mut group = run(&file, &out);
@@ -357,7 +358,8 @@ fn a_stop_stops_all_and_the_next_run_goes_on() {
     wait("a checkpoint", || lines() > 0);
     kill("-TERM", group.id());
     assert!(group.wait().expect("it ends").success());
-    assert!(!out.join("features.jsonl").exists(), "it was stopped before its end");
+    let rows = |folder: &Path| fs::read(folder.join("features.jsonl")).expect("features").len();
+    assert!(rows(&out) < rows(&whole), "it was stopped before its end");
     let ended = run(&file, &out).args(["--processes", "2"]).output().expect("it ends");
     assert!(ended.status.success(), "{}", said(&ended));
     same(&out, &whole);

@@ -551,6 +551,55 @@ mod tests {
         assert_eq!(tracks.marks.len(), 1);
     }
 
+    fn saved() -> SavedSources {
+        SavedSources { positions: Vec::new(), mark: 0 }
+    }
+
+    #[test]
+    fn a_line_is_passed_when_every_ingest_has_said_where_it_stands() {
+        let (to, _from) = crossbeam_channel::unbounded();
+        let lines = Lines::new(Duration::ZERO, 1, 3, to);
+        assert_eq!(lines.gate(), None, "there is no line");
+        lines.worker_ended(2, Tracks::default());
+        lines.choose(7);
+        lines.give(Gift::Sources(0, saved()));
+        assert_eq!(lines.gate(), Some(8), "worker 1 has not");
+        lines.give(Gift::Sources(1, saved()));
+        assert_eq!(lines.gate(), None);
+        lines.done(Some(1));
+        lines.choose(9);
+        assert_eq!(lines.gate(), Some(10), "what was said of the line before does not count");
+    }
+
+    #[test]
+    fn a_line_is_under_way_when_all_processes_have_heard_of_it() {
+        let (to, from) = crossbeam_channel::unbounded();
+        let lines = Lines::new(Duration::ZERO, 1, 3, to);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        lines.tell_others(2, Box::new(move |round| tells.lock().unwrap().push(round)));
+        lines.choose(7);
+        assert!(lines.is_proposed() && lines.pending().is_none() && lines.gate().is_none());
+        lines.heard();
+        assert!(lines.is_proposed(), "one has not heard of it");
+        lines.heard();
+        assert_eq!((lines.is_proposed(), lines.pending()), (false, Some(8)));
+        lines.done(None);
+        assert_eq!(*told.lock().unwrap(), [Some(8), None]);
+        // The other side: it chooses none itself, and what it has goes to the head.
+        let (given, gives) = crossbeam_channel::unbounded();
+        let member = Lines::new(Duration::MAX, 0, 0, crossbeam_channel::unbounded().0);
+        member.give_to_head(Box::new(move |what| given.send(what).unwrap()));
+        member.choose(7);
+        assert_eq!(member.pending(), None);
+        member.begin(8);
+        assert_eq!(member.pending(), Some(8));
+        member.give(Gift::Sources(2, saved()));
+        assert!(matches!(gives.try_recv(), Ok(Given::Sources(2, _))));
+        member.over();
+        assert_eq!((member.pending(), from.len()), (None, 1));
+    }
+
     #[test]
     fn one_line_at_a_time_and_none_too_soon() {
         let (to, from) = crossbeam_channel::unbounded();

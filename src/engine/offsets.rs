@@ -174,6 +174,24 @@ mod tests {
     }
 
     #[test]
+    fn what_another_process_notes_is_as_if_it_were_noted_here() {
+        let (here, there, both) =
+            (Offsets::new(10, false), Offsets::new(10, false), Offsets::new(10, false));
+        for (offsets, source, times) in [(&here, "a", [1, 12]), (&there, "b", [3, 25])] {
+            offsets.note(source, 0, &rows(&times, 5));
+            both.note(source, 0, &rows(&times, 5));
+        }
+        here.take(there.drain());
+        assert!(there.drain().is_empty(), "each is told once");
+        there.note("b", 0, &rows(&[26], 9));
+        both.note("b", 0, &rows(&[26], 9));
+        here.take(there.drain());
+        for time in [4, 14, 30] {
+            assert_eq!(here.through(time), both.through(time));
+        }
+    }
+
+    #[test]
     fn a_partition_without_rows_yet_has_no_offset() {
         let offsets = Offsets::new(10, false);
         offsets.note("a", 1, &rows(&[50], 0));
