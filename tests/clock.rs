@@ -1,8 +1,6 @@
 //! The wall clock jumps (libfaketime, under the whole program): a run counts event time, and time that only runs
 //! forward.
 
-#[path = "support/kafka.rs"]
-mod kafka;
 #[path = "support/python.rs"]
 mod python;
 
@@ -13,10 +11,6 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use tidemill_connectors::client::kafka::{Cluster, Topic};
-
 const PIPELINE: &str = r#"
 [pipeline]
 name = "clock"
@@ -24,7 +18,8 @@ spine = "payments"
 bundle = 60
 
 [source.payments]
-SOURCE
+type = "file"
+path = "payments.jsonl"
 schema = { id = "int64", ts = "int64", card = "int64", amount = "float64" }
 columns = { at = "to_timestamp_millis(ts)" }
 event_time = "at"
@@ -55,17 +50,13 @@ fn payment(id: u64) -> String {
     format!(r#"{{"id":{id},"ts":{ts},"card":{card},"amount":{}.25}}"#, id * 13 % 997)
 }
 
-fn pipeline(folder: &Path, source: &str) -> PathBuf {
-    let file = folder.join("clock.toml");
-    fs::write(&file, PIPELINE.replace("SOURCE", source)).expect("a pipeline");
-    file
-}
-
 fn over_file(folder: &Path) -> PathBuf {
     let mut lines = String::new();
     (0..PAYMENTS).for_each(|id| writeln!(lines, "{}", payment(id)).expect("a line"));
     fs::write(folder.join("payments.jsonl"), lines).expect("payments");
-    pipeline(folder, "type = \"file\"\npath = \"payments.jsonl\"")
+    let file = folder.join("clock.toml");
+    fs::write(&file, PIPELINE).expect("a pipeline");
+    file
 }
 
 fn run(file: &Path, out: &Path) -> Command {
@@ -169,56 +160,4 @@ fn a_clock_that_falls_behind_the_events_refuses_them() {
     let scored = fs::read_to_string(out.join("features.csv")).expect("features").lines().count();
     assert!(refused > 0 && scored > 1, "{refused} refused, {scored} scored");
     assert_eq!((refused + scored - 1) as u64, PAYMENTS, "each event is one or the other");
-}
-
-/// Exactly once from topic to topic: time limits of transactions do not go by the wall clock. Only forward: librdkafka
-/// waits until a time of the wall clock, and for a clock that falls back by a year it would wait a year.
-#[test]
-fn transactions_outlive_a_clock_that_jumps_ahead() {
-    let broker = kafka::shared();
-    let folder = tempfile::tempdir().expect("a folder");
-    let [events, features] = ["clock", "clocked"].map(kafka::unique);
-    for topic in [&events, &features] {
-        let topic = Topic::new(topic, 1);
-        assert!(Cluster::new(broker.address()).create_topic(&topic).expect("a topic"));
-    }
-    broker.send(&events, (0..PAYMENTS).map(|id| (0, payment(id))));
-    let at = broker.address();
-    let source =
-        format!("type = \"kafka\"\ntopic = \"{events}\"\nbrokers = \"{at}\"\nuntil = \"end\"");
-    let file = pipeline(folder.path(), &source);
-    let mut jumping = run(&file, &folder.path().join("out"));
-    for key in [
-        "sink.sent.of=features".to_string(),
-        "sink.sent.type=kafka".to_string(),
-        format!("sink.sent.topic={features}"),
-        format!("sink.sent.brokers={at}"),
-        "sink.sent.delivery=exactly_once".to_string(),
-    ] {
-        jumping.args(["--set", &key]);
-    }
-    jumping.args(["--speed", "8000x"]);
-    let hours: Vec<String> = (0..2_000).map(|hours| format!("+{hours}h")).collect();
-    let hours: Vec<&str> = hours.iter().map(String::as_str).collect();
-    let ended = Clock::new(folder.path()).run(jumping, &hours);
-    assert!(ended.status.success(), "{}", said(&ended));
-    // A reader of committed messages sees each row once.
-    let reader: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &at)
-        .set("group.id", &features)
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true")
-        .create()
-        .expect("a consumer");
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(&features, 0, Offset::Beginning).expect("an offset");
-    reader.assign(&from).expect("assigned");
-    let mut rows = Vec::new();
-    while let Some(Ok(message)) = reader.poll(Duration::from_secs(30)) {
-        rows.push(message.payload().expect("a row").to_vec());
-    }
-    assert_eq!(rows.len() as u64, PAYMENTS);
-    rows.sort();
-    rows.dedup();
-    assert_eq!(rows.len() as u64, PAYMENTS, "a row twice");
 }

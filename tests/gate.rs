@@ -187,3 +187,42 @@ fn a_version_that_is_slow_is_turned_away() {
         change: |_, _| true,
     });
 }
+
+#[test]
+fn a_feature_that_knows_the_label_is_told() {
+    // On the second day x was written when the label was known.
+    holds(&Case {
+        check: "leakage",
+        broken: "leakage = 0.97",
+        kept: "leakage = 1.0",
+        names: "AUC of x alone",
+        set: &[],
+        change: |at, row| {
+            if second_day(at) {
+                row.x = row.x.map(|x| x / 2.0 + if row.yes { 0.5 } else { 0.0 });
+            }
+            true
+        },
+    });
+}
+
+#[test]
+fn a_version_that_is_too_large_is_turned_away() {
+    // Of the first day there is one row in twenty, too few for as many leaves as the second day gives.
+    let change: fn(i64, &mut Event) -> bool = |at, row| at >= DAY || row.id % 20 == 0;
+    let case = |broken, kept| Case {
+        check: "size",
+        broken,
+        kept,
+        names: "bytes of the artifact",
+        set: &[],
+        change,
+    };
+    let (data, second, _) = run(&case("", ""), "size = \"1GiB\"");
+    let first = data.models(&["show", "out", "trees", "1"]);
+    let size = |shown: &Json| check_of(shown, "size")["value"].as_f64().expect("bytes");
+    let (first, second) = (size(&first), size(&second));
+    assert!(first * 1.2 < second, "{first} bytes, then {second}");
+    let between = format!("size = \"{:.0}\"", (first + second) / 2.0);
+    holds(&case(&between, "size = \"1GiB\""));
+}
