@@ -194,8 +194,10 @@ impl Ingest {
             return Again::WhenRung;
         }
         self.feeds.iter_mut().for_each(|feed| feed.landed(frontier));
-        if let Some(line) = &self.line {
+        if let Some(line) = &mut self.line {
             line.choose(self.at);
+            // One that waits for earlier rows to be done holds up who would do them until it has said where it stands.
+            line.came_to(self.at);
         }
         if let Some(again) = self.repeat(send) {
             if let (true, Some(line)) = (self.ended, &mut self.line) {
