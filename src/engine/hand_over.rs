@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -33,6 +33,7 @@ pub struct HandOver {
     /// Rung when the mill has done something.
     pub bell: Bell,
     lines: Option<SharedLines>,
+    stop: Arc<AtomicBool>,
     /// The last line that was handed over.
     line: Cell<Round>,
 }
@@ -52,7 +53,7 @@ impl HandOver {
         let done = Arc::new(AtomicU64::new(0));
         let bell = Bell::default();
         let told = Told { done: Arc::clone(&done), bell: bell.clone() };
-        let asked = lines.clone();
+        let (asked, stop) = (lines.clone(), Arc::clone(&shared.stop));
         let thread = std::thread::Builder::new()
             .name("mill".to_string())
             .spawn(move || {
@@ -63,7 +64,7 @@ impl HandOver {
                 }
             })
             .map_err(|e| Error::external(format!("no thread for the mill: {e}")))?;
-        Ok((HandOver { to, done, bell, lines, line: Cell::new(0) }, thread))
+        Ok((HandOver { to, done, bell, lines, stop, line: Cell::new(0) }, thread))
     }
 
     /// Hands over the rounds that are finished; `open` is the first that is not.
@@ -82,7 +83,9 @@ impl HandOver {
 
     /// The round that the line under way does not let go yet: see [`Lines::gate`](crate::checkpoint::line::Lines::gate).
     pub fn gate(&self) -> Option<Round> {
-        self.lines.as_ref()?.gate()?.checked_sub(1)
+        // In a run that is stopped nobody says where it stands any more, and no line is made.
+        let lines = self.lines.as_ref().filter(|_| !self.stop.load(Ordering::Relaxed));
+        lines?.gate()?.checked_sub(1)
     }
 
     /// Hands over the last rounds.
