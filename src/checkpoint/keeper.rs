@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::unbounded;
+use tidemill_connectors::disk;
 use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -16,6 +16,7 @@ use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait};
 use super::manifest::{FORMAT, Manifest, Part};
 use super::store::Store;
 use super::{points, section};
+use crate::host::{Handle, Host, Received, Turn, receive};
 use crate::journal::Settled;
 
 /// What a keeper knows of the run.
@@ -69,6 +70,7 @@ struct Keeper {
     /// What was written under each name last: a part that did not change is not packed again.
     known: HashMap<String, (u128, Part)>,
     written: u64,
+    under_way: Option<Gathering>,
 }
 
 /// Starts the thread; `first` is the number of the first line. It ends, with what went wrong, when
@@ -81,51 +83,54 @@ pub fn start(
     about: About,
     every: Duration,
     first: u64,
-) -> Result<(SharedLines, JoinHandle<Result<Store, Error>>), Error> {
-    let (to, from): (Sender<Gift>, Receiver<Gift>) = unbounded();
-    let lines = Arc::new(Lines::new(every, first, to));
-    let mut keeper =
-        Keeper { store, about, lines: Arc::clone(&lines), known: HashMap::new(), written: 0 };
-    let thread = std::thread::Builder::new()
-        .name("checkpoints".to_string())
-        .spawn(move || keeper.run(&from).map(|()| keeper.store))
-        .map_err(|e| Error::external(format!("no thread for checkpoints: {e}")))?;
-    Ok((lines, thread))
+    host: &Host,
+) -> Result<(SharedLines, Handle<Store>), Error> {
+    let (to, from) = unbounded();
+    let lines = Arc::new(Lines::new(every, first, to, host.clone()));
+    let shared = Arc::clone(&lines);
+    let (known, written, under_way) = (HashMap::new(), 0, None);
+    let mut keeper = Some(Keeper { store, about, lines: shared, known, written, under_way });
+    let step = move |wait: bool| match receive(&from, wait) {
+        Received::One(gift) => {
+            if let Some(keeper) = &mut keeper {
+                keeper.take(gift);
+            }
+            Turn::Moved
+        }
+        Received::Nothing => Turn::Idle,
+        Received::Gone => keeper.take().map_or(Turn::Idle, |keeper| Turn::Over(keeper.store)),
+    };
+    let keeper = host.start("checkpoints", step)?;
+    Ok((lines, keeper))
 }
 
 impl Keeper {
-    fn run(&mut self, from: &Receiver<Gift>) -> Result<(), Error> {
-        let mut under_way: Option<Gathering> = None;
-        for gift in from {
-            match (gift, &mut under_way) {
-                (Gift::Begin(round), _) => under_way = Some(Gathering::new(round)),
-                (Gift::Sources(worker, saved), Some(line)) => {
-                    line.sources.insert(worker, saved);
-                }
-                (Gift::Held(worker, rows), Some(line)) => {
-                    line.held.insert(worker, rows);
-                }
-                (Gift::Windows(worker, saved), Some(line)) => {
-                    line.windows.insert(worker, saved);
-                }
-                (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
-                (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
-                (_, None) => {}
+    /// Takes what somebody gives, and writes the line when that was the last.
+    fn take(&mut self, gift: Gift) {
+        match (gift, &mut self.under_way) {
+            (Gift::Begin(round), _) => self.under_way = Some(Gathering::new(round)),
+            (Gift::Sources(worker, saved), Some(line)) => {
+                line.sources.insert(worker, saved);
             }
-            if let Some(line) = under_way.take_if(|line| line.is_complete(&self.about, &self.lines))
-            {
-                points::pass("line.complete");
-                match self.write(line) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        // A run goes on without a line; the one before stands.
-                        tracing::error!(%error, "a checkpoint could not be written; trying again");
-                        self.lines.done(None);
-                    }
-                }
+            (Gift::Held(worker, rows), Some(line)) => {
+                line.held.insert(worker, rows);
+            }
+            (Gift::Windows(worker, saved), Some(line)) => {
+                line.windows.insert(worker, saved);
+            }
+            (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
+            (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
+            (_, None) => {}
+        }
+        let (about, lines) = (&self.about, &self.lines);
+        if let Some(line) = self.under_way.take_if(|line| line.is_complete(about, lines)) {
+            points::pass("line.complete");
+            if let Err(error) = self.write(line) {
+                // A run goes on without a line; the one before stands.
+                tracing::error!(%error, "a checkpoint could not be written; trying again");
+                self.lines.done(None);
             }
         }
-        Ok(())
     }
 
     fn write(&mut self, line: Gathering) -> Result<(), Error> {
@@ -156,7 +161,7 @@ impl Keeper {
         let (sinks, files) = line.sinks.unwrap_or_default();
         parts.push(self.put("sinks".to_string(), &sinks)?);
         for file in files {
-            file.sync_data()?;
+            disk::sync_data(&file)?;
         }
         self.store.sync_parts()?;
         for wait in waits {

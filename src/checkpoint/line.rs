@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_types::Micros;
 
 use super::points;
+use crate::host::Host;
 
 /// The number of a round, as the dataflow has it.
 pub type Round = u64;
@@ -90,6 +91,7 @@ pub struct Lines {
     /// The number of the line under way or, without one, of the next.
     number: AtomicU64,
     to: Mutex<Option<Sender<Gift>>>,
+    host: Host,
     /// Workers that have read everything, with what is known of their partitions.
     ended: Mutex<BTreeMap<usize, Tracks>>,
 }
@@ -144,15 +146,16 @@ impl Cut {
 
 impl Lines {
     /// Lines so often, the next of this number; their parts go to `to`.
-    pub fn new(every: Duration, next: u64, to: Sender<Gift>) -> Lines {
+    pub fn new(every: Duration, next: u64, to: Sender<Gift>, host: Host) -> Lines {
         Lines {
             every,
             pending: AtomicU64::new(NONE),
             busy: AtomicBool::new(false),
-            began: Mutex::new(Instant::now()),
+            began: Mutex::new(host.now()),
             oldest: AtomicU64::new(0),
             number: AtomicU64::new(next),
             to: Mutex::new(Some(to)),
+            host,
             ended: Mutex::default(),
         }
     }
@@ -162,12 +165,12 @@ impl Lines {
     pub fn choose(&self, at: Round) {
         let due = || {
             let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
-            began.elapsed() >= self.every
+            self.host.since(*began) >= self.every
         };
         if self.busy.load(Ordering::Relaxed) || !due() || self.busy.swap(true, Ordering::SeqCst) {
             return;
         }
-        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = self.host.now();
         let round = at + 1;
         self.give(Gift::Begin(round));
         self.pending.store(round, Ordering::SeqCst);
@@ -448,7 +451,7 @@ mod tests {
     #[test]
     fn one_line_at_a_time_and_none_too_soon() {
         let (to, from) = crossbeam_channel::unbounded();
-        let lines = Lines::new(Duration::ZERO, 4, to.clone());
+        let lines = Lines::new(Duration::ZERO, 4, to.clone(), Host::default());
         lines.choose(7);
         lines.choose(9);
         assert_eq!((lines.pending(), from.len()), (Some(8), 1));
@@ -456,7 +459,7 @@ mod tests {
         assert_eq!((lines.pending(), lines.number(), lines.oldest()), (None, 5, 2));
         lines.choose(9);
         assert_eq!(lines.pending(), Some(10));
-        let seldom = Lines::new(Duration::from_secs(3_600), 0, to);
+        let seldom = Lines::new(Duration::from_secs(3_600), 0, to, Host::default());
         seldom.choose(7);
         assert_eq!(seldom.pending(), None);
     }

@@ -13,6 +13,7 @@ use super::serving::Flags;
 use super::{Failure, Said};
 use crate::engine::check::compile;
 use crate::engine::run;
+use crate::host::Host;
 use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging, traces};
 use crate::serve::signals;
 
@@ -74,6 +75,7 @@ pub(super) fn run(
         speed: options.speed,
         serve: options.serving.options(&folder, &pipeline)?,
         stretch: None,
+        host: Host::default(),
     };
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;

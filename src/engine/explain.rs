@@ -20,6 +20,7 @@ use super::outputs::Outputs;
 use super::rows::OrderedRows;
 use super::run::{Options, Way, open_sources, shared, start};
 use super::watch::Turns;
+use crate::host::Host;
 use crate::journal::Settled;
 
 /// An event where it stands in its log.
@@ -212,17 +213,21 @@ fn scan(
     take: &mut dyn FnMut(u32, &OrderedRows) -> bool,
 ) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
-    let options =
-        Options { folder: work.to_path_buf(), workers: 1, speed: None, serve: None, stretch: None };
+    let host = &Host::default();
+    let (folder, workers) = (work.to_path_buf(), 1);
+    let (speed, serve, stretch) = (None, None, None);
+    let options = Options { folder, workers, speed, serve, stretch, host: host.clone() };
     let shared = Arc::new(shared(compiled, &options, Arc::clone(&stop)));
     let turns = Arc::new(Turns::default());
     let nothing = (Arc::clone(&turns), None, None);
-    let (outputs, sinks) = Outputs::open(compiled, work, Settled::default(), &stop, nothing, None)?;
+    let (settled, state) = (Settled::default(), (None, host));
+    let (outputs, sinks) = Outputs::open(compiled, work, settled, &stop, nothing, state)?;
     let share = open_sources(&compiled.plan.sources, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
     let (worker, stretch) = (0, None);
+    let begin = &begin;
     let way =
-        Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin: &begin, stretch };
+        Way { outputs: &outputs, shared: &shared, turns: &turns, worker, begin, stretch, host };
     let rows = Arc::new(AtomicU64::new(0));
     let mut result = Ok(());
     for (s, open) in share.into_iter().filter(|(s, _)| *s == source) {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -24,6 +23,7 @@ use crate::checkpoint::line::{Gift, SharedLines, Track, Tracks};
 use crate::checkpoint::restore::{self, Restored};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{points, section};
+use crate::host::{Handle, Host};
 use crate::journal::Settled;
 
 /// What a run knows of lines.
@@ -36,7 +36,7 @@ pub struct Recovery {
     pub begin: Begin,
     /// `at_once`: where epochs are written down.
     pub epochs: Option<Arc<Epochs>>,
-    keeper: Option<JoinHandle<Result<Store, Error>>>,
+    keeper: Option<Handle<Store>>,
 }
 
 impl Recovery {
@@ -47,7 +47,7 @@ impl Recovery {
     pub fn open(
         compiled: &Arc<Compiled>,
         folder: &Path,
-        workers: usize,
+        (workers, host): (usize, &Host),
         (epochs, settled): (Option<Opened>, Settled),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> Result<(Recovery, Option<SinksState>), Error> {
@@ -57,7 +57,7 @@ impl Recovery {
             return Ok((Recovery { lines, from, begin, epochs: None, keeper }, None));
         };
         let CheckpointPlan { interval, keep, store } = plan;
-        let store = Store::local(&folder.join(store))?;
+        let store = host.store(&folder.join(store))?;
         let places = places(&compiled.plan);
         let (from, next) = restore::newest(&store, &compiled.fingerprint, &places)?;
         let (mut begin, sinks) = match &from {
@@ -98,7 +98,7 @@ impl Recovery {
             tell,
         };
         let every = Duration::from_micros(interval.unsigned_abs());
-        let (lines, keeper) = keeper::start(store, about, every, next)?;
+        let (lines, keeper) = keeper::start(store, about, every, next, host)?;
         let (lines, keeper) = (Some(lines), Some(keeper));
         Ok((Recovery { lines, from, begin, epochs, keeper }, sinks))
     }
@@ -163,7 +163,7 @@ impl Recovery {
         self.epochs.iter().for_each(|epochs| epochs.close());
         lines.close();
         let panicked = |_| Err(Error::internal("the thread of checkpoints panicked"));
-        let store = keeper.join().unwrap_or_else(panicked)?;
+        let store = keeper.join().or_else(panicked)?;
         if finished {
             points::pass("run.finished");
             store.clear_all()?;
@@ -201,12 +201,13 @@ pub fn open_epochs(
     compiled: &Compiled,
     folder: &Path,
     workers: usize,
+    host: &Host,
 ) -> Result<Option<Opened>, Error> {
     if compiled.plan.pipeline.mode == Mode::Final || compiled.plan.checkpoint.is_none() {
         return Ok(None);
     }
     let header = Header::new(&compiled.fingerprint, &places(&compiled.plan), workers);
-    let (log, runs) = Epochs::open(&folder.join("epochs"), header)?;
+    let (log, runs) = Epochs::open(&folder.join("epochs"), header, host)?;
     Ok(Some((Arc::new(log), runs)))
 }
 

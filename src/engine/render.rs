@@ -24,6 +24,7 @@ use timely::worker::Worker;
 use super::bell::Bell;
 use super::hand_over::HandOver;
 use super::ingest::{Again, Ingest, Step};
+use crate::host::Host;
 
 /// What enters.
 #[derive(Clone)]
@@ -42,11 +43,12 @@ pub fn render(
     program: &Arc<Program>,
     mill: Option<HandOver>,
     mut keep: Keep,
+    host: &Host,
 ) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
         let probe = Handle::new();
-        let entering = enter(scope, ingest, bell, probe.clone());
+        let entering = enter(scope, ingest, bell, probe.clone(), host);
         let rows = entering.clone().flat_map(|e| match e {
             Entering::Rows(rows) => Some(rows),
             _ => None,
@@ -88,7 +90,10 @@ fn enter<'scope>(
     mut ingest: Ingest,
     bell: &Bell,
     probe: Handle<Round>,
+    host: &Host,
 ) -> StreamVec<'scope, Round, Entering> {
+    // A simulation has a clock of its own, and rings when that has moved.
+    let has_alarms = host.simulation().is_none();
     source::<_, CapacityContainerBuilder<Vec<Entering>>, _, _>(scope, "ingest", |first, info| {
         bell.hang(scope.worker().sync_activator_for(info.address.to_vec()));
         let activator = scope.activator_for(info.address);
@@ -116,14 +121,14 @@ fn enter<'scope>(
             }
             match again {
                 Again::AtOnce => activator.activate(),
-                Again::After(wait) => {
+                Again::After(wait) if has_alarms => {
                     let now = Instant::now();
                     if alarm.is_none_or(|at| at <= now || now + wait < at) {
                         alarm = Some(now + wait);
                         activator.activate_after(wait);
                     }
                 }
-                Again::WhenRung => {}
+                Again::After(_) | Again::WhenRung => {}
             }
         }
     })

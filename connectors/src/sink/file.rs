@@ -27,6 +27,7 @@ use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Delivery, Entry, Mark, Sink};
+use crate::disk;
 use crate::format::compression::{Below, Compression, Reached, Shared, shared};
 use crate::format::{self, FileWriter, Held, Packing, held_rows};
 use crate::keys;
@@ -328,13 +329,13 @@ impl Part {
                     let beginning = File::open(from).map_err(failed)?.take(at.bytes);
                     let mut copy = File::create(&fresh).map_err(failed)?;
                     io::copy(&mut { beginning }, &mut copy).map_err(failed)?;
-                    copy.sync_all().map_err(failed)?;
+                    disk::sync(&copy).map_err(failed)?;
                     fs::rename(&fresh, &partial).map_err(failed)?;
                 }
                 let mut file =
                     File::options().read(true).write(true).open(&partial).map_err(failed)?;
                 let (_, hash) = hash_of(&mut file, at.bytes).map_err(failed)?;
-                file.set_len(at.bytes).map_err(failed)?;
+                disk::cut(&file, at.bytes).map_err(failed)?;
                 file.seek(SeekFrom::End(0)).map_err(failed)?;
                 let below = Below { file, bytes: at.bytes, hash };
                 let (output, below) = shared(keys.compression.go_on(below, &at.tail)?);
@@ -362,7 +363,7 @@ impl Part {
                 Part { writer, below, partial: partial.clone(), path }
             }
         };
-        part.below.reached().and_then(|reached| reached.file.sync_data()).map_err(failed)?;
+        part.below.reached().and_then(|reached| disk::sync_data(&reached.file)).map_err(failed)?;
         fs::rename(&fresh, &part.partial).map_err(|e| cannot_write(&part.partial, &e))?;
         Ok(part)
     }
@@ -376,10 +377,7 @@ impl Part {
         fs::rename(&self.partial, &self.path).map_err(|e| cannot_write(&self.path, &e))?;
         steps::pass("file.named");
         match self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => {
-                let sync = File::open(folder).and_then(|folder| folder.sync_all());
-                sync.map_err(|e| cannot_write(folder, &e))
-            }
+            Some(folder) => disk::sync_folder(folder).map_err(|e| cannot_write(folder, &e)),
             None => Ok(()),
         }
     }
