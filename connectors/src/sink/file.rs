@@ -290,6 +290,14 @@ fn hash_of(file: &mut File, bytes: u64) -> io::Result<(u64, Xxh3)> {
     }
 }
 
+/// Has the disk take the names in a file's folder.
+fn sync_names(path: &Path) -> Result<(), Error> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => disk::sync_folder(folder).map_err(|e| cannot_write(folder, &e)),
+        None => Ok(()),
+    }
+}
+
 /// A file that is not whole yet.
 struct Part {
     writer: Box<dyn FileWriter>,
@@ -303,6 +311,8 @@ impl Part {
         let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
         let partial = path.with_file_name(format!(".{name}.partial"));
         let file = File::create(&partial).map_err(|e| cannot_write(&partial, &e))?;
+        // A mark may be made of it at any time, and after a power cut it has to be found under this name.
+        sync_names(&partial)?;
         let (output, below) = shared(keys.compression.writer(file)?);
         let writer = (keys.format.writer)(output, schema, keys.packing)?;
         Ok(Part { writer, below, partial, path })
@@ -331,6 +341,7 @@ impl Part {
                     io::copy(&mut { beginning }, &mut copy).map_err(failed)?;
                     disk::sync(&copy).map_err(failed)?;
                     fs::rename(&fresh, &partial).map_err(failed)?;
+                    sync_names(&partial)?;
                 }
                 let mut file =
                     File::options().read(true).write(true).open(&partial).map_err(failed)?;
@@ -365,6 +376,7 @@ impl Part {
         };
         part.below.reached().and_then(|reached| disk::sync_data(&reached.file)).map_err(failed)?;
         fs::rename(&fresh, &part.partial).map_err(|e| cannot_write(&part.partial, &e))?;
+        sync_names(&part.partial)?;
         Ok(part)
     }
 
@@ -376,10 +388,7 @@ impl Part {
         steps::pass("file.finished");
         fs::rename(&self.partial, &self.path).map_err(|e| cannot_write(&self.path, &e))?;
         steps::pass("file.named");
-        match self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => disk::sync_folder(folder).map_err(|e| cannot_write(folder, &e)),
-            None => Ok(()),
-        }
+        sync_names(&self.path)
     }
 
     fn give_up(self) -> Result<(), Error> {
