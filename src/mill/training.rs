@@ -363,6 +363,8 @@ fn write(
     writer.write(batch)?;
     disk::sync(&writer.into_inner()?)?;
     std::fs::rename(part, path)?;
+    // A line names it, and the training that reads it may come after a power cut.
+    path.parent().map_or(Ok(()), disk::sync_folder)?;
     Ok(())
 }
 
