@@ -201,12 +201,13 @@ impl Lines {
         ended.get(&worker).map(|tracks| tracks.at(cut))
     }
 
-    /// The line is done, or given up; `oldest` is the oldest retained.
+    /// The line is done, or given up; `oldest` is the oldest retained. Its number is spent: a manifest may stand whose
+    /// store did not say so.
     pub fn done(&self, oldest: Option<u64>) {
         if let Some(oldest) = oldest {
             self.oldest.store(oldest, Ordering::SeqCst);
-            self.number.fetch_add(1, Ordering::SeqCst);
         }
+        self.number.fetch_add(1, Ordering::SeqCst);
         self.pending.store(NONE, Ordering::SeqCst);
         self.busy.store(false, Ordering::SeqCst);
     }
@@ -459,6 +460,8 @@ mod tests {
         assert_eq!((lines.pending(), lines.number(), lines.oldest()), (None, 5, 2));
         lines.choose(9);
         assert_eq!(lines.pending(), Some(10));
+        lines.done(None);
+        assert_eq!((lines.number(), lines.oldest()), (6, 2), "one that was given up may stand");
         let seldom = Lines::new(Duration::from_secs(3_600), 0, to, Host::default());
         seldom.choose(7);
         assert_eq!(seldom.pending(), None);

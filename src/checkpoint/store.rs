@@ -32,6 +32,23 @@ pub struct Store {
     runtime: tokio::runtime::Runtime,
 }
 
+/// Why something cannot be read.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It is gone or damaged, and will be so.
+    Damaged(Error),
+    /// The store did not say what it holds: it may be whole.
+    Silent(Error),
+}
+
+impl From<Unusable> for Error {
+    fn from(unusable: Unusable) -> Error {
+        match unusable {
+            Unusable::Damaged(error) | Unusable::Silent(error) => error,
+        }
+    }
+}
+
 /// Removes what a killed process left half-written: `object_store` writes beside the name, with a `#`, and renames.
 fn sweep(folder: &Path) -> std::io::Result<()> {
     for kind in ["parts", "lines"] {
@@ -117,15 +134,15 @@ impl Store {
     /// A part's content, checked.
     ///
     /// # Errors
-    /// A part that is gone, cut off or changed.
-    pub fn get(&self, part: &Part) -> Result<Vec<u8>, Error> {
+    /// A part that is gone, cut off or changed; a store that does not answer.
+    pub fn get(&self, part: &Part) -> Result<Vec<u8>, Unusable> {
         let key = part_key(&part.hash);
         let bytes = self.read(&key)?;
         let broken = |why: &str| {
-            Error::external(format!(
+            Unusable::Damaged(Error::external(format!(
                 "{}/{key}, the part `{}`, is damaged: {why}",
                 self.name, part.name
-            ))
+            )))
         };
         if sha256(&bytes) != part.hash {
             return Err(broken("its hash is another one"));
@@ -168,17 +185,18 @@ impl Store {
     /// A line's manifest.
     ///
     /// # Errors
-    /// One that is not there, or not whole.
-    pub fn line(&self, number: u64) -> Result<Manifest, Error> {
+    /// One that is not there, or not whole; a store that does not answer.
+    pub fn line(&self, number: u64) -> Result<Manifest, Unusable> {
         let key = line_key(number);
         let bytes = self.read(&key)?;
-        let line = Manifest::decode(&bytes)
-            .map_err(|why| Error::external(format!("{}/{key} cannot be used: {why}", self.name)))?;
-        if line.line != number {
-            let why = format!("{}/{key} is the manifest of line {}", self.name, line.line);
-            return Err(Error::external(why));
+        let broken = |why: String| {
+            Unusable::Damaged(Error::external(format!("{}/{key} cannot be used: {why}", self.name)))
+        };
+        let line = Manifest::decode(&bytes).map_err(broken)?;
+        match line.line == number {
+            true => Ok(line),
+            false => Err(broken(format!("it is the manifest of line {}", line.line))),
         }
-        Ok(line)
     }
 
     /// Lets the newest `keep` whole lines stand, and removes older ones and every part that no
@@ -192,8 +210,11 @@ impl Store {
             if retained.len() == keep.max(1) {
                 break;
             }
-            if let Ok(line) = self.line(number) {
-                retained.insert(number, line);
+            match self.line(number) {
+                Ok(line) => drop(retained.insert(number, line)),
+                Err(Unusable::Damaged(_)) => {}
+                // Its parts must not be taken for those of nobody.
+                Err(Unusable::Silent(error)) => return Err(error),
             }
         }
         // Without a single whole line nobody knows what may go.
@@ -231,10 +252,15 @@ impl Store {
         found.map_err(|e| self.failed("list", &prefix, &e))
     }
 
-    fn read(&self, key: &Key) -> Result<Vec<u8>, Error> {
+    fn read(&self, key: &Key) -> Result<Vec<u8>, Unusable> {
         let read = async { self.objects.get(key).await?.bytes().await };
-        let bytes = self.runtime.block_on(read).map_err(|e| self.failed("read", key, &e))?;
-        Ok(bytes.to_vec())
+        match self.runtime.block_on(read) {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(error @ Refusal::NotFound { .. }) => {
+                Err(Unusable::Damaged(self.failed("read", key, &error)))
+            }
+            Err(error) => Err(Unusable::Silent(self.failed("read", key, &error))),
+        }
     }
 
     fn remove(&self, key: &Key) -> Result<(), Error> {
