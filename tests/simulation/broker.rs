@@ -1,7 +1,7 @@
 //! A simulated broker: topics that are read from, in chunks as chance has it, and topics that transactions are written
 //! to.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::array::{
@@ -9,8 +9,12 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::SchemaRef;
-use tidemill::engine::outputs::row_as_json;
-use tidemill_connectors::sink::{Mark, Sink};
+use tidemill::checkpoint::points;
+use tidemill_connectors::format::for_messages;
+use tidemill_connectors::sink::Sink;
+use tidemill_connectors::sink::transactions::{
+    About, Broker, ExactlyOnce, Failed, Message, Progress,
+};
 use tidemill_connectors::source::{Chunk, Polled, Source};
 use tidemill_types::{DeadLetter, Error, Micros, Provenance};
 
@@ -131,80 +135,145 @@ impl Source for Topic {
     }
 }
 
-/// What a topic holds that is written to by transactions.
+/// A topic that is written to by transactions, and the record of what it holds.
 #[derive(Default)]
 pub struct Written {
     /// Committed messages, in order.
     pub rows: Vec<String>,
-    /// Who may write: the life that opened it last.
-    owner: u64,
+    progress: Option<Progress>,
+    /// How often the transactional id was taken over.
+    epoch: u64,
+    /// A commit of which nobody knows yet whether it will be done: its rows and its record.
+    undecided: Option<(Vec<String>, Progress)>,
 }
 
-/// Writes to a topic. What was committed is made again by a run that goes on, in the same order: it is passed over, and
-/// must be the same.
-pub struct Producer {
+impl Written {
+    fn commit(&mut self, rows: Vec<String>, record: Progress) {
+        self.rows.extend(rows);
+        self.progress = Some(record);
+    }
+}
+
+/// Its brokers, as the owner of the transactional id has them: now and then they do not answer, whatever they did.
+pub struct Brokers {
     topic: Arc<Mutex<Written>>,
-    owner: u64,
-    /// Rows that were given, and those of them that no transaction holds yet.
-    given: usize,
-    pending: Vec<String>,
-    every: Duration,
+    epoch: u64,
+    /// What was sent in the transaction under way.
+    sent: Option<Vec<String>>,
+    chance: Chance,
+    /// Whether what a former owner sent has its fate when the id is taken over.
+    fences: bool,
 }
 
-impl Producer {
-    /// Takes the topic over, behind the rows of a mark.
-    pub fn open(topic: Arc<Mutex<Written>>, mark: Option<&[u8]>, every: Duration) -> Producer {
-        let given = mark.map_or(0, |mark| {
-            u64::from_le_bytes(mark.try_into().expect("a mark of this sink")) as usize
-        });
-        let mut written = topic.lock().expect("whole");
-        assert!(given <= written.rows.len(), "a line was made behind rows that were not committed");
-        written.owner += 1;
-        let owner = written.owner;
-        drop(written);
-        Producer { topic, owner, given, pending: Vec::new(), every }
+impl Brokers {
+    /// Nothing was asked of them yet.
+    pub fn new(topic: Arc<Mutex<Written>>, chance: Chance, fences: bool) -> Brokers {
+        Brokers { topic, epoch: 0, sent: None, chance, fences }
     }
-}
 
-impl Sink for Producer {
-    fn write(&mut self, rows: &RecordBatch, _: &[Micros]) -> Result<(), Error> {
+    fn answer(&mut self) -> Result<(), Failed> {
+        match self.chance.once_in(60) {
+            true => Err(Failed::Passing(Error::external("no answer"))),
+            false => Ok(()),
+        }
+    }
+
+    fn own(&self) -> Result<MutexGuard<'_, Written>, Failed> {
         let written = self.topic.lock().expect("whole");
-        for line in (0..rows.num_rows()).map(|row| row_as_json(rows, row)) {
-            if let Some(there) = written.rows.get(self.given) {
-                if *there != line {
-                    return Err(Error::external(format!(
-                        "row {} of the topic is {there}, and this run makes {line}",
-                        self.given
-                    )));
-                }
-            } else {
-                self.pending.push(line);
-            }
-            self.given += 1;
+        match written.epoch == self.epoch {
+            true => Ok(written),
+            false => Err(Failed::Passing(Error::external("the id was taken over"))),
         }
-        Ok(())
+    }
+}
+
+impl Broker for Brokers {
+    fn last(&mut self) -> Result<Option<Progress>, Failed> {
+        self.answer()?;
+        Ok(self.topic.lock().expect("whole").progress.clone())
     }
 
-    fn commit_every(&self) -> Duration {
-        self.every
-    }
-
-    fn commit(&mut self) -> Result<(), Error> {
+    fn take_over(&mut self) -> Result<(), Failed> {
+        self.answer()?;
+        self.sent = None;
         let mut written = self.topic.lock().expect("whole");
-        if written.owner != self.owner {
-            return Err(Error::external("another run has taken over the topic"));
+        written.epoch += 1;
+        self.epoch = written.epoch;
+        if self.fences
+            && let Some((rows, record)) =
+                written.undecided.take().filter(|_| self.chance.once_in(2))
+        {
+            written.commit(rows, record);
         }
-        written.rows.append(&mut self.pending);
         Ok(())
     }
 
-    fn mark(&mut self) -> Result<Option<Mark>, Error> {
-        self.commit()?;
-        let state = (self.given as u64).to_le_bytes().to_vec();
-        Ok(Some(Mark { state, files: Vec::new() }))
+    fn begin(&mut self) -> Result<(), Failed> {
+        drop(self.own()?);
+        assert!(self.sent.is_none(), "a transaction is under way");
+        self.sent = Some(Vec::new());
+        Ok(())
     }
 
-    fn close(mut self: Box<Self>) -> Result<(), Error> {
-        self.commit()
+    fn send(&mut self, message: Message<'_>) -> Result<(), Failed> {
+        self.answer()?;
+        drop(self.own()?);
+        let sent = self.sent.as_mut().expect("a transaction is under way");
+        sent.push(String::from_utf8_lossy(message.value).into_owned());
+        Ok(())
     }
+
+    fn commit(&mut self, record: &Progress) -> Result<(), Failed> {
+        let sent = self.sent.take().expect("a transaction is under way");
+        let mut written = self.own()?;
+        // Only where the id is not fenced there is still something of before.
+        if let Some((rows, record)) = written.undecided.replace((sent, record.clone())) {
+            written.commit(rows, record);
+        }
+        drop(written);
+        points::pass("kafka.sent");
+        let silent = Err(Failed::Passing(Error::external("no answer to a commit")));
+        let fate = self.chance.below(40);
+        let mut written = self.own()?;
+        match (fate, written.undecided.take()) {
+            (0, undecided) => {
+                written.undecided = undecided;
+                silent
+            }
+            (1, Some((rows, record))) => {
+                written.commit(rows, record);
+                silent
+            }
+            (_, Some((rows, record))) => {
+                written.commit(rows, record);
+                Ok(())
+            }
+            (_, None) => unreachable!("nobody else decides"),
+        }
+    }
+
+    fn rest(&mut self) {}
+}
+
+/// The sink that writes to a topic: the product's own, over these brokers.
+///
+/// # Errors
+/// The topic does not fit the mark.
+pub fn sink(
+    brokers: Brokers,
+    (name, life): (&str, u64),
+    schema: &SchemaRef,
+    mark: Option<&[u8]>,
+    every: Duration,
+) -> Result<Box<dyn Sink>, Error> {
+    let (_, messages) = for_messages(None).map_err(|_| Error::internal("no JSON"))?;
+    let about = About {
+        topic: name.to_string(),
+        progress: format!("{name}.progress"),
+        life: format!("life {life}"),
+        every,
+        key: Vec::new(),
+        encoder: (messages.encoder)(schema)?,
+    };
+    Ok(Box::new(ExactlyOnce::open(brokers, about, mark, false)?))
 }

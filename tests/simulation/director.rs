@@ -21,10 +21,10 @@ use tidemill_connectors::sink::Sink;
 use tidemill_connectors::{disk, steps};
 use tidemill_types::{Error, Micros};
 
-use super::broker::Producer;
+use super::broker::{Brokers, sink};
 use super::chance::Chance;
 use super::executor::Trainings;
-use super::world::World;
+use super::world::{Broken, World};
 
 /// What unwinds the stack of a run that is killed.
 pub struct Killed;
@@ -35,13 +35,14 @@ pub type Step = Box<dyn FnMut() -> Turn<()>>;
 struct Slot {
     name: String,
     /// None while it makes a step, and when it is over.
-    step: Option<Step>,
+    step: Option<Part>,
     /// How often it is chosen.
     weight: u64,
 }
 
 thread_local! {
-    static PARTS: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
+    /// The worker, where it is the only one: what timely has of it cannot leave its thread.
+    static WORKER: RefCell<Option<Step>> = const { RefCell::new(None) };
 }
 
 /// Steps without anything done, after which a run is taken for stuck.
@@ -50,6 +51,7 @@ const STUCK: u64 = 30_000;
 /// One life of a run.
 pub struct Director {
     world: Arc<World>,
+    parts: Mutex<Vec<Slot>>,
     state: Mutex<State>,
     dead: AtomicBool,
     began: Instant,
@@ -80,24 +82,47 @@ impl Director {
             State { chance, ticks: 0, kill_at, idle: 0, stack: Vec::new(), trace: world.life() };
         let director = Arc::new(Director {
             world: Arc::clone(world),
+            parts: Mutex::default(),
             state: Mutex::new(state),
             dead: AtomicBool::new(false),
             began: Instant::now(),
             clock: Arc::default(),
         });
-        disk::simulate(Some(world.disk()));
         steps::tell(points::pass);
-        let hears = Arc::clone(&director);
-        points::tell(Some(Rc::new(move |point: &str| hears.come_to(point))));
+        director.enter();
         director
     }
 
-    /// Takes a part that stays in this thread.
-    pub fn seat(&self, name: &str, step: Step) {
-        let weight = self.state().chance.of(&[1, 3, 10, 30]);
-        PARTS.with_borrow_mut(|parts| {
-            parts.push(Slot { name: name.to_string(), step: Some(step), weight });
-        });
+    /// What this thread does is of this life.
+    pub fn enter(self: &Arc<Director>) {
+        disk::simulate(Some(self.world.disk()));
+        let hears = Arc::clone(self);
+        points::tell(Some(Rc::new(move |point: &str| hears.come_to(point))));
+    }
+
+    /// What this thread does is of no life any more.
+    pub fn exit() {
+        points::tell(None);
+        drop(WORKER.take());
+        disk::simulate(None);
+    }
+
+    /// Takes the only worker, which stays in this thread.
+    pub fn seat(&self, step: Step) {
+        WORKER.with_borrow_mut(|worker| *worker = Some(step));
+        let step = || {
+            let Some(mut step) = WORKER.take() else { return Turn::Over(()) };
+            let turn = step();
+            if turn != Turn::Over(()) {
+                WORKER.with_borrow_mut(|worker| *worker = Some(step));
+            }
+            turn
+        };
+        self.start("worker 0", Box::new(step));
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
+        self.parts.lock().expect("whole")
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -119,11 +144,10 @@ impl Director {
     /// Ends this life: nobody makes a step any more.
     pub fn leave(&self) {
         self.dead.store(true, Ordering::Relaxed);
-        points::tell(None);
         // What they hold may look for others while it goes.
-        let parts = PARTS.take();
+        let parts = std::mem::take(&mut *self.parts());
         drop(parts);
-        disk::simulate(None);
+        Director::exit();
     }
 
     fn is_dead(&self) -> bool {
@@ -168,21 +192,22 @@ impl Director {
 
     /// Some part makes a step.
     pub fn turn(&self) {
-        let at = PARTS.with_borrow(|parts| {
+        let at = {
+            let parts = self.parts();
             let ready = || parts.iter().enumerate().filter(|(_, slot)| slot.step.is_some());
             let all: u64 = ready().map(|(_, slot)| slot.weight).sum();
             let mut at = self.state().chance.below(all.max(1));
-            ready()
-                .find(|(_, slot)| {
-                    let found = at < slot.weight;
-                    at = at.saturating_sub(slot.weight);
-                    found
-                })
-                .map(|(i, slot)| (i, slot.name.clone()))
-        });
+            let found = ready().find(|(_, slot)| {
+                let found = at < slot.weight;
+                at = at.saturating_sub(slot.weight);
+                found
+            });
+            found.map(|(i, slot)| (i, slot.name.clone()))
+        };
         let Some((at, name)) = at else { return };
         self.count(&name);
-        let Some(mut step) = PARTS.with_borrow_mut(|parts| parts[at].step.take()) else { return };
+        let step = self.parts()[at].step.take();
+        let Some(mut step) = step else { return };
         self.state().stack.push(name.clone());
         let turn = step();
         let mut state = self.state();
@@ -199,14 +224,15 @@ impl Director {
         if turn == Turn::Over(()) {
             drop(step);
         } else {
-            PARTS.with_borrow_mut(|parts| parts[at].step = Some(step));
+            self.parts()[at].step = Some(step);
         }
     }
 }
 
 impl Simulation for Director {
     fn start(&self, name: &str, part: Part) {
-        self.seat(name, part);
+        let weight = self.state().chance.of(&[1, 3, 10, 30]);
+        self.parts().push(Slot { name: name.to_string(), step: Some(part), weight });
     }
 
     fn pause(&self) -> bool {
@@ -226,21 +252,28 @@ impl Simulation for Director {
     }
 
     fn store(&self) -> Result<Store, Error> {
-        self.world.store()
+        let state = self.state();
+        self.world.store(Chance::new(state.ticks, state.trace))
     }
 
     fn sink(
         &self,
         plan: &SinkPlan,
-        _: &SchemaRef,
+        schema: &SchemaRef,
         mark: Option<&[u8]>,
     ) -> Option<Result<Box<dyn Sink>, Error>> {
         if plan.section.kind.value != "kafka" {
             return None;
         }
-        let every = Duration::from_millis(self.state().chance.of(&[1, 20, 500]));
-        let topic = self.world.topic(&plan.name.value);
-        Some(Ok(Box::new(Producer::open(topic, mark, every))))
+        let (every, chance) = {
+            let state = &mut *self.state();
+            let every = Duration::from_millis(state.chance.of(&[1, 20, 500]));
+            (every, Chance::new(state.ticks, state.trace))
+        };
+        let name = &plan.name.value;
+        let fences = self.world.broken() != Some(Broken::Fences);
+        let brokers = Brokers::new(self.world.topic(name), chance, fences);
+        Some(sink(brokers, (name, self.world.life()), schema, mark, every))
     }
 
     fn executor(&self, setup: &Setup) -> Box<dyn Executor> {

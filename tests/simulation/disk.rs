@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use tidemill_connectors::disk::Disk;
 
 use super::chance::Chance;
+use super::world::Broken;
 
 /// A file whatever its name is. Inodes are used again, so that the time at which it was made belongs to it.
 type Identity = (u64, Option<SystemTime>);
@@ -37,13 +38,12 @@ struct Durable {
 /// See the head of this file.
 pub struct Forgetful {
     durable: Mutex<Durable>,
-    /// What is asked for is not done: the broken disk that the simulation has to find.
-    lies: bool,
+    broken: Option<Broken>,
 }
 
 impl Disk for Forgetful {
     fn content(&self, file: &File) -> io::Result<()> {
-        if !self.lies {
+        if self.broken != Some(Broken::Contents) {
             let of = file.metadata()?;
             self.durable.lock().expect("whole").bytes.insert(identity(&of), of.len());
         }
@@ -51,6 +51,9 @@ impl Disk for Forgetful {
     }
 
     fn names(&self, folder: &Path) -> io::Result<()> {
+        if self.broken == Some(Broken::Names) {
+            return Ok(());
+        }
         let names = names(folder)?;
         self.durable.lock().expect("whole").names.insert(folder.to_path_buf(), names);
         Ok(())
@@ -75,9 +78,9 @@ fn names(folder: &Path) -> io::Result<Names> {
 }
 
 impl Forgetful {
-    /// An empty disk; one that `lies` does not do what it is asked for.
-    pub fn new(lies: bool) -> Forgetful {
-        Forgetful { durable: Mutex::default(), lies }
+    /// An empty disk.
+    pub fn new(broken: Option<Broken>) -> Forgetful {
+        Forgetful { durable: Mutex::default(), broken }
     }
 
     /// Everything in a folder is durable: it has been there for long.

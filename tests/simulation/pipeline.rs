@@ -188,10 +188,10 @@ impl Case {
 /// Every pipeline.
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("final", 1, "5ms", false),
+        Case::new("final", 1, "10ms", false),
         Case::new("final", 10, "40ms", false),
         Case::new("final", 3, "20ms", true),
-        Case::new("at_once", 10, "5ms", false),
+        Case::new("at_once", 10, "10ms", false),
         Case::new("at_once", 10, "40ms", false),
         Case::new("at_once", 10, "20ms", true),
     ]

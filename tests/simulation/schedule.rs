@@ -1,30 +1,26 @@
 //! One schedule: lives of a run that are killed, one that comes to its end, and what is there then.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value as Json;
-use tidemill::engine::run::{Begun, Options, Shares, begin};
-use tidemill::engine::workers::{Common, Seated};
-use tidemill::host::{Host, Turn};
+use tidemill::engine::run::{Options, Shares, begin};
+use tidemill::engine::workers::Seated;
+use tidemill::host::Host;
 use tidemill_connectors::source::Source;
 use tidemill_types::Error;
-use timely::WorkerConfig;
-use timely::communication::Allocator;
-use timely::communication::allocator::Thread;
-use timely::worker::Worker;
 
 use super::broker::{Log, Topic};
 use super::chance::Chance;
 use super::director::{Director, Killed};
 use super::pipeline::Case;
-use super::world::World;
+use super::store::AWAY;
+use super::workers;
+use super::world::{Broken, World};
 
 /// What is compared of two runs.
 pub type Found = BTreeMap<String, String>;
@@ -49,8 +45,9 @@ pub struct Schedule<'a> {
     /// Kills at most, each within so many ticks.
     pub kills: u64,
     pub within: u64,
-    /// See [`World`].
-    pub lies: bool,
+    /// Workers of each life; by chance where it is not said.
+    pub workers: Option<usize>,
+    pub broken: Option<Broken>,
     pub verbose: bool,
 }
 
@@ -65,14 +62,15 @@ impl Schedule<'_> {
     /// # Errors
     /// What went wrong, for people.
     pub fn run(&self) -> Result<Went, String> {
-        let world = World::new(self.lies, self.verbose);
+        let world = World::new(self.broken, self.verbose);
         let chance = &mut Chance::new(self.seed, 2);
         let kills = if self.kills == 0 { 0 } else { 1 + chance.below(self.kills) };
         let mut went = Went { found: Found::new(), ticks: 0, trace: 0, kills: 0, went_on: 0 };
+        let mut again = false;
         loop {
             world.go_on();
             went.went_on += u64::from(world.lines().map_err(|e| e.to_string())? > 0);
-            let kill_at = (went.kills < kills).then(|| match chance.below(5) {
+            let kill_at = (went.kills < kills && !again).then(|| match chance.below(5) {
                 0 => 1 + chance.below(60),
                 _ => 1 + chance.below(self.within),
             });
@@ -88,7 +86,10 @@ impl Schedule<'_> {
                 eprintln!("    life {} ended after {ticks} ticks", world.life());
             }
             let ended = match lived {
-                Ok(lived) => lived.map_err(|e| format!("life {}: {e}", world.life()))?,
+                Ok(Ok(ended)) => ended,
+                // It ended in order, with an error that a person would answer by starting it again.
+                Ok(Err(error)) if error.to_string().contains(AWAY) => Ended::Killed,
+                Ok(Err(error)) => return Err(format!("life {}: {error}", world.life())),
                 Err(panic) if panic.is::<Killed>() => Ended::Killed,
                 Err(panic) => {
                     let said = panic.downcast_ref::<String>().map(String::as_str);
@@ -101,6 +102,8 @@ impl Schedule<'_> {
             }
             match ended {
                 Ended::Killed => went.kills += 1,
+                // A run that has come to its end repeats itself.
+                Ended::Finished if !again && chance.once_in(4) => again = true,
                 Ended::Finished => break,
             }
         }
@@ -118,78 +121,39 @@ impl Schedule<'_> {
     /// One life, to its end.
     fn live(&self, world: &Arc<World>, director: &Arc<Director>) -> Result<Ended, Error> {
         let host = Host::simulated(Arc::clone(director) as _);
-        let options = Options {
-            folder: world.run(),
-            workers: 1,
-            speed: None,
-            serve: None,
-            stretch: None,
-            host,
-        };
+        let workers = self
+            .workers
+            .unwrap_or_else(|| Chance::new(self.seed, 50 + world.life()).of(&[1, 1, 1, 1, 2, 3]));
+        let options =
+            Options { folder: world.run(), workers, speed: None, serve: None, stretch: None, host };
         let stop = Arc::new(AtomicBool::new(false));
-        let shares = self.shares(world.life());
+        let shares = self.shares(world.life(), workers);
         let mut begun = begin(&self.case.compiled, &options, stop, shares, Box::new(|_| {}))?;
-        let gone = seat(&mut begun, director);
-        let seated = loop {
-            if let Some(seated) = gone.borrow_mut().pop() {
-                break seated;
-            }
-            director.turn();
-        };
-        seated.into_iter().for_each(Seated::leave);
+        workers::run(&mut begun, director).into_iter().for_each(Seated::leave);
         begun.end(&[])?;
         Ok(Ended::Finished)
     }
 
-    /// Every source as a worker has it.
-    fn shares(&self, life: u64) -> Shares {
-        let of = |(s, log): (usize, &Arc<Log>)| {
-            let mut chance = Chance::new(self.seed, 1_000 + 10 * life + s as u64);
+    /// Every source as each worker has it: its share of the partitions.
+    fn shares(&self, life: u64, workers: usize) -> Shares {
+        let of = |worker: usize, (s, log): (usize, &Arc<Log>)| {
+            let purpose = 1_000 + 100 * life + 10 * worker as u64 + s as u64;
+            let mut chance = Chance::new(self.seed, purpose);
+            let own = |partition: &u32| *partition as usize % workers == (worker + s) % workers;
+            let partitions = (0..log.len() as u32).filter(own);
             let source = Topic {
                 name: self.case.compiled.plan.sources[s].name.value.clone(),
                 schema: Arc::clone(&self.case.schemas[s]),
                 log: Arc::clone(log),
-                places: (0..log.len() as u32).map(|partition| (partition, Some(0))).collect(),
+                places: partitions.map(|partition| (partition, Some(0))).collect(),
                 most: chance.of(&[1, 3, 10, 40]),
                 chance,
             };
             (s, Box::new(source) as Box<dyn Source>)
         };
-        vec![self.logs.iter().enumerate().map(of).collect()]
+        let share = |worker| self.logs.iter().enumerate().map(|one| of(worker, one)).collect();
+        (0..workers).map(share).collect()
     }
-}
-
-/// Workers that have gone, or could not begin.
-type Gone = Rc<RefCell<Vec<Option<Seated>>>>;
-
-/// Has the worker and the clock among the parts of the run.
-fn seat(begun: &mut Begun, director: &Arc<Director>) -> Gone {
-    let common = Common::of(begun);
-    let seat = begun.seats.pop().expect("a worker");
-    let allocator = Allocator::Thread(Thread::default());
-    let mut worker =
-        Worker::new(WorkerConfig::default(), allocator, Some(std::time::Instant::now()));
-    let mut seated = common.seat(&mut worker, seat);
-    let gone = Gone::default();
-    let told = Rc::clone(&gone);
-    let step = move || {
-        if seated.as_ref().is_some_and(|seated| seated.step(&mut worker, false)) {
-            return Turn::Moved;
-        }
-        told.borrow_mut().push(seated.take());
-        Turn::Over(())
-    };
-    director.seat("worker", Box::new(step));
-    let (clock, shared) = (Arc::downgrade(director), Arc::clone(&begun.shared));
-    let tick = move || {
-        if let Some(director) = clock.upgrade() {
-            director.tick();
-        }
-        shared.bells.iter().for_each(tidemill::engine::bell::Bell::ring);
-        Turn::Moved
-    };
-    director.seat("clock", Box::new(tick));
-    gone
 }
 
 /// What is there at the end.
@@ -241,11 +205,16 @@ fn aside_sorted(mut found: Found) -> Found {
 /// `at_once`: features after all corrections, which rows were scored, and what went aside.
 fn in_common(found: Found) -> Found {
     let mut common = Found::new();
+    // A row that is there twice was answered twice, and corrected once.
+    let twice = found.get("dead.jsonl").map(|text| twice(text)).unwrap_or_default();
     let mut scored: Vec<&str> = Vec::new();
     for (name, text) in &found {
         match name.as_str() {
-            "late.jsonl" | "dead.jsonl" => drop(common.insert(name.clone(), sorted(text))),
-            "features.jsonl" | "topic features" => drop(common.insert(name.clone(), net(text))),
+            "late.jsonl" => drop(common.insert(name.clone(), sorted(text))),
+            "dead.jsonl" => drop(common.insert(name.clone(), refused(text))),
+            "features.jsonl" | "topic features" => {
+                common.insert(name.clone(), net(text, &twice));
+            }
             name if name.starts_with("scores") => {
                 scored.extend(text.lines().skip(1).filter_map(|line| line.split(',').next()));
             }
@@ -257,11 +226,36 @@ fn in_common(found: Found) -> Found {
     common
 }
 
-/// The rows that stand when each `diff` is added up.
-fn net(text: &str) -> String {
+/// What was refused, and why. A row that is there twice has the features that it had when it came.
+fn refused(text: &str) -> String {
+    let what = |line: &str| {
+        let mut row: Json = serde_json::from_str(line).expect("JSON");
+        if let Some(row) = row.as_object_mut().filter(|row| row["reason"] == "duplicate_id") {
+            row.remove("raw");
+        }
+        format!("{row}\n")
+    };
+    sorted(&text.lines().map(what).collect::<String>())
+}
+
+/// The ids of rows that were there twice.
+fn twice(refused: &str) -> Vec<String> {
+    let id = |line: &str| {
+        let row: Json = serde_json::from_str(line).expect("JSON");
+        let said = row["detail"].as_str()?.strip_prefix("a row with the id ")?;
+        said.split(' ').next().map(str::to_string)
+    };
+    refused.lines().filter_map(id).collect()
+}
+
+/// The rows that stand when each `diff` is added up, without those of these ids.
+fn net(text: &str, without: &[String]) -> String {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for line in text.lines() {
         let mut row: Json = serde_json::from_str(line).expect("JSON");
+        if without.contains(&row["id"].to_string()) {
+            continue;
+        }
         let diff = row.as_object_mut().and_then(|row| row.remove("diff"));
         let diff = diff.and_then(|diff| diff.as_i64()).expect("a diff");
         *counts.entry(row.to_string()).or_default() += diff;

@@ -14,6 +14,18 @@ use tidemill_types::Error;
 use super::broker::Written;
 use super::chance::Chance;
 use super::disk::Forgetful;
+use super::store::Unreliable;
+
+/// What of the world does not keep its word, in tests of the simulation: it has to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The disk forgets contents that it was asked to keep.
+    Contents,
+    /// The disk forgets names that it was asked to keep.
+    Names,
+    /// A broker commits what a former owner of the id had sent after it was taken over.
+    Fences,
+}
 
 /// See the head of this file.
 pub struct World {
@@ -26,15 +38,14 @@ pub struct World {
     sent: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What a restart would lose of what had left already.
     wrong: Mutex<Option<String>>,
-    /// A switch for tests of the simulation: the disk says that it has what it has not.
-    lies: bool,
+    broken: Option<Broken>,
     /// Whether each step is told.
     pub verbose: bool,
 }
 
 impl World {
     /// Before the first run.
-    pub fn new(lies: bool, verbose: bool) -> Arc<World> {
+    pub fn new(broken: Option<Broken>, verbose: bool) -> Arc<World> {
         // Thousands of small files want no real disk.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
@@ -44,11 +55,11 @@ impl World {
             folder,
             objects: Arc::default(),
             topics: Mutex::default(),
-            disk: Mutex::new(Arc::new(Forgetful::new(lies))),
+            disk: Mutex::new(Arc::new(Forgetful::new(broken))),
             lives: AtomicU64::new(0),
             sent: Mutex::default(),
             wrong: Mutex::default(),
-            lies,
+            broken,
             verbose,
         })
     }
@@ -68,17 +79,23 @@ impl World {
         Arc::clone(&self.disk.lock().expect("whole"))
     }
 
-    /// Where lines are kept.
+    /// Where lines are kept, as a run has it.
     ///
     /// # Errors
     /// No runtime.
-    pub fn store(&self) -> Result<Store, Error> {
-        Store::over(Arc::clone(&self.objects) as _, None, "memory".to_string())
+    pub fn store(&self, chance: Chance) -> Result<Store, Error> {
+        let objects = Unreliable::new(Arc::clone(&self.objects), chance);
+        Store::over(Arc::new(objects), None, "memory".to_string())
     }
 
     /// A topic that is written to.
     pub fn topic(&self, name: &str) -> Arc<Mutex<Written>> {
         Arc::clone(self.topics.lock().expect("whole").entry(name.to_string()).or_default())
+    }
+
+    /// What does not keep its word.
+    pub fn broken(&self) -> Option<Broken> {
+        self.broken
     }
 
     /// All topics that are written to.
@@ -103,7 +120,7 @@ impl World {
             fs::remove_dir_all(self.run()).expect("it goes");
             fs::rename(&left, self.run()).expect("a name");
         }
-        let disk = Forgetful::new(self.lies);
+        let disk = Forgetful::new(self.broken);
         disk.settle(&self.run());
         *self.disk.lock().expect("whole") = Arc::new(disk);
         self.lives.fetch_add(1, Ordering::Relaxed);
@@ -141,11 +158,12 @@ impl World {
         self.wrong.lock().expect("whole").clone()
     }
 
-    /// Whether lines are left.
+    /// How many lines there are.
     ///
     /// # Errors
-    /// As [`World::store`].
+    /// No runtime.
     pub fn lines(&self) -> Result<usize, Error> {
-        Ok(self.store()?.lines()?.len())
+        let store = Store::over(Arc::clone(&self.objects) as _, None, "memory".to_string())?;
+        Ok(store.lines()?.len())
     }
 }
