@@ -1,7 +1,7 @@
 //! Tidemill: a streaming dataflow engine with incremental model updates.
 //!
 //! The program, in reading order: what a person types ([`command`]); what a plan becomes ([`engine`]), for history
-//! too ([`backfill`]);
+//! too ([`backfill`]); what its parts stand on ([`host`]);
 //! where labels meet scores ([`mill`]); what of it outlives a crash ([`checkpoint`]);
 //! what a run leaves behind
 //! ([`journal`], [`models`]); what it tells while it runs and when it is over ([`observe`],
@@ -12,6 +12,8 @@ pub mod backfill;
 pub mod board;
 
 pub mod command;
+
+pub mod host;
 
 pub mod engine;
 

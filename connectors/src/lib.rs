@@ -19,4 +19,6 @@ pub mod client;
 
 pub mod steps;
 
+pub mod disk;
+
 mod keys;

@@ -30,6 +30,7 @@ use crate::engine::check::{Compiled, bounded, compile};
 use crate::engine::replay::Stretch;
 use crate::engine::run::{self, Options};
 use crate::engine::split::Portion;
+use crate::host::Host;
 use crate::observe::ProgressBar;
 
 /// Compiles a pipeline of features alone: without labels, models, drift and sinks, and without the sources that only
@@ -168,6 +169,7 @@ pub fn compute(
         speed: None,
         serve: None,
         stretch: Some(Arc::clone(&stretch)),
+        host: Host::default(),
     };
     let (report, _) = run::run(compiled, &options, Arc::clone(place.stop), bar)?;
     clear(&folder)?;

@@ -13,15 +13,16 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tidemill_connectors::disk;
 use tidemill_types::{Error, Micros};
 
 use super::line::Round;
 use super::{points, section};
+use crate::host::{Handle, Host, Received, Turn, receive};
 use crate::journal::Settled;
 
 /// The form of the log; a reader refuses another one.
@@ -107,7 +108,7 @@ enum Work {
 /// The log, and the thread that writes it.
 pub struct Epochs {
     to: Mutex<Option<Sender<Work>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Handle<()>>>,
     settled: Settled,
 }
 
@@ -116,7 +117,11 @@ impl Epochs {
     ///
     /// # Errors
     /// A folder that cannot be read or written; a log that is damaged, and not only cut off at its end.
-    pub fn open(folder: &Path, mut header: Header) -> Result<(Epochs, Vec<Run>), Error> {
+    pub fn open(
+        folder: &Path,
+        mut header: Header,
+        host: &Host,
+    ) -> Result<(Epochs, Vec<Run>), Error> {
         let context = |e: std::io::Error| at(folder, "open", &e);
         std::fs::create_dir_all(folder).map_err(context)?;
         let mut files: Vec<(u64, PathBuf)> = Vec::new();
@@ -141,7 +146,8 @@ impl Epochs {
                 }
                 tracing::warn!("the end of {} was never finished; it is cut off", path.display());
                 let cut = OpenOptions::new().write(true).open(&path);
-                let cut = cut.and_then(|f| f.set_len(whole as u64).and_then(|()| f.sync_all()));
+                let cut =
+                    cut.and_then(|f| disk::cut(&f, whole as u64).and_then(|()| disk::sync(&f)));
                 cut.map_err(|e| at(&path, "cut", &e))?;
             }
             let found = frames.next().and_then(|frame| decode::<Header>(frame).ok());
@@ -162,9 +168,9 @@ impl Epochs {
                 _ => std::fs::remove_file(&path).map_err(|e| at(&path, "remove", &e))?,
             }
         }
-        let settled = Settled::new();
-        let (to, from) = bounded(WAITING);
-        let log = Log {
+        let settled = Settled::new(host);
+        let (to, from) = host.channel(WAITING);
+        let mut log = Log {
             folder: folder.to_path_buf(),
             header,
             next: last.map_or(0, |last| last + 1),
@@ -172,10 +178,7 @@ impl Epochs {
             open: None,
         };
         let done = settled.clone();
-        let writer = std::thread::Builder::new()
-            .name("epochs".to_string())
-            .spawn(move || log.write_all(&from, &done))
-            .map_err(|e| Error::external(format!("no thread for epochs: {e}")))?;
+        let writer = host.start("epochs", move |wait| log.step(&from, &done, wait))?;
         let (to, writer) = (Mutex::new(Some(to)), Mutex::new(Some(writer)));
         Ok((Epochs { to, writer, settled }, runs))
     }
@@ -205,7 +208,7 @@ impl Epochs {
     pub fn close(&self) {
         *self.to.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        writer.map(JoinHandle::join);
+        writer.map(Handle::join);
     }
 
     fn send(&self, work: Work) {
@@ -270,31 +273,33 @@ struct Open {
 }
 
 impl Log {
-    fn write_all(mut self, from: &Receiver<Work>, settled: &Settled) {
-        while let Ok(first) = from.recv() {
-            let (mut epochs, mut written, mut result) = (Vec::new(), 0, Ok(()));
-            for work in std::iter::once(first).chain(from.try_iter()) {
-                match work {
-                    Work::Begin(mark) => self.header.marks.fill(mark),
-                    Work::Epoch(epoch) => {
-                        written += 1;
-                        epochs.push(epoch);
-                    }
-                    Work::Clear(before) => {
-                        result = result.and_then(|()| self.append(&std::mem::take(&mut epochs)));
-                        if result.is_ok() {
-                            self.clear(before);
-                        }
+    /// Writes what waits.
+    fn step(&mut self, from: &Receiver<Work>, settled: &Settled, wait: bool) -> Turn<()> {
+        let first = match receive(from, wait) {
+            Received::One(first) => first,
+            Received::Nothing => return Turn::Idle,
+            Received::Gone => return Turn::Over(()),
+        };
+        let (mut epochs, mut written, mut result) = (Vec::new(), 0, Ok(()));
+        for work in std::iter::once(first).chain(from.try_iter()) {
+            match work {
+                Work::Begin(mark) => self.header.marks.fill(mark),
+                Work::Epoch(epoch) => {
+                    written += 1;
+                    epochs.push(epoch);
+                }
+                Work::Clear(before) => {
+                    result = result.and_then(|()| self.append(&std::mem::take(&mut epochs)));
+                    if result.is_ok() {
+                        self.clear(before);
                     }
                 }
             }
-            let failed = result.and_then(|()| self.append(&epochs)).err();
-            let over = failed.is_some();
-            settled.done(written, failed);
-            if over {
-                return;
-            }
         }
+        let failed = result.and_then(|()| self.append(&epochs)).err();
+        let over = failed.is_some();
+        settled.done(written, failed);
+        if over { Turn::Over(()) } else { Turn::Moved }
     }
 
     fn append(&mut self, epochs: &[Epoch]) -> Result<(), Error> {
@@ -304,7 +309,7 @@ impl Log {
             let path = self.folder.join(format!("{:08}.log", self.next));
             let file = OpenOptions::new().append(true).create_new(true).open(&path);
             let file = file.map_err(|e| at(&path, "make", &e))?;
-            let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+            let synced = disk::sync_folder(&self.folder);
             synced.map_err(|e| at(&self.folder, "sync", &e))?;
             self.next += 1;
             frame(&self.header, &mut out)?;
@@ -317,7 +322,7 @@ impl Log {
                 *mark = epoch.mark.max(*mark);
             }
         }
-        let written = open.file.write_all(&out).and_then(|()| open.file.sync_data());
+        let written = open.file.write_all(&out).and_then(|()| disk::sync_data(&open.file));
         written.map_err(|e| at(&open.path, "write", &e))?;
         points::pass("epoch.durable");
         (open.highest, open.bytes) = (open.highest.max(highest), open.bytes + out.len() as u64);
@@ -353,7 +358,8 @@ mod tests {
     }
 
     fn open(folder: &Path, plan: &str) -> (Epochs, Vec<Round>) {
-        let (log, runs) = Epochs::open(folder, Header::new(plan, "here", 1)).expect("a log");
+        let (log, runs) =
+            Epochs::open(folder, Header::new(plan, "here", 1), &Host::default()).expect("a log");
         let numbers: Vec<u64> = runs.iter().map(|run| run.number).collect();
         assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
         let epochs: Vec<Epoch> = runs.into_iter().flat_map(|run| run.epochs).collect();
@@ -396,7 +402,8 @@ mod tests {
         log.clear(9);
         log.note(epoch(9));
         log.close();
-        let (_, runs) = Epochs::open(folder, Header::new("a", "here", 1)).expect("a log");
+        let (_, runs) =
+            Epochs::open(folder, Header::new("a", "here", 1), &Host::default()).expect("a log");
         let last = runs.last().expect("a run");
         assert_eq!((last.marks.clone(), last.epochs.len()), (vec![5], 1));
         let (_, found) = open(folder, "b");
@@ -435,7 +442,7 @@ mod tests {
         let mut bytes = std::fs::read(&first).expect("bytes");
         *bytes.last_mut().expect("a byte") ^= 1;
         std::fs::write(&first, bytes).expect("written");
-        let Err(error) = Epochs::open(folder, Header::new("a", "here", 1)) else {
+        let Err(error) = Epochs::open(folder, Header::new("a", "here", 1), &Host::default()) else {
             panic!("it was taken")
         };
         assert!(error.to_string().contains("damaged"), "{error}");

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::unbounded;
+use tidemill_connectors::disk;
 use tidemill_types::{Error, Micros};
 
 use super::epochs::Epochs;
@@ -16,6 +16,7 @@ use super::manifest::{FORMAT, Manifest, Part};
 use super::shelf::Shelf;
 use super::store::Store;
 use super::{points, section};
+use crate::host::{Handle, Host, Received, Turn, receive};
 use crate::journal::Settled;
 
 /// What a keeper knows of the run.
@@ -71,6 +72,7 @@ struct Keeper {
     shelf: Shelf,
     about: About,
     lines: SharedLines,
+    under_way: Option<Gathering>,
 }
 
 /// Starts the thread; `first` is the number of the first line. It ends, with what went wrong, when
@@ -83,54 +85,61 @@ pub fn start(
     about: About,
     every: Duration,
     first: u64,
-) -> Result<(SharedLines, JoinHandle<Result<Store, Error>>), Error> {
-    let (to, from): (Sender<Gift>, Receiver<Gift>) = unbounded();
-    let lines = Arc::new(Lines::new(every, first, about.workers, to));
-    let mut keeper = Keeper { shelf: Shelf::new(store), about, lines: Arc::clone(&lines) };
-    let thread = std::thread::Builder::new()
-        .name("checkpoints".to_string())
-        .spawn(move || keeper.run(&from).map(|()| keeper.shelf.store))
-        .map_err(|e| Error::external(format!("no thread for checkpoints: {e}")))?;
-    Ok((lines, thread))
+    host: &Host,
+) -> Result<(SharedLines, Handle<Store>), Error> {
+    let (to, from) = unbounded();
+    let lines = Arc::new(Lines::new(every, first, about.workers, to, host.clone()));
+    let (shelf, shared) = (Shelf::new(store), Arc::clone(&lines));
+    let mut keeper = Some(Keeper { shelf, about, lines: shared, under_way: None });
+    let step = move |wait: bool| match receive(&from, wait) {
+        Received::One(gift) => {
+            if let Some(keeper) = &mut keeper {
+                keeper.take(gift);
+            }
+            Turn::Moved
+        }
+        Received::Nothing => Turn::Idle,
+        Received::Gone => {
+            keeper.take().map_or(Turn::Idle, |keeper| Turn::Over(keeper.shelf.store))
+        }
+    };
+    let keeper = host.start("checkpoints", step)?;
+    Ok((lines, keeper))
 }
 
 impl Keeper {
-    fn run(&mut self, from: &Receiver<Gift>) -> Result<(), Error> {
-        let mut under_way: Option<Gathering> = None;
-        for gift in from {
-            match (gift, &mut under_way) {
-                (Gift::Begin(round), _) => under_way = Some(Gathering::new(round)),
-                (Gift::Sources(worker, saved), Some(line)) => {
-                    line.sources.insert(worker, saved);
-                }
-                (Gift::Held(worker, rows), Some(line)) => {
-                    line.held.insert(worker, rows);
-                }
-                (Gift::Windows(worker, saved), Some(line)) => {
-                    line.windows.insert(worker, saved);
-                }
-                (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
-                (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
-                (Gift::Parts(process, round, parts), Some(line)) if line.round == round => {
-                    // Given up when all have given: what still comes would be taken for the next one's.
-                    let parts = parts.unwrap_or_else(|why| {
-                        line.failed = Some(Error::external(format!("process {process}: {why}")));
-                        Vec::new()
-                    });
-                    line.parts.insert(process, parts);
-                }
-                _ => {}
+    /// Takes what somebody gives, and writes the line when that was the last.
+    fn take(&mut self, gift: Gift) {
+        match (gift, &mut self.under_way) {
+            (Gift::Begin(round), _) => self.under_way = Some(Gathering::new(round)),
+            (Gift::Sources(worker, saved), Some(line)) => {
+                line.sources.insert(worker, saved);
             }
-            if let Some(line) = under_way.take_if(|line| line.is_complete(&self.about, &self.lines))
-            {
-                points::pass("line.complete");
-                match self.write(line) {
-                    Ok(()) => {}
-                    Err(error) => self.give_up(&error),
-                }
+            (Gift::Held(worker, rows), Some(line)) => {
+                line.held.insert(worker, rows);
+            }
+            (Gift::Windows(worker, saved), Some(line)) => {
+                line.windows.insert(worker, saved);
+            }
+            (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
+            (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
+            (Gift::Parts(process, round, parts), Some(line)) if line.round == round => {
+                // Given up when all have given: what still comes would be taken for the next one's.
+                let parts = parts.unwrap_or_else(|why| {
+                    line.failed = Some(Error::external(format!("process {process}: {why}")));
+                    Vec::new()
+                });
+                line.parts.insert(process, parts);
+            }
+            _ => {}
+        }
+        let (about, lines) = (&self.about, &self.lines);
+        if let Some(line) = self.under_way.take_if(|line| line.is_complete(about, lines)) {
+            points::pass("line.complete");
+            if let Err(error) = self.write(line) {
+                self.give_up(&error);
             }
         }
-        Ok(())
     }
 
     /// A run goes on without a line; the one before stands.
@@ -171,7 +180,7 @@ impl Keeper {
         let (sinks, files) = line.sinks.unwrap_or_default();
         parts.push(self.shelf.put("sinks".to_string(), &sinks)?);
         for file in files {
-            file.sync_data()?;
+            disk::sync_data(&file)?;
         }
         self.shelf.store.settle()?;
         for wait in waits {

@@ -17,6 +17,7 @@ use tidemill_types::Micros;
 
 use super::manifest::Part;
 use super::points;
+use crate::host::Host;
 
 /// The number of a round, as the dataflow has it.
 pub type Round = u64;
@@ -110,6 +111,7 @@ pub struct Lines {
     /// The number of the line under way or, without one, of the next.
     number: AtomicU64,
     to: Mutex<Option<Sender<Gift>>>,
+    host: Host,
     /// Workers that have read everything, with what is known of their partitions.
     ended: Mutex<BTreeMap<usize, Tracks>>,
     /// Workers of all processes, and which of them have said where their sources stand at the line under way.
@@ -122,6 +124,8 @@ pub struct Lines {
     heard: AtomicUsize,
     /// In another process than the head: the way there.
     head: OnceLock<ToHead>,
+    /// Rung when an ingest has said where it stands.
+    bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// What one worker's ingest knows of its partitions, and of its watermark.
@@ -174,15 +178,22 @@ impl Cut {
 
 impl Lines {
     /// Lines so often, the next of this number, of so many workers; their parts go to `to`.
-    pub fn new(every: Duration, next: u64, workers: usize, to: Sender<Gift>) -> Lines {
+    pub fn new(
+        every: Duration,
+        next: u64,
+        workers: usize,
+        to: Sender<Gift>,
+        host: Host,
+    ) -> Lines {
         Lines {
             every,
             pending: AtomicU64::new(NONE),
             busy: AtomicBool::new(false),
-            began: Mutex::new(Instant::now()),
+            began: Mutex::new(host.now()),
             oldest: AtomicU64::new(0),
             number: AtomicU64::new(next),
             to: Mutex::new(Some(to)),
+            host,
             ended: Mutex::default(),
             workers,
             stood: Mutex::default(),
@@ -190,7 +201,13 @@ impl Lines {
             proposed: AtomicU64::new(NONE),
             heard: AtomicUsize::new(0),
             head: OnceLock::new(),
+            bell: OnceLock::new(),
         }
+    }
+
+    /// Whoever waits at the [`Lines::gate`] is woken so.
+    pub fn wake(&self, bell: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.bell.set(bell);
     }
 
     /// There are so many other processes, and that is how they hear of a line.
@@ -208,12 +225,12 @@ impl Lines {
     pub fn choose(&self, at: Round) {
         let due = || {
             let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
-            began.elapsed() >= self.every
+            self.host.since(*began) >= self.every
         };
         if self.busy.load(Ordering::Relaxed) || !due() || self.busy.swap(true, Ordering::SeqCst) {
             return;
         }
-        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = self.host.now();
         let round = at + 1;
         self.stood.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.give(Gift::Begin(round));
@@ -280,6 +297,7 @@ impl Lines {
                 return head(Given::Sources(*worker, saved.clone()));
             }
             self.stood.lock().unwrap_or_else(PoisonError::into_inner).insert(*worker);
+            self.bell.get().into_iter().for_each(|ring| ring());
         }
         if let Some(to) = self.to.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             // A keeper that is gone has ended the run.
@@ -293,6 +311,7 @@ impl Lines {
             return head(Given::Ended(worker, tracks));
         }
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, tracks);
+        self.bell.get().into_iter().for_each(|ring| ring());
     }
 
     /// The positions of a worker that has read everything.
@@ -301,12 +320,13 @@ impl Lines {
         ended.get(&worker).map(|tracks| tracks.at(cut))
     }
 
-    /// The line is done, or given up; `oldest` is the oldest retained.
+    /// The line is done, or given up; `oldest` is the oldest retained. Its number is spent: a manifest may stand whose
+    /// store did not say so.
     pub fn done(&self, oldest: Option<u64>) {
         if let Some(oldest) = oldest {
             self.oldest.store(oldest, Ordering::SeqCst);
-            self.number.fetch_add(1, Ordering::SeqCst);
         }
+        self.number.fetch_add(1, Ordering::SeqCst);
         self.pending.store(NONE, Ordering::SeqCst);
         if let Some((_, tell)) = self.others.get() {
             tell(None);
@@ -558,7 +578,7 @@ mod tests {
     #[test]
     fn a_line_is_passed_when_every_ingest_has_said_where_it_stands() {
         let (to, _from) = crossbeam_channel::unbounded();
-        let lines = Lines::new(Duration::ZERO, 1, 3, to);
+        let lines = Lines::new(Duration::ZERO, 1, 3, to, Host::default());
         assert_eq!(lines.gate(), None, "there is no line");
         lines.worker_ended(2, Tracks::default());
         lines.choose(7);
@@ -574,7 +594,7 @@ mod tests {
     #[test]
     fn a_line_is_under_way_when_all_processes_have_heard_of_it() {
         let (to, from) = crossbeam_channel::unbounded();
-        let lines = Lines::new(Duration::ZERO, 1, 3, to);
+        let lines = Lines::new(Duration::ZERO, 1, 3, to, Host::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let tells = Arc::clone(&told);
         lines.tell_others(2, Box::new(move |round| tells.lock().unwrap().push(round)));
@@ -588,7 +608,7 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), [Some(8), None]);
         // The other side: it chooses none itself, and what it has goes to the head.
         let (given, gives) = crossbeam_channel::unbounded();
-        let member = Lines::new(Duration::MAX, 0, 0, crossbeam_channel::unbounded().0);
+        let member = Lines::new(Duration::MAX, 0, 0, crossbeam_channel::unbounded().0, Host::default());
         member.give_to_head(Box::new(move |what| given.send(what).unwrap()));
         member.choose(7);
         assert_eq!(member.pending(), None);
@@ -603,7 +623,7 @@ mod tests {
     #[test]
     fn one_line_at_a_time_and_none_too_soon() {
         let (to, from) = crossbeam_channel::unbounded();
-        let lines = Lines::new(Duration::ZERO, 4, 1, to.clone());
+        let lines = Lines::new(Duration::ZERO, 4, 1, to.clone(), Host::default());
         lines.choose(7);
         lines.choose(9);
         assert_eq!((lines.pending(), from.len()), (Some(8), 1));
@@ -611,7 +631,9 @@ mod tests {
         assert_eq!((lines.pending(), lines.number(), lines.oldest()), (None, 5, 2));
         lines.choose(9);
         assert_eq!(lines.pending(), Some(10));
-        let seldom = Lines::new(Duration::from_secs(3_600), 0, 1, to);
+        lines.done(None);
+        assert_eq!((lines.number(), lines.oldest()), (6, 2), "one that was given up may stand");
+        let seldom = Lines::new(Duration::from_secs(3_600), 0, 1, to, Host::default());
         seldom.choose(7);
         assert_eq!(seldom.pending(), None);
     }

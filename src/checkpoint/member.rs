@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::unbounded;
 use tidemill_types::Error;
 
 use super::line::{Gift, Given, Lines, Round, SharedLines, ToHead};
 use super::manifest::Part;
 use super::shelf::Shelf;
 use super::store::Store;
+use crate::host::{Handle, Host, Received, Turn, receive};
 
 /// Starts it for a process with so many workers; what it has for the head goes by `way`. It ends when [`Lines::close`]
 /// is called.
@@ -23,60 +23,67 @@ pub fn start(
     store: Store,
     workers: usize,
     way: Arc<ToHead>,
-) -> Result<(SharedLines, JoinHandle<Result<Store, Error>>), Error> {
+    host: &Host,
+) -> Result<(SharedLines, Handle<Store>), Error> {
     let (to, from) = unbounded();
     // Only the head chooses lines.
-    let lines = Arc::new(Lines::new(Duration::MAX, 0, 0, to));
+    let lines = Arc::new(Lines::new(Duration::MAX, 0, 0, to, host.clone()));
     let sources = Arc::clone(&way);
     lines.give_to_head(Box::new(move |given| sources(given)));
-    let thread = std::thread::Builder::new()
-        .name("checkpoints".to_string())
-        .spawn(move || put_all(store, workers, &from, &way))
-        .map_err(|e| Error::external(format!("no thread for checkpoints: {e}")))?;
-    Ok((lines, thread))
+    let (shelf, windows) = (Shelf::new(store), BTreeMap::new());
+    let mut member = Some(Member { shelf, workers, round: None, windows, way });
+    let step = move |wait: bool| match receive(&from, wait) {
+        Received::One(gift) => {
+            if let Some(member) = &mut member {
+                member.take(gift);
+            }
+            Turn::Moved
+        }
+        Received::Nothing => Turn::Idle,
+        Received::Gone => {
+            member.take().map_or(Turn::Idle, |member| Turn::Over(member.shelf.store))
+        }
+    };
+    Ok((lines, host.start("checkpoints", step)?))
 }
 
-fn put_all(
-    store: Store,
+struct Member {
+    shelf: Shelf,
     workers: usize,
-    from: &Receiver<Gift>,
-    way: &ToHead,
-) -> Result<Store, Error> {
-    let mut shelf = Shelf::new(store);
-    let mut round: Option<Round> = None;
-    let mut windows = BTreeMap::new();
-    for gift in from {
+    round: Option<Round>,
+    windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
+    way: Arc<ToHead>,
+}
+
+impl Member {
+    fn take(&mut self, gift: Gift) {
         match gift {
             Gift::Begin(begun) => {
-                round = Some(begun);
-                windows.clear();
+                self.round = Some(begun);
+                self.windows.clear();
             }
-            Gift::Windows(worker, saved) => drop(windows.insert(worker, saved)),
+            Gift::Windows(worker, saved) => drop(self.windows.insert(worker, saved)),
             _ => {}
         }
-        if windows.len() == workers
-            && let Some(round) = round.take()
+        if self.windows.len() == self.workers
+            && let Some(round) = self.round.take()
         {
-            let parts = put(&mut shelf, std::mem::take(&mut windows));
+            let parts = self.put();
             if let Err(error) = &parts {
                 tracing::error!(%error, "a part of a checkpoint could not be written");
-                shelf.forget();
+                self.shelf.forget();
             }
-            way(Given::Parts(round, parts.map_err(|error| error.to_string())));
+            (self.way)(Given::Parts(round, parts.map_err(|error| error.to_string())));
         }
     }
-    Ok(shelf.store)
-}
 
-fn put(
-    shelf: &mut Shelf,
-    windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
-) -> Result<Vec<Part>, Error> {
-    let mut parts = Vec::new();
-    for (worker, groups) in windows {
-        parts.extend(shelf.windows(worker, groups)?);
+    fn put(&mut self) -> Result<Vec<Part>, Error> {
+        let mut parts = Vec::new();
+        for (worker, groups) in std::mem::take(&mut self.windows) {
+            parts.extend(self.shelf.windows(worker, groups)?);
+        }
+        self.shelf.store.settle()?;
+        self.shelf.stands(&parts);
+        Ok(parts)
     }
-    shelf.store.settle()?;
-    shelf.stands(&parts);
-    Ok(parts)
 }

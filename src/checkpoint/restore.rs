@@ -7,7 +7,7 @@ use tidemill_types::{Error, Micros};
 use super::line::{Position, Round, SavedSources};
 use super::manifest::{FORMAT, Manifest};
 use super::section;
-use super::store::Store;
+use super::store::{Store, Unusable};
 
 /// A line, read back.
 pub struct Restored {
@@ -34,14 +34,16 @@ pub struct Restored {
 /// A line that is damaged is named in the log, and the one before is taken.
 ///
 /// # Errors
-/// A store that cannot be listed.
+/// A store that does not answer. A line that cannot be read now may be whole, and what a run wrote that began before it
+/// would not fit it any more.
 pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restored>, u64), Error> {
     let lines = store.lines()?;
     let next = lines.first().map_or(1, |newest| newest + 1);
     for number in lines {
         let line = match store.line(number) {
             Ok(line) => line,
-            Err(error) => {
+            Err(Unusable::Silent(error)) => return Err(silent(error)),
+            Err(Unusable::Damaged(error)) => {
                 tracing::warn!(%error, "a checkpoint is not whole; the one before is taken");
                 continue;
             }
@@ -63,7 +65,8 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
         }
         match read(store, &line, &|_| true) {
             Ok(restored) => return Ok((Some(restored), next)),
-            Err(error) => {
+            Err(Unusable::Silent(error)) => return Err(silent(error)),
+            Err(Unusable::Damaged(error)) => {
                 tracing::warn!(line = number, %error, "a checkpoint cannot be used; the one before is taken");
             }
         }
@@ -71,20 +74,31 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
     Ok((None, next))
 }
 
+fn silent(error: Error) -> Error {
+    error.help("start the run again when the store of checkpoints can be read")
+}
+
 /// A line that another process goes on from, without what that alone needs.
 ///
 /// # Errors
 /// One that is not there, or not whole.
 pub fn shared(store: &Store, number: u64) -> Result<Restored, Error> {
-    let line =
-        store.line(number).and_then(|line| read(store, &line, &|name| !name.starts_with("mill/")));
+    let line = store.line(number);
+    let line = line.and_then(|line| read(store, &line, &|name| !name.starts_with("mill/")));
     line.map_err(|error| {
-        error.help("all processes of a run keep checkpoints in one place: a folder that all see, or a bucket")
+        Error::from(error).help(
+            "all processes of a run keep checkpoints in one place: a folder that all see, or a bucket",
+        )
     })
 }
 
-fn read(store: &Store, line: &Manifest, wanted: &dyn Fn(&str) -> bool) -> Result<Restored, Error> {
-    let broken = |why: String| Error::external(format!("line {}: {why}", line.line));
+fn read(
+    store: &Store,
+    line: &Manifest,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Restored, Unusable> {
+    let broken =
+        |why: String| Unusable::Damaged(Error::external(format!("line {}: {why}", line.line)));
     let wanted = || line.parts.iter().filter(|part| wanted(&part.name));
     let contents = store.get(wanted())?;
     let names = wanted().map(|part| part.name.as_str());

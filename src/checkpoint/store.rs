@@ -41,6 +41,22 @@ pub struct Store {
 
 /// Parts that are read or sent at once: what a bucket takes is mostly the way to it.
 const AT_ONCE: usize = 8;
+/// Why something cannot be read.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It is gone or damaged, and will be so.
+    Damaged(Error),
+    /// The store did not say what it holds: it may be whole.
+    Silent(Error),
+}
+
+impl From<Unusable> for Error {
+    fn from(unusable: Unusable) -> Error {
+        match unusable {
+            Unusable::Damaged(error) | Unusable::Silent(error) => error,
+        }
+    }
+}
 
 /// Removes what a killed process left half-written: `object_store` writes beside the name, with a `#`, and renames.
 fn sweep(folder: &Path) -> std::io::Result<()> {
@@ -67,7 +83,10 @@ impl Store {
             StorePlan::Folder(folder) => Store::local(&run.join(folder)),
             StorePlan::Bucket(plan) => {
                 let objects = bucket::open(plan)?;
-                let store = Store::over(objects, None, bucket::name(plan))?;
+                // Parts go there while the next ones are made.
+                let mut runtime = tokio::runtime::Builder::new_multi_thread();
+                let runtime = runtime.worker_threads(1).thread_name("checkpoint store");
+                let store = Store::on(runtime, objects, None, bucket::name(plan))?;
                 Ok(Store { help: bucket::HELP, ..store })
             }
         }
@@ -89,18 +108,27 @@ impl Store {
         Store::over(Arc::new(objects), Some(folder.to_path_buf()), name)
     }
 
-    /// A store over any objects.
+    /// A store over any objects, whose requests are made by whoever waits for them.
     ///
     /// # Errors
-    /// No thread for its requests.
+    /// A system without an event queue to spare.
     pub fn over(
         objects: Arc<dyn ObjectStore>,
         folder: Option<PathBuf>,
         name: String,
     ) -> Result<Store, Error> {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).thread_name("checkpoint store").enable_all();
-        let runtime = runtime.build().map_err(|e| Error::external(format!("no runtime: {e}")))?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        Store::on(&mut runtime, objects, folder, name)
+    }
+
+    fn on(
+        runtime: &mut tokio::runtime::Builder,
+        objects: Arc<dyn ObjectStore>,
+        folder: Option<PathBuf>,
+        name: String,
+    ) -> Result<Store, Error> {
+        let runtime = runtime.enable_all().build();
+        let runtime = runtime.map_err(|e| Error::external(format!("no runtime: {e}")))?;
         let help = "look at the disk, or set `store` of [checkpoint] to another folder";
         Ok(Store { objects, folder, name, help, runtime, under_way: RefCell::default() })
     }
@@ -174,21 +202,23 @@ impl Store {
     /// Contents of parts in their order, checked; some are read at once.
     ///
     /// # Errors
-    /// A part that is gone, cut off or changed.
+    /// A part that is gone, cut off or changed; a store that does not answer.
     pub fn get<'a>(
         &self,
         parts: impl IntoIterator<Item = &'a Part>,
-    ) -> Result<Vec<Vec<u8>>, Error> {
+    ) -> Result<Vec<Vec<u8>>, Unusable> {
         let read = |part: &Part| {
             let (key, part) = (part_key(&part.hash), part.clone());
             let (objects, failed) = (Arc::clone(&self.objects), self.failing("read", &key));
             let whole = format!("{}/{key}", self.name);
             async move {
                 let bytes = async { objects.get(&key).await?.bytes().await };
-                let bytes = bytes.await.map_err(|e| failed(&e))?;
-                let check = move || checked(&bytes, &part, &whole);
+                let bytes = bytes.await.map_err(|error| unusable(&error, failed(&error)))?;
+                let check = move || checked(&bytes, &part, &whole).map_err(Unusable::Damaged);
                 let checked = tokio::task::spawn_blocking(check).await;
-                checked.map_err(|e| Error::internal(format!("reading a part: {e}")))?
+                checked.map_err(|e| {
+                    Unusable::Silent(Error::internal(format!("reading a part: {e}")))
+                })?
             }
         };
         let reads: Vec<_> = parts.into_iter().map(read).collect();
@@ -253,17 +283,18 @@ impl Store {
     /// A line's manifest.
     ///
     /// # Errors
-    /// One that is not there, or not whole.
-    pub fn line(&self, number: u64) -> Result<Manifest, Error> {
+    /// One that is not there, or not whole; a store that does not answer.
+    pub fn line(&self, number: u64) -> Result<Manifest, Unusable> {
         let key = line_key(number);
         let bytes = self.read(&key)?;
-        let line = Manifest::decode(&bytes)
-            .map_err(|why| Error::external(format!("{}/{key} cannot be used: {why}", self.name)))?;
-        if line.line != number {
-            let why = format!("{}/{key} is the manifest of line {}", self.name, line.line);
-            return Err(Error::external(why));
+        let broken = |why: String| {
+            Unusable::Damaged(Error::external(format!("{}/{key} cannot be used: {why}", self.name)))
+        };
+        let line = Manifest::decode(&bytes).map_err(broken)?;
+        match line.line == number {
+            true => Ok(line),
+            false => Err(broken(format!("it is the manifest of line {}", line.line))),
         }
-        Ok(line)
     }
 
     /// Lets the newest `keep` whole lines stand, and removes older ones and every part that no
@@ -277,8 +308,11 @@ impl Store {
             if retained.len() == keep.max(1) {
                 break;
             }
-            if let Ok(line) = self.line(number) {
-                retained.insert(number, line);
+            match self.line(number) {
+                Ok(line) => drop(retained.insert(number, line)),
+                Err(Unusable::Damaged(_)) => {}
+                // Its parts must not be taken for those of nobody.
+                Err(Unusable::Silent(error)) => return Err(error),
             }
         }
         // Without a single whole line nobody knows what may go.
@@ -316,10 +350,12 @@ impl Store {
         found.map_err(|e| self.failed("list", &prefix, &e))
     }
 
-    fn read(&self, key: &Key) -> Result<Vec<u8>, Error> {
+    fn read(&self, key: &Key) -> Result<Vec<u8>, Unusable> {
         let read = async { self.objects.get(key).await?.bytes().await };
-        let bytes = self.runtime.block_on(read).map_err(|e| self.failed("read", key, &e))?;
-        Ok(bytes.to_vec())
+        match self.runtime.block_on(read) {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(error) => Err(unusable(&error, self.failed("read", key, &error))),
+        }
     }
 
     fn remove(&self, key: &Key) -> Result<(), Error> {
@@ -345,6 +381,14 @@ impl Store {
     fn failing(&self, what: &'static str, key: &Key) -> impl Fn(&Refusal) -> Error + use<> {
         let (place, help) = (format!("{}/{key}", self.name), self.help);
         move |error| Error::external(format!("cannot {what} {place}: {error}")).help(help)
+    }
+}
+
+/// What is gone is gone; anything else may pass.
+fn unusable(why: &Refusal, error: Error) -> Unusable {
+    match why {
+        Refusal::NotFound { .. } => Unusable::Damaged(error),
+        _ => Unusable::Silent(error),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::engine::check::{Compiled, compile};
 use crate::engine::replay::{Extra, Prepared, Stretch, prepare};
 use crate::engine::rescore::Rescore;
 use crate::engine::run;
+use crate::host::Host;
 use crate::models::registry::Registry;
 use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging};
 use crate::serve::signals;
@@ -91,6 +92,7 @@ pub(super) fn replay(
         speed: None,
         serve: None,
         stretch: Some(Arc::clone(&stretch)),
+        host: Host::default(),
     };
     run::run(compiled, &options, Arc::clone(&stop), bar)?;
     match stop.load(Ordering::SeqCst) && !stretch.is_whole() {

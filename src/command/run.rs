@@ -15,6 +15,7 @@ use super::{Failure, Said, supervise};
 use crate::engine::check::{Compiled, compile};
 use crate::engine::cluster::{Members, run_member};
 use crate::engine::run;
+use crate::host::Host;
 use crate::observe::{Display, LogFormat, ProgressBar, Screen, logging, traces};
 use crate::serve::signals;
 
@@ -133,6 +134,7 @@ pub(super) fn run(
         speed: options.speed,
         serve: options.serving.options(&folder, &pipeline)?,
         stretch: None,
+        host: Host::default(),
     };
     let stop = Arc::new(AtomicBool::new(false));
     signals::stop_on_signal(&stop)?;

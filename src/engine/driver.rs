@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use tidemill_config::plan::Stream;
 use tidemill_connectors::sink::Sink;
 use tidemill_types::{Error, Micros};
@@ -16,6 +16,7 @@ use super::replay::Stretch;
 use super::watch::Turns;
 use crate::checkpoint::line::{Gift, SharedLines};
 use crate::checkpoint::{points, section};
+use crate::host::{Host, Turn};
 use crate::journal::Settled;
 use crate::observe::traces;
 
@@ -33,6 +34,7 @@ pub(super) struct Opened {
     due: Option<Instant>,
     /// A replay: everything of the stretch was given.
     over: bool,
+    host: Host,
 }
 
 impl Opened {
@@ -42,9 +44,10 @@ impl Opened {
         name: String,
         columns: Option<Vec<usize>>,
         sink: Box<dyn Sink>,
+        host: &Host,
     ) -> Opened {
-        let (every, committed) = (sink.commit_every(), Instant::now());
-        Opened { stream, name, columns, sink, every, committed, due: None, over: false }
+        let (every, committed, host) = (sink.commit_every(), host.now(), host.clone());
+        Opened { stream, name, columns, sink, every, committed, due: None, over: false, host }
     }
 
     fn write(&mut self, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {
@@ -70,7 +73,7 @@ impl Opened {
 
     fn commit(&mut self) -> Result<(), Error> {
         self.sink.commit()?;
-        (self.committed, self.due) = (Instant::now(), None);
+        (self.committed, self.due) = (self.host.now(), None);
         Ok(())
     }
 }
@@ -86,35 +89,48 @@ pub(super) struct Driver {
     pub(super) turns: Arc<Turns>,
     /// A replay: which rows the sinks get, and what is set when they have them all.
     pub(super) replay: Option<(Arc<Stretch>, Arc<AtomicBool>)>,
+    pub(super) host: Host,
 }
 
 impl Driver {
-    /// Writes what comes, and makes it visible now and then, until nobody sends.
-    pub(super) fn drive(&mut self, from: &Receiver<Emission>) -> Result<(), Error> {
-        loop {
-            self.turns.sinks.fetch_add(1, Ordering::Relaxed);
-            // Only what was written and is not visible yet is a reason to wake without new rows.
-            let due = self.sinks.iter().filter_map(|opened| opened.due).min();
-            let emission = match due {
-                Some(due) => from.recv_deadline(due),
-                None => from.recv().map_err(RecvTimeoutError::from),
-            };
-            match emission {
-                Ok(Emission::Rows(stream, rows, times)) => self.write(stream, &rows, &times)?,
-                Ok(Emission::Aside(stream, counts, rows, until)) => {
-                    self.count(stream, counts, until);
-                    if let Some((rows, times)) = rows {
-                        self.write(stream, &rows, &times)?;
-                    }
+    /// Writes what comes next, and makes visible what has waited for long enough; over when nobody sends.
+    pub(super) fn step(
+        &mut self,
+        from: &Receiver<Emission>,
+        wait: bool,
+    ) -> Result<Turn<()>, Error> {
+        self.turns.sinks.fetch_add(1, Ordering::Relaxed);
+        // Only what was written and is not visible yet is a reason to wake without new rows.
+        let due = self.sinks.iter().filter_map(|opened| opened.due).min();
+        let emission = match due {
+            _ if !wait => from.try_recv().map_err(|error| match error {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            }),
+            Some(due) => from.recv_deadline(due),
+            None => from.recv().map_err(RecvTimeoutError::from),
+        };
+        let mut moved = emission.is_ok();
+        match emission {
+            Ok(Emission::Rows(stream, rows, times)) => self.write(stream, &rows, &times)?,
+            Ok(Emission::Aside(stream, counts, rows, until)) => {
+                self.count(stream, counts, until);
+                if let Some((rows, times)) = rows {
+                    self.write(stream, &rows, &times)?;
                 }
-                Ok(Emission::Mark) => self.mark()?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            let now = Instant::now();
-            let due = |opened: &&mut Opened| opened.due.is_some_and(|due| due <= now);
-            self.sinks.iter_mut().filter(due).try_for_each(Opened::commit)?;
+            Ok(Emission::Mark) => self.mark()?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(Turn::Over(())),
         }
+        let now = self.host.now();
+        for opened in &mut self.sinks {
+            if opened.due.is_some_and(|due| due <= now) {
+                opened.commit()?;
+                moved = true;
+            }
+        }
+        Ok(if moved { Turn::Moved } else { Turn::Idle })
     }
 
     fn write(&mut self, stream: Stream, rows: &RecordBatch, times: &[Micros]) -> Result<(), Error> {

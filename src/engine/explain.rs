@@ -20,6 +20,7 @@ use super::outputs::Outputs;
 use super::rows::OrderedRows;
 use super::run::{Options, Way, open_sources, shared, start};
 use super::watch::Turns;
+use crate::host::Host;
 use crate::journal::Settled;
 
 /// An event where it stands in its log.
@@ -212,6 +213,7 @@ fn scan(
     take: &mut dyn FnMut(u32, &OrderedRows) -> bool,
 ) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
+    let host = &Host::default();
     let options = Options {
         folder: work.to_path_buf(),
         workers: 1,
@@ -219,11 +221,13 @@ fn scan(
         speed: None,
         serve: None,
         stretch: None,
+        host: host.clone(),
     };
     let shared = Arc::new(shared(compiled, &options, Arc::clone(&stop)));
     let turns = Arc::new(Turns::default());
     let nothing = (Arc::clone(&turns), None, None);
-    let (outputs, sinks) = Outputs::open(compiled, work, Settled::default(), &stop, nothing, None)?;
+    let (settled, state) = (Settled::default(), (None, host));
+    let (outputs, sinks) = Outputs::open(compiled, work, settled, &stop, nothing, state)?;
     let share = open_sources(&compiled.plan.sources, 0..1, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
     let (worker, stretch) = (0, None);
@@ -235,6 +239,7 @@ fn scan(
         worker,
         begin: &begin,
         stretch,
+        host,
     };
     let rows = Arc::new(AtomicU64::new(0));
     let mut result = Ok(());

@@ -9,6 +9,7 @@ use tidemill_operators::dataflow::Round;
 use tidemill_types::{Error, Micros};
 
 use super::reader::{PartitionState, Piece};
+use crate::host::Host;
 
 /// What the readers of one source bring to this worker.
 pub struct Feed {
@@ -24,6 +25,8 @@ pub struct Feed {
     pub idle_after: Duration,
     /// A live partition at its end for so long holds nobody.
     pub hold: Option<Duration>,
+    /// Whose clock tells how long.
+    pub host: Host,
 }
 
 /// What of a feed the ingest remembers.
@@ -55,7 +58,7 @@ impl FeedState {
         let place = PartitionPlace {
             watermark: Micros::MIN,
             state: PartitionState::Reading,
-            since: Instant::now(),
+            since: feed.host.now(),
         };
         FeedState {
             partitions: feed.partitions.iter().map(|partition| (*partition, place)).collect(),
@@ -73,12 +76,12 @@ impl FeedState {
         let place = self.partitions.entry(piece.partition).or_insert(PartitionPlace {
             watermark: Micros::MIN,
             state: PartitionState::Reading,
-            since: Instant::now(),
+            since: self.feed.host.now(),
         });
         place.watermark = place.watermark.max(piece.watermark);
         if place.state != PartitionState::Finished {
             if place.state != piece.state {
-                place.since = Instant::now();
+                place.since = self.feed.host.now();
             }
             place.state = piece.state;
         }
@@ -118,7 +121,7 @@ impl FeedState {
     }
 
     fn is_idle(&self, place: &PartitionPlace) -> bool {
-        place.since.elapsed() >= self.patience()
+        self.feed.host.since(place.since) >= self.patience()
     }
 
     fn patience(&self) -> Duration {
@@ -128,7 +131,7 @@ impl FeedState {
     /// When the next of its partitions will have stood at its end for so long that it is idle.
     pub fn idle_in(&self) -> Option<Duration> {
         let standing = self.partitions.values().filter(|p| p.state == PartitionState::AtEnd);
-        let wait = |p: &PartitionPlace| self.patience().checked_sub(p.since.elapsed());
+        let wait = |p: &PartitionPlace| self.patience().checked_sub(self.feed.host.since(p.since));
         standing.filter_map(wait).filter(|wait| !wait.is_zero()).min()
     }
 }

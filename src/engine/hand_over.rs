@@ -4,9 +4,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 use tidemill_config::plan::Mode;
 use tidemill_operators::dataflow::{Decide, Program, Round};
 use tidemill_types::Error;
@@ -14,6 +13,7 @@ use tidemill_types::Error;
 use super::bell::Bell;
 use super::ingest::Shared;
 use crate::checkpoint::line::SharedLines;
+use crate::host::{Handle, Host, Received, Turn, receive};
 use crate::mill::SharedMill;
 
 /// What the worker hands over. How much may wait is bounded by how far sources may run ahead.
@@ -48,22 +48,36 @@ impl HandOver {
         program: Arc<Program>,
         shared: Arc<Shared>,
         lines: Option<SharedLines>,
-    ) -> Result<(HandOver, JoinHandle<()>), Error> {
+        host: &Host,
+    ) -> Result<(HandOver, Handle<()>), Error> {
         let (to, from) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
         let bell = Bell::default();
         let told = Told { done: Arc::clone(&done), bell: bell.clone() };
-        let (asked, stop) = (lines.clone(), Arc::clone(&shared.stop));
-        let thread = std::thread::Builder::new()
-            .name("mill".to_string())
-            .spawn(move || {
-                // However it ends, the worker waits for it no longer.
-                let _over = Over(told.clone(), Arc::clone(&shared));
-                if let Err(error) = walk(&from, &mill, &program, &shared, &told, asked) {
-                    shared.fail(error);
+        if let Some(lines) = &lines {
+            let bell = bell.clone();
+            lines.wake(Box::new(move || bell.ring()));
+        }
+        let stop = Arc::clone(&shared.stop);
+        // However it ends, the worker waits for it no longer.
+        let over = Over(told, Arc::clone(&shared));
+        let walk = Walk { mill, program, shared, lines: lines.clone(), over };
+        let step = move |wait: bool| {
+            let parcel = match receive(&from, wait) {
+                Received::One(parcel) => parcel,
+                Received::Nothing => return Turn::Idle,
+                Received::Gone => return Turn::Over(()),
+            };
+            match walk.take(parcel) {
+                Ok(true) => Turn::Moved,
+                Ok(false) => Turn::Over(()),
+                Err(error) => {
+                    walk.shared.fail(error);
+                    Turn::Over(())
                 }
-            })
-            .map_err(|e| Error::external(format!("no thread for the mill: {e}")))?;
+            }
+        };
+        let thread = host.start("mill", step)?;
         Ok((HandOver { to, done, bell, lines, stop, line: Cell::new(0) }, thread))
     }
 
@@ -100,7 +114,6 @@ impl HandOver {
 }
 
 /// How the worker hears what the mill has done.
-#[derive(Clone)]
 struct Told {
     done: Arc<AtomicU64>,
     bell: Bell,
@@ -124,42 +137,45 @@ impl Drop for Over {
     }
 }
 
-fn walk(
-    from: &Receiver<Parcel>,
-    mill: &SharedMill,
-    program: &Program,
-    shared: &Shared,
-    told: &Told,
+/// The mill's side.
+struct Walk {
+    mill: SharedMill,
+    program: Arc<Program>,
+    shared: Arc<Shared>,
     lines: Option<SharedLines>,
-) -> Result<(), Error> {
-    for parcel in from {
-        let Ok(mut held) = mill.lock() else {
+    over: Over,
+}
+
+impl Walk {
+    /// Has the mill do what was handed over; false when that was the last.
+    fn take(&self, parcel: Parcel) -> Result<bool, Error> {
+        let Ok(mut held) = self.mill.lock() else {
             return Err(Error::internal("the mill panicked"));
         };
-        let Some(mill) = held.as_mut() else { return Ok(()) };
-        if shared.stop.load(Ordering::Relaxed) {
+        let Some(mill) = held.as_mut() else { return Ok(false) };
+        if self.shared.stop.load(Ordering::Relaxed) {
             // What was read of the rounds under way is not all of them.
-            return mill.interrupt();
+            return mill.interrupt().map(|()| false);
         }
         let (rounds, open) = match parcel {
             Parcel::Rounds(rounds, open) => (rounds, Some(open)),
             Parcel::End(rounds) => (rounds, None),
             Parcel::Line => {
-                lines.iter().try_for_each(|lines| mill.give_to(lines))?;
-                continue;
+                self.lines.iter().try_for_each(|lines| mill.give_to(lines))?;
+                return Ok(true);
             }
         };
         for (round, messages) in rounds {
-            match program.mode {
+            match self.program.mode {
                 Mode::Final => messages.into_iter().for_each(|message| mill.absorb(message)),
                 Mode::AtOnce => mill.epoch(round, messages)?,
             }
         }
-        let Some(open) = open else { return mill.finish() };
-        if program.mode == Mode::Final {
-            mill.advance(program.start_of(open))?;
+        let Some(open) = open else { return mill.finish().map(|()| false) };
+        if self.program.mode == Mode::Final {
+            mill.advance(self.program.start_of(open))?;
         }
-        told.tell(open);
+        self.over.0.tell(open);
+        Ok(true)
     }
-    Ok(())
 }

@@ -28,3 +28,4 @@ pub mod run;
 pub mod split;
 pub mod watch;
 pub mod watermarks;
+pub mod workers;

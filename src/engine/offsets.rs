@@ -1,6 +1,7 @@
 //! How far each partition was read when event time came to a tick: what a model's lineage says.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tidemill_operators::dataflow::Reached as Ticks;
@@ -17,6 +18,8 @@ pub struct Offsets {
     tick: Micros,
     /// `at_once`: the clock stands still within a tick, of which more is to come: it is passed when it is over.
     whole: bool,
+    /// The time that was passed last.
+    clock: AtomicI64,
     partitions: Mutex<BTreeMap<String, Reached>>,
 }
 
@@ -39,7 +42,7 @@ impl Reached {
 impl Offsets {
     /// Nothing is read yet; `tick` is that of the pipeline. With `whole` a tick is passed when it is over.
     pub fn new(tick: Micros, whole: bool) -> Offsets {
-        Offsets { tick, whole, partitions: Mutex::default() }
+        Offsets { tick, whole, clock: AtomicI64::new(Micros::MIN), partitions: Mutex::default() }
     }
 
     /// Takes rows that a reader hands on.
@@ -86,9 +89,10 @@ impl Offsets {
     }
 
     /// The highest offset of each partition, `source/partition`, of rows up to the tick of this time.
-    /// Times never fall from call to call.
+    /// Times never fall from call to call. `at_once` a label may be of a time that has not been passed, of which more
+    /// or less may have been read ahead: it is the time that has then.
     pub fn through(&self, time: Micros) -> Vec<(String, u64)> {
-        self.pass(time);
+        self.forget(if self.whole { time.min(self.clock.load(Ordering::SeqCst)) } else { time });
         let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = |(name, reached): (&String, &Reached)| Some((name.clone(), reached.passed?));
         partitions.iter().filter_map(passed).collect()
@@ -118,6 +122,11 @@ impl Offsets {
 
     /// Forgets at which tick each row up to this time's tick came.
     pub fn pass(&self, time: Micros) {
+        self.clock.fetch_max(time, Ordering::SeqCst);
+        self.forget(time);
+    }
+
+    fn forget(&self, time: Micros) {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let next = match self.whole {
             true => time.saturating_add(1).div_euclid(self.tick),
@@ -166,11 +175,21 @@ mod tests {
     fn a_tick_that_is_not_over_is_not_passed_at_once() {
         let offsets = Offsets::new(10, true);
         offsets.note("a", 0, &rows(&[1, 12, 19, 25], 5));
-        assert_eq!(offsets.through(18), [("a/0".to_string(), 5)]);
-        assert_eq!(offsets.through(19), [("a/0".to_string(), 7)]);
+        let through = |offsets: &Offsets, time| {
+            offsets.pass(time);
+            offsets.through(time)
+        };
+        assert_eq!(through(&offsets, 18), [("a/0".to_string(), 5)]);
+        assert_eq!(
+            offsets.through(29),
+            [("a/0".to_string(), 5)],
+            "a label from ahead of the clock"
+        );
+        assert_eq!(through(&offsets, 19), [("a/0".to_string(), 7)]);
         let later = Offsets::new(10, true);
         later.resume(offsets.save(Micros::MIN));
-        assert_eq!(later.through(29), [("a/0".to_string(), 8)]);
+        assert_eq!(later.through(29), [("a/0".to_string(), 7)]);
+        assert_eq!(through(&later, 29), [("a/0".to_string(), 8)]);
     }
 
     #[test]

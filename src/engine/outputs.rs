@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use arrow::array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -26,6 +25,7 @@ use super::rows::OrderedRows;
 use super::watch::Turns;
 use crate::board::recent::{Recent, SAMPLES};
 use crate::checkpoint::line::SharedLines;
+use crate::host::{Handle, Host, Turn};
 use crate::journal::Settled;
 
 /// Batches that wait for the sinks at most.
@@ -184,8 +184,8 @@ impl Outputs {
         settled: Settled,
         stop: &Arc<AtomicBool>,
         (turns, lines, stretch): (Arc<Turns>, Option<SharedLines>, Option<Arc<Stretch>>),
-        state: Option<SinksState>,
-    ) -> Result<(Outputs, JoinHandle<Result<(), Error>>), Error> {
+        (state, host): (Option<SinksState>, &Host),
+    ) -> Result<(Outputs, Handle<Result<(), Error>>), Error> {
         let mut open: Vec<Opened> = Vec::new();
         let counts = Arc::new(Counts::default());
         let state = state.unwrap_or_default();
@@ -209,14 +209,18 @@ impl Outputs {
                 let fits = |e| Error::internal(format!("columns of a sink: {e}"));
                 schema = Arc::new(schema.project(picks).map_err(fits)?);
             }
-            let sink = match (state.sinks.get(name), entry.reopen) {
-                (Some(Some(state)), Some(reopen)) => reopen(plan, schema, folder, state)?,
+            let mark = state.sinks.get(name).and_then(Option::as_deref);
+            let simulated = host.simulation().and_then(|world| world.sink(plan, &schema, mark));
+            let sink = match (simulated, mark, entry.reopen) {
+                (Some(sink), ..) => sink?,
+                (None, Some(mark), Some(reopen)) => reopen(plan, schema, folder, mark)?,
                 _ => (entry.open)(plan, schema, folder)?,
             };
-            open.push(Opened::new(plan.stream, name.clone(), columns, sink));
+            open.push(Opened::new(plan.stream, name.clone(), columns, sink, host));
         }
         for (stream, sink) in stretch.iter().flat_map(|stretch| stretch.take_extra()) {
-            open.push(Opened::new(stream, format!("{} beside", stream.name()), None, sink));
+            let name = format!("{} beside", stream.name());
+            open.push(Opened::new(stream, name, None, sink, host));
         }
         let wanted: Vec<Stream> = open.iter().map(|opened| opened.stream).collect();
         let SinksState { until, dead_letters, late, .. } = state;
@@ -224,12 +228,23 @@ impl Outputs {
         *counts.late.lock().unwrap_or_else(PoisonError::into_inner) = late;
         let told = Arc::clone(&counts);
         let replay = stretch.map(|stretch| (stretch, Arc::clone(stop)));
-        let mut driver = Driver { sinks: open, settled, counts: told, lines, until, turns, replay };
-        let (to, from) = bounded(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("sinks".to_string())
-            .spawn(move || driver.drive(&from).and_then(|()| driver.close()))
-            .map_err(|e| Error::external(format!("no thread for the sinks: {e}")))?;
+        let host = host.clone();
+        let (sinks, here) = (open, host.clone());
+        let driver = Driver { sinks, settled, counts: told, lines, until, turns, replay, host };
+        let (to, from) = here.channel(QUEUE);
+        let mut all = Some((driver, from));
+        let step = move |wait: bool| {
+            let Some((driver, from)) = &mut all else { return Turn::Idle };
+            match driver.step(from, wait) {
+                Ok(Turn::Over(())) => {
+                    Turn::Over(all.take().map_or(Ok(()), |(driver, _)| driver.close()))
+                }
+                Ok(Turn::Moved) => Turn::Moved,
+                Ok(Turn::Idle) => Turn::Idle,
+                Err(error) => Turn::Over(Err(error)),
+            }
+        };
+        let thread = here.start("sinks", step)?;
         let stop = Arc::clone(stop);
         let to = Way::Sinks(to);
         Ok((Outputs { to, wanted: Arc::new(wanted), counts, stop }, thread))

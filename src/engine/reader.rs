@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Schema, TimestampMicrosecondType};
 use crossbeam_channel::Sender;
 use tidemill_config::plan::SourcePlan;
-use tidemill_connectors::source::{Chunk, Polled, Source};
+use tidemill_connectors::source::Chunk;
 use tidemill_types::{DeadLetter, Error, Micros, Provenance, TraceContext};
 
 use super::bell::Bell;
@@ -23,6 +23,8 @@ use super::rows::{OrderedRows, ids};
 use super::watch::Turns;
 use crate::checkpoint::line::Read;
 use crate::observe::traces;
+
+mod reading;
 
 /// Rows of one partition on their way into the dataflow.
 pub struct Piece {
@@ -91,9 +93,8 @@ pub struct Reader {
     pub source: usize,
 }
 
-/// How long a reader waits for its source before it looks whether the run is to stop. What comes in
-/// between ends the wait.
-const LOOK: Duration = Duration::from_millis(100);
+/// Pieces of one source that wait for a worker at most.
+pub(super) const PIECES: usize = 8;
 
 /// Rows that wait for the watermark at most: where the lateness spans more, they go on as they come, for
 /// each chunk would have all of them sorted anew.
@@ -110,62 +111,6 @@ struct PartitionMemory {
 }
 
 impl Reader {
-    /// Reads until the source is finished or the run stops; an error ends the run.
-    pub fn run(self, mut source: Box<dyn Source>) {
-        let result = self.read(source.as_mut());
-        if let Err(error) = result {
-            let _ = self.to.send(Err(error));
-            self.bell.ring();
-        }
-    }
-
-    fn read(&self, source: &mut dyn Source) -> Result<(), Error> {
-        let mut open = source.partitions();
-        if traces::tracer().is_some() {
-            source.trace();
-        }
-        let mut memory: BTreeMap<u32, PartitionMemory> = BTreeMap::new();
-        for (partition, resume) in &self.resume {
-            let at = memory.entry(*partition).or_default();
-            let position = &resume.position;
-            (at.latest, at.next, at.rows) = (position.latest, position.offset, position.rows);
-            self.read.fetch_add(position.rows, Ordering::Relaxed);
-            if let Some(offset) = position.offset {
-                source.seek(*partition, offset)?;
-            }
-        }
-        while !open.is_empty() && !self.stop.load(Ordering::Relaxed) {
-            self.turns.readers.fetch_add(1, Ordering::Relaxed);
-            match source.poll(LOOK)? {
-                Polled::Chunk(chunk) => {
-                    let at = memory.entry(chunk.partition).or_default();
-                    for chunk in self.cut(chunk) {
-                        let piece = self.piece(chunk, at)?;
-                        self.send(piece);
-                    }
-                }
-                Polled::AtEnd(partition) => {
-                    let at = memory.entry(partition).or_default();
-                    let state = if self.bounded {
-                        open.retain(|p| *p != partition);
-                        PartitionState::Finished
-                    } else {
-                        PartitionState::AtEnd
-                    };
-                    // A live partition may be idle from here on: what it has brought is not held back.
-                    let rows = match (state, self.plan.sort) {
-                        (PartitionState::Finished, _) | (_, None) => self.release(at, Micros::MAX),
-                        _ => OrderedRows::empty(&self.derive),
-                    };
-                    let (watermark, latest) = (self.watermark(at), at.latest);
-                    self.send(Piece { partition, rows, watermark, state, latest, read: None });
-                }
-                Polled::Nothing => {}
-            }
-        }
-        Ok(())
-    }
-
     /// A chunk, in parts where it goes beyond the end of an epoch that is repeated.
     fn cut(&self, mut chunk: Chunk) -> Vec<Chunk> {
         let mut parts = Vec::new();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -24,6 +23,7 @@ use crate::checkpoint::line::{Gift, SharedLines, ToHead, Track, Tracks};
 use crate::checkpoint::restore::{self, Restored};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::{member, points, section};
+use crate::host::{Handle, Host};
 use crate::journal::Settled;
 
 /// What a run knows of lines.
@@ -36,7 +36,7 @@ pub struct Recovery {
     pub begin: Begin,
     /// `at_once`: where epochs are written down.
     pub epochs: Option<Arc<Epochs>>,
-    keeper: Option<JoinHandle<Result<Store, Error>>>,
+    keeper: Option<Handle<Store>>,
 }
 
 impl Recovery {
@@ -48,6 +48,7 @@ impl Recovery {
         compiled: &Arc<Compiled>,
         folder: &Path,
         (workers, others): (usize, usize),
+        host: &Host,
         (epochs, settled): (Option<Opened>, Settled),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> Result<(Recovery, Option<SinksState>), Error> {
@@ -57,7 +58,7 @@ impl Recovery {
             return Ok((Recovery { lines, from, begin, epochs: None, keeper }, None));
         };
         let CheckpointPlan { interval, keep, store } = plan;
-        let store = Store::open(store, folder)?;
+        let store = host.store(store, folder)?;
         let places = places(&compiled.plan);
         let (from, next) = restore::newest(&store, &compiled.fingerprint, &places)?;
         let (mut begin, sinks) = match &from {
@@ -99,7 +100,7 @@ impl Recovery {
             tell,
         };
         let every = Duration::from_micros(interval.unsigned_abs());
-        let (lines, keeper) = keeper::start(store, about, every, next)?;
+        let (lines, keeper) = keeper::start(store, about, every, next, host)?;
         let (lines, keeper) = (Some(lines), Some(keeper));
         Ok((Recovery { lines, from, begin, epochs, keeper }, sinks))
     }
@@ -114,20 +115,21 @@ impl Recovery {
         workers: usize,
         line: Option<u64>,
         way: Arc<ToHead>,
+        host: &Host,
     ) -> Result<Recovery, Error> {
         points::check()?;
         let Some(plan) = &compiled.plan.checkpoint else {
             let (lines, from, begin, keeper) = (None, None, Begin::default(), None);
             return Ok(Recovery { lines, from, begin, epochs: None, keeper });
         };
-        let store = Store::open(&plan.store, folder)?;
+        let store = host.store(&plan.store, folder)?;
         let from = line.map(|line| restore::shared(&store, line)).transpose()?;
         let mut begin = match &from {
             Some(from) => begin(from, &section::decode(&from.sinks).map_err(Error::internal)?),
             None => Begin::default(),
         };
         begin.mark = from.as_ref().map(|from| from.before);
-        let (lines, keeper) = member::start(store, workers, way)?;
+        let (lines, keeper) = member::start(store, workers, way, host)?;
         Ok(Recovery { lines: Some(lines), from, begin, epochs: None, keeper: Some(keeper) })
     }
 
@@ -191,7 +193,7 @@ impl Recovery {
         self.epochs.iter().for_each(|epochs| epochs.close());
         lines.close();
         let panicked = |_| Err(Error::internal("the thread of checkpoints panicked"));
-        let store = keeper.join().unwrap_or_else(panicked)?;
+        let store = keeper.join().or_else(panicked)?;
         if finished {
             points::pass("run.finished");
             store.clear_all()?;
@@ -229,12 +231,13 @@ pub fn open_epochs(
     compiled: &Compiled,
     folder: &Path,
     workers: usize,
+    host: &Host,
 ) -> Result<Option<Opened>, Error> {
     if compiled.plan.pipeline.mode == Mode::Final || compiled.plan.checkpoint.is_none() {
         return Ok(None);
     }
     let header = Header::new(&compiled.fingerprint, &places(&compiled.plan), workers);
-    let (log, runs) = Epochs::open(&folder.join("epochs"), header)?;
+    let (log, runs) = Epochs::open(&folder.join("epochs"), header, host)?;
     Ok(Some((Arc::new(log), runs)))
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidemill_operators::dataflow::{
     Decide, Keep, Kind, Program, Reached, Requests, Round, Rows, gather, labels, scatter, windows,
@@ -24,9 +24,7 @@ use timely::worker::Worker;
 use super::bell::Bell;
 use super::hand_over::HandOver;
 use super::ingest::{Again, Ingest, Step};
-
-/// How soon a line that waits for an ingest is looked at again.
-const LOOK: Duration = Duration::from_micros(500);
+use crate::host::Host;
 
 /// What enters.
 #[derive(Clone)]
@@ -38,7 +36,7 @@ enum Entering {
 }
 
 /// Builds the dataflow of one worker, whose ingest is woken by `bell`. `mill` is there on the first
-/// worker only. What is given back says how far the whole dataflow is.
+/// worker only.
 pub fn render(
     worker: &mut Worker,
     ingest: Ingest,
@@ -46,11 +44,12 @@ pub fn render(
     program: &Arc<Program>,
     mill: Option<HandOver>,
     mut keep: Keep,
-) -> Handle<Round> {
+    host: &Host,
+) {
     let (index, peers) = (worker.index(), worker.peers());
     worker.dataflow::<Round, _, _>(|scope| {
         let probe = Handle::new();
-        let entering = enter(scope, ingest, bell, probe.clone());
+        let entering = enter(scope, ingest, bell, probe.clone(), host);
         let rows = entering.clone().flat_map(|e| match e {
             Entering::Rows(rows) => Some(rows),
             _ => None,
@@ -71,8 +70,7 @@ pub fn render(
         let features = gather(rows, answers, Arc::clone(program), held);
         let decide = features.concat(found).concat(ends);
         decided(scope, decide, mill).probe_with(&probe);
-        probe
-    })
+    });
 }
 
 /// The watermark of a worker, told to another.
@@ -94,7 +92,10 @@ fn enter<'scope>(
     mut ingest: Ingest,
     bell: &Bell,
     probe: Handle<Round>,
+    host: &Host,
 ) -> StreamVec<'scope, Round, Entering> {
+    // A simulation has a clock of its own, and rings when that has moved.
+    let has_alarms = host.simulation().is_none();
     source::<_, CapacityContainerBuilder<Vec<Entering>>, _, _>(scope, "ingest", |first, info| {
         bell.hang(scope.worker().sync_activator_for(info.address.to_vec()));
         let activator = scope.activator_for(info.address);
@@ -123,14 +124,14 @@ fn enter<'scope>(
             }
             match again {
                 Again::AtOnce => activator.activate(),
-                Again::After(wait) => {
+                Again::After(wait) if has_alarms => {
                     let now = Instant::now();
                     if alarm.is_none_or(|at| at <= now || now + wait < at) {
                         alarm = Some(now + wait);
                         activator.activate_after(wait);
                     }
                 }
-                Again::WhenRung => {}
+                Again::After(_) | Again::WhenRung => {}
             }
         }
     })
@@ -152,7 +153,6 @@ fn decided<'scope>(
         if let Some(mill) = &mill {
             mill.bell.hang(scope.worker().sync_activator_for(info.address.to_vec()));
         }
-        let activator = scope.activator_for(info.address);
         move |(input, frontier), _output| {
             input.for_each(|capability, batches| {
                 if let Some(kept) = capability.retain_least(0) {
@@ -164,7 +164,6 @@ fn decided<'scope>(
             let mut open = frontier.frontier().first().copied();
             if let Some(gate) = mill.gate() {
                 open = Some(open.map_or(gate, |open| open.min(gate)));
-                activator.activate_after(LOOK);
             }
             let later = open.map_or_else(BTreeMap::new, |open| waiting.split_off(&open));
             let ready = std::mem::replace(&mut waiting, later);

@@ -5,45 +5,40 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-use tidemill_config::plan::{Mode, SourcePlan};
+use tidemill_config::plan::{Mode, Plan, SourcePlan};
 use tidemill_connectors::source::{SOURCES, Source};
-use tidemill_types::{Error, Micros};
+use tidemill_types::Error;
 
 use super::bell::Bell;
 use super::check::{self, Compiled};
-use super::cluster::{self, Head, Hearing, Leading, Members, Network};
+use super::cluster::{Head, Hearing, Leading, Members, Network};
 use super::control::Controller;
 use super::feed::Feed;
-use super::hand_over::HandOver;
 use super::ingest::{Ingest, Place, Shared};
 use super::lines::{Begin, Resume};
 use super::offsets::Offsets;
 use super::outputs::Outputs;
 use super::pace::Pace;
-use super::reader::Reader;
-use super::recovery::{Kept, Partitions, Recovery, open_epochs};
-use super::render::render;
+use super::reader::{PIECES, Reader};
+use super::recovery::{Partitions, Recovery, open_epochs};
 use super::replay::Stretch;
-use super::results::{counted, report};
+use super::results::{Counted, counted, report};
 use super::watch::{Turns, Watcher};
 use super::watermarks::Watermarks;
+use super::workers::{Common, Seat, WithMill, work};
 use crate::board::{self, Board};
 use crate::checkpoint::keeper::Told;
 use crate::checkpoint::points;
+use crate::host::{Handle, Host};
 use crate::journal::Settled;
-use crate::mill::{Inbox, Ledger, Mill, Setup, SharedMill, Status};
+use crate::mill::{Inbox, Ledger, Results, Setup, SharedMill, Status};
 use crate::observe::ProgressBar;
 use crate::observe::metrics::Metrics;
 use crate::online::{Desk, Keeper, Online};
 use crate::report::Report;
 use crate::serve::{self, Server, Watched};
-
-/// Pieces of one source that wait for a worker at most.
-const PIECES: usize = 8;
 
 /// How often a run is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
@@ -63,6 +58,8 @@ pub struct Options {
     pub serve: Option<serve::Options>,
     /// Which rows the sinks get, where it is a replay.
     pub stretch: Option<Arc<Stretch>>,
+    /// What its parts stand on.
+    pub host: Host,
 }
 
 impl Options {
@@ -79,16 +76,161 @@ impl Options {
 }
 
 /// One worker's sources, opened before anything runs.
-pub(super) type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
+pub type Shares = Vec<Vec<(usize, Box<dyn Source>)>>;
 
-/// A line as the mill takes it: the event time before which everything is in, and its parts.
-type Line = (Micros, BTreeMap<String, Vec<u8>>);
+/// A run that is open and whose workers are not at work yet.
+pub struct Begun {
+    /// The pipeline.
+    pub compiled: Arc<Compiled>,
+    /// What the workers share.
+    pub shared: Arc<Shared>,
+    /// What each worker takes with it.
+    pub seats: Vec<Seat>,
+    /// What its parts stand on.
+    pub host: Host,
+    /// What lines and epochs have of earlier runs.
+    pub recovery: Recovery,
+    pub(super) turns: Arc<Turns>,
+    rows: Vec<Arc<AtomicU64>>,
+    status: Arc<Status>,
+    inbox: Arc<Inbox>,
+    mill: SharedMill,
+    obeyed: Settled,
+    outputs: Outputs,
+    sinks: Handle<Result<(), Error>>,
+    readers: Vec<Handle<()>>,
+    online: Option<Arc<Online>>,
+    leading: Option<Leading>,
+    network: Option<Network>,
+}
 
-/// What workers take with them when they start.
-pub(super) struct Seat {
-    ingest: Ingest,
-    keep: Kept,
-    setup: Option<(Setup, SharedMill, Option<Line>)>,
+/// Opens a run over sources that are open, and starts all of it but the workers. `tell` is told of lines.
+///
+/// # Errors
+/// As [`run`].
+pub fn begin(
+    compiled: &Arc<Compiled>,
+    options: &Options,
+    stop: Arc<AtomicBool>,
+    shares: Shares,
+    head: Option<Head>,
+    tell: Box<dyn Fn(Told) + Send>,
+) -> Result<Begun, Error> {
+    let (plan, host) = (&compiled.plan, &options.host);
+    let epochs = open_epochs(compiled, &options.folder, options.total(), host)?;
+    let noted = epochs.as_ref().map_or_else(Settled::default, |(log, _)| log.settled());
+    let name = &plan.pipeline.name.value;
+    let ledger = Ledger::open(&options.folder, name, &compiled.fingerprint, noted.clone(), host)?;
+    let turns = Arc::new(Turns::default());
+    let settled = ledger.settled().and(&noted);
+    let (recovery, state) = Recovery::open(
+        compiled,
+        &options.folder,
+        (options.total(), head.as_ref().map_or(0, Head::members)),
+        host,
+        (epochs, settled.clone()),
+        tell,
+    )?;
+    // `at_once`: the first epoch that no earlier run had.
+    let new = recovery.begin.epochs.last().map(|last| last.round + 1);
+    let new = new.max(recovery.begin.round).unwrap_or(0);
+    let lines = recovery.lines.clone();
+    let to_sinks = (Arc::clone(&turns), lines.clone(), options.stretch.clone());
+    let state = (state, host);
+    let (outputs, sinks) =
+        Outputs::open(compiled, &options.folder, settled, &stop, to_sinks, state)?;
+    points::pass("restore.sinks");
+    let shared = Arc::new(shared(compiled, options, Arc::clone(&stop)));
+    shared.epoch.store(new, Ordering::SeqCst);
+    let status = Arc::new(Status::default());
+    let inbox = Arc::new(Inbox::default());
+    let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
+    let live = is_live(plan);
+    let features = compiled.program.feature_schema.fields.len();
+    let online = options.serve.as_ref().map(|_| Arc::new(Online::new(features)));
+    let obeyed = ledger.settled();
+    let setup = Setup {
+        online: online.as_ref().map(|online| Keeper::new(Arc::clone(online), compiled)),
+        compiled: Arc::clone(compiled),
+        outputs: outputs.clone(),
+        ledger,
+        folder: options.folder.clone(),
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        live: options.stretch.as_ref().map_or(live, |stretch| stretch.live),
+        status: Arc::clone(&status),
+        offsets: Arc::clone(&shared.offsets),
+        stop,
+        lines,
+        inbox: Arc::clone(&inbox),
+        repeated: if plan.pipeline.mode == Mode::AtOnce { new } else { 0 },
+        host: host.clone(),
+    };
+    let mill = SharedMill::default();
+    let at = recovery.from.as_ref().map(|from| (from.before, from.mill.clone()));
+    let hearing = Hearing {
+        outputs: outputs.clone(),
+        shared: Arc::clone(&shared),
+        rows: rows.clone(),
+        lines: recovery.lines.clone(),
+    };
+    let line = recovery.from.as_ref().map(|from| from.line);
+    let led = head.map(|head| head.begin(line, hearing)).transpose()?;
+    let (leading, network) = led.unzip();
+    let crew = Crew { outputs: &outputs, shared: &shared, turns: &turns, rows: &rows };
+    let setup = Some((setup, Arc::clone(&mill), at));
+    let (seats, readers) = crew.seats(compiled, options, &recovery, shares, setup)?;
+    let (compiled, host) = (Arc::clone(compiled), host.clone());
+    Ok(Begun {
+        compiled,
+        shared,
+        seats,
+        host,
+        recovery,
+        turns,
+        rows,
+        status,
+        inbox,
+        mill,
+        obeyed,
+        outputs,
+        sinks,
+        readers,
+        online,
+        leading,
+        network,
+    })
+}
+
+impl Begun {
+    /// Ends a run whose workers have gone, with what those said that panicked.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn end(self, panics: &[String]) -> Result<(Results, Counted), Error> {
+        let Begun { recovery, readers, outputs, mill, sinks, shared, status, .. } = self;
+        readers.into_iter().for_each(|reader| drop(reader.join()));
+        let counts = outputs.closed();
+        // The mill is a way to the sinks too.
+        drop((outputs, mill));
+        let written =
+            sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
+        let counted = counted(&counts);
+        if let Some(error) = shared.failed.lock().ok().and_then(|mut failed| failed.take()) {
+            return Err(error);
+        }
+        if let Some(panic) = panics.first() {
+            return Err(Error::internal(format!("a worker panicked: {panic}")));
+        }
+        written?;
+        recovery.close(!shared.stop.load(Ordering::SeqCst))?;
+        let results = status.results();
+        let results = results.ok_or_else(|| Error::internal("the run left no results"))?;
+        Ok((results, counted))
+    }
+}
+
+fn is_live(plan: &Plan) -> bool {
+    plan.sources.iter().any(|source| !check::bounded(source))
 }
 
 /// Runs a pipeline to its end, or until `stop` is set.
@@ -105,16 +247,9 @@ pub fn run(
     let began = Instant::now();
     let compiled = Arc::new(compiled);
     let plan = &compiled.plan;
-    let total = options.total();
-    let shares = open_sources(&plan.sources, options.own(), total)?;
+    let shares = open_sources(&plan.sources, options.own(), options.total())?;
     let open = |members| Head::open(members, &compiled, options.workers, &stop);
     let head = options.members.as_ref().map(open).transpose()?;
-    let epochs = open_epochs(&compiled, &options.folder, total)?;
-    let noted = epochs.as_ref().map_or_else(Settled::default, |(log, _)| log.settled());
-    let name = &plan.pipeline.name.value;
-    let ledger = Ledger::open(&options.folder, name, &compiled.fingerprint, noted.clone())?;
-    let turns = Arc::new(Turns::default());
-    let settled = ledger.settled().and(&noted);
     let metrics = Arc::new(Metrics::new(&plan.pipeline.name.value)?);
     let told = Arc::clone(&metrics);
     let to_board: Arc<Mutex<Option<Arc<Board>>>> = Arc::default();
@@ -125,33 +260,13 @@ pub fn run(
         }
         told.checkpoint(line);
     });
-    let (recovery, state) = Recovery::open(
-        &compiled,
-        &options.folder,
-        (total, head.as_ref().map_or(0, Head::members)),
-        (epochs, settled.clone()),
-        tell,
-    )?;
-    // `at_once`: the first epoch that no earlier run had.
-    let new = recovery.begin.epochs.last().map(|last| last.round + 1);
-    let new = new.max(recovery.begin.round).unwrap_or(0);
-    let lines = recovery.lines.clone();
-    let to_sinks = (Arc::clone(&turns), lines.clone(), options.stretch.clone());
-    let (outputs, sinks) =
-        Outputs::open(&compiled, &options.folder, settled, &stop, to_sinks, state)?;
-    points::pass("restore.sinks");
-    let shared = Arc::new(shared(&compiled, options, Arc::clone(&stop)));
-    shared.epoch.store(new, Ordering::SeqCst);
-    let status = Arc::new(Status::default());
-    let inbox = Arc::new(Inbox::default());
-    let rows: Vec<Arc<AtomicU64>> = plan.sources.iter().map(|_| Arc::default()).collect();
-    let live = plan.sources.iter().any(|source| !check::bounded(source));
-    let features = compiled.program.feature_schema.fields.len();
-    let online = options.serve.as_ref().map(|_| Arc::new(Online::new(features)));
-    let board = online.as_ref().map(|online| {
+    let mut begun = begin(&compiled, options, stop, shares, head, tell)?;
+    let Begun { status, outputs, shared, rows, turns, .. } = &begun;
+    let live = is_live(plan);
+    let board = begun.online.as_ref().map(|online| {
         Arc::new(Board::new(board::Setup {
             compiled: Arc::clone(&compiled),
-            status: Arc::clone(&status),
+            status: Arc::clone(status),
             outputs: outputs.closed(),
             rows: rows.clone(),
             watermarks: Arc::clone(&shared.watermarks),
@@ -163,63 +278,27 @@ pub fn run(
     if let (Ok(mut seat), Some(board)) = (to_board.lock(), &board) {
         *seat = Some(Arc::clone(board));
     }
-    let setup = Setup {
-        online: online.as_ref().map(|online| Keeper::new(Arc::clone(online), &compiled)),
-        compiled: Arc::clone(&compiled),
-        outputs: outputs.clone(),
-        ledger,
-        folder: options.folder.clone(),
-        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        live: options.stretch.as_ref().map_or(live, |stretch| stretch.live),
-        status: Arc::clone(&status),
-        offsets: Arc::clone(&shared.offsets),
-        stop,
-        lines,
-        inbox: Arc::clone(&inbox),
-        repeated: if plan.pipeline.mode == Mode::AtOnce { new } else { 0 },
-    };
-    let mut watcher = Watcher::new(
-        &compiled,
-        &status,
-        &outputs,
-        (&rows, &turns),
-        live,
-        metrics,
-        Arc::clone(&shared.watermarks),
-    );
-    let mill = SharedMill::default();
-    let obeyed = setup.ledger.settled();
-    let controller = Controller::start(&options.folder, inbox, Arc::clone(&mill), obeyed)?;
-    let server = match options.serve.clone().zip(online) {
+    let watermarks = Arc::clone(&shared.watermarks);
+    let counters = (rows.as_slice(), turns);
+    let mut watcher = Watcher::new(&compiled, status, outputs, counters, live, metrics, watermarks);
+    let (inbox, mill) = (Arc::clone(&begun.inbox), Arc::clone(&begun.mill));
+    let controller = Controller::start(&options.folder, inbox, mill, begun.obeyed.clone())?;
+    let server = match options.serve.clone().zip(begun.online.clone()) {
         Some((at, online)) => {
             let registry = options.folder.join("models");
             let view = board.as_ref().map(|board| Arc::clone(board) as Arc<dyn Watched>);
             let view = view.ok_or_else(|| Error::internal("a server without a board"))?;
-            let desk = Desk::new(online, Arc::clone(&compiled), Arc::clone(&status), registry);
+            let desk = Desk::new(online, Arc::clone(&compiled), Arc::clone(status), registry);
             Some(Server::start(at, Arc::new(desk), view, Arc::clone(&watcher.metrics))?)
         }
         None => None,
     };
-    let hearing = Hearing {
-        outputs: outputs.clone(),
-        shared: Arc::clone(&shared),
-        rows: rows.clone(),
-        lines: recovery.lines.clone(),
-    };
-    let line = recovery.from.as_ref().map(|from| from.line);
-    let begun = head.map(|head| head.begin(line, hearing)).transpose()?;
-    let (leading, network) = begun.unzip();
-    let fate = network.as_ref().map(|(_, _, fate)| Arc::clone(fate));
-    let at = recovery.from.as_ref().map(|from| (from.before, from.mill.clone()));
-    let crew = Crew { outputs: &outputs, shared: &shared, turns: &turns, rows: &rows };
-    let (mut seats, readers) =
-        crew.seats(&compiled, options, &recovery, shares, options.stretch.as_ref())?;
-    if let Some(first) = seats.first_mut() {
-        first.setup = Some((setup, mill, at));
-    }
-    let seats = seats.into_iter().map(|seat| Mutex::new(Some(seat))).collect();
     let alive = Arc::new(AtomicUsize::new(options.workers));
-    let guards = work(seats, &compiled, &shared, &turns, &alive, network)?;
+    let network = begun.network.take();
+    let fate = network.as_ref().map(|network| Arc::clone(&network.2));
+    let seats = std::mem::take(&mut begun.seats);
+    let guards = work(seats, Common::of(&begun), network, &alive)?;
+    let (shared, leading) = (Arc::clone(&begun.shared), begun.leading.take());
     while alive.load(Ordering::SeqCst) > 0 {
         std::thread::park_timeout(LOOK);
         bar.update(&watcher.look());
@@ -240,24 +319,12 @@ pub fn run(
     bar.finish(&watcher.look());
     drop(controller);
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
-    readers.into_iter().for_each(|reader: JoinHandle<()>| drop(reader.join()));
     leading.iter().try_for_each(Leading::end)?;
     let events = watcher.rows();
-    let counts = outputs.closed();
-    drop((outputs, watcher));
+    drop(watcher);
+    let ended = begun.end(&panics);
     board.iter().for_each(|board| board.end());
-    let written =
-        sinks.join().unwrap_or_else(|_| Err(Error::internal("the sinks' thread panicked")));
-    let counted = counted(&counts);
-    if let Some(error) = failed() {
-        return Err(error);
-    }
-    if let Some(panic) = panics.first() {
-        return Err(Error::internal(format!("a worker panicked: {panic}")));
-    }
-    written?;
-    recovery.close(!shared.stop.load(Ordering::SeqCst))?;
-    let results = status.results().ok_or_else(|| Error::internal("the run left no results"))?;
+    let (results, counted) = ended?;
     Ok((report(&compiled, results, events, counted, began.elapsed()), server))
 }
 
@@ -293,19 +360,19 @@ pub(super) struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// The seats of this process's workers, and the threads that read for them.
+    /// The seats of this process's workers, and who reads for them. The first worker has the mill beside it, if
+    /// it is in this process.
     pub(super) fn seats(
         &self,
         compiled: &Arc<Compiled>,
         options: &Options,
         recovery: &Recovery,
         shares: Shares,
-        stretch: Option<&Arc<Stretch>>,
-    ) -> Result<(Vec<Seat>, Vec<JoinHandle<()>>), Error> {
+        mut mill: Option<WithMill>,
+    ) -> Result<(Vec<Seat>, Vec<Handle<()>>), Error> {
         let Crew { outputs, shared, turns, rows } = *self;
-        let plan = &compiled.plan;
+        let (plan, host, stretch) = (&compiled.plan, &options.host, options.stretch.as_ref());
         let (own, total) = (options.own(), options.total());
-        let live = plan.sources.iter().any(|source| !check::bounded(source));
         let (mut readers, mut seats) = (Vec::new(), Vec::new());
         for (worker, share) in own.clone().zip(shares) {
             let mut partitions = Partitions::new();
@@ -313,7 +380,7 @@ impl Crew<'_> {
             // The mill is where worker 0 is: elsewhere each worker tells it how far it has read.
             let far = (own.start > 0).then(|| noted(compiled));
             let offsets = far.as_ref().unwrap_or(&shared.offsets);
-            let to = Way { outputs, shared, offsets, turns, worker, begin, stretch };
+            let to = Way { outputs, shared, offsets, turns, worker, begin, stretch, host };
             let feeds = share
                 .into_iter()
                 .map(|(s, source)| {
@@ -324,12 +391,12 @@ impl Crew<'_> {
                 .collect::<Result<Vec<Feed>, Error>>()?;
             let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(shared));
             let line = recovery.seat(compiled, worker, &partitions);
-            let gathers = live && total == 1;
+            let gathers = is_live(plan) && total == 1;
             let place = Place { worker, gathers, line, epochs: recovery.epochs.clone(), far };
             let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
             ingest.begin(begin);
             let keep = recovery.keep(compiled, worker, total)?;
-            seats.push(Seat { ingest, keep, setup: None });
+            seats.push(Seat::new(ingest, keep, mill.take()));
         }
         Ok((seats, readers))
     }
@@ -362,6 +429,7 @@ pub(super) struct Way<'a> {
     pub(super) worker: usize,
     pub(super) begin: &'a Begin,
     pub(super) stretch: Option<&'a Arc<Stretch>>,
+    pub(super) host: &'a Host,
 }
 
 /// Starts the thread that reads a source for a worker.
@@ -371,10 +439,11 @@ pub(super) fn start(
     source: Box<dyn Source>,
     way: &Way<'_>,
     rows: &Arc<AtomicU64>,
-    readers: &mut Vec<JoinHandle<()>>,
+    readers: &mut Vec<Handle<()>>,
 ) -> Result<Feed, Error> {
     let plan = compiled.plan.sources[s].clone();
-    let (to, from) = bounded(PIECES);
+    let host = way.host.clone();
+    let (to, from) = host.channel(PIECES);
     let max_ahead = compiled.plan.pipeline.max_ahead;
     let feed = Feed {
         source: s,
@@ -383,12 +452,14 @@ pub(super) fn start(
         partitions: source.partitions(),
         idle_after: Duration::from_micros(plan.idle_after.unsigned_abs()),
         hold: plan.hold.map(|hold| Duration::from_micros(hold.unsigned_abs())),
+        host: host.clone(),
     };
+    let clock = host.clone();
     let reader = Reader {
         bounded: check::bounded(&plan),
         waits: compiled.plan.pipeline.mode == Mode::Final,
         derive: Arc::clone(&compiled.sources[s]),
-        latest_allowed: Box::new(move || wall_clock().saturating_add(max_ahead)),
+        latest_allowed: Box::new(move || clock.wall_clock().saturating_add(max_ahead)),
         outputs: way.outputs.clone(),
         stop: Arc::clone(&way.shared.stop),
         read: Arc::clone(rows),
@@ -403,9 +474,7 @@ pub(super) fn start(
         source: s,
         plan,
     };
-    let name = format!("read {}", feed.name);
-    let thread = std::thread::Builder::new().name(name).spawn(move || reader.run(source));
-    readers.push(thread.map_err(|e| Error::external(format!("no thread for a source: {e}")))?);
+    readers.push(reader.start(source, &host)?);
     Ok(feed)
 }
 
@@ -435,85 +504,4 @@ fn cuts(begin: &Begin, feed: &Feed) -> BTreeMap<u32, Vec<u64>> {
         }
     }
     cuts
-}
-
-fn wall_clock() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
-}
-
-/// Counts a worker out, however it ends.
-struct Leaving {
-    alive: Arc<AtomicUsize>,
-    /// Who waits for all to be out.
-    waiting: Thread,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Without it no round will ever be finished: the others must not wait for one.
-            self.shared.fail(Error::internal("a worker panicked; what it said stands above"));
-        }
-        self.alive.fetch_sub(1, Ordering::SeqCst);
-        self.waiting.unpark();
-    }
-}
-
-/// Starts the workers of this process.
-pub(super) fn work(
-    seats: Vec<Mutex<Option<Seat>>>,
-    compiled: &Arc<Compiled>,
-    shared: &Arc<Shared>,
-    turns: &Arc<Turns>,
-    alive: &Arc<AtomicUsize>,
-    network: Option<Network>,
-) -> Result<timely::communication::WorkerGuards<()>, Error> {
-    let workers = seats.len();
-    let first = network.as_ref().map_or(0, |(process, _, _)| process * workers);
-    let (compiled, shared, alive) = (Arc::clone(compiled), Arc::clone(shared), Arc::clone(alive));
-    let (waiting, turns) = (std::thread::current(), Arc::clone(turns));
-    cluster::execute(workers, network, move |worker| {
-        let shared = Arc::clone(&shared);
-        let (alive, waiting) = (Arc::clone(&alive), waiting.clone());
-        let _leaving = Leaving { alive, waiting, shared: Arc::clone(&shared) };
-        let seat = seats[worker.index() - first].lock().ok().and_then(|mut seat| seat.take());
-        let Some(Seat { ingest, keep, setup }) = seat else { return };
-        let program = &compiled.program;
-        let started = setup.map(|(setup, at, line)| {
-            let lines = setup.lines.clone();
-            let mill = seated(setup, at, line)?;
-            HandOver::start(mill, Arc::clone(program), Arc::clone(&shared), lines)
-        });
-        let (mill, thread) = match started.transpose() {
-            Ok(started) => started.unzip(),
-            Err(error) => return shared.fail(error),
-        };
-        render(worker, ingest, &shared.bells[worker.index()], program, mill, keep.into());
-        while worker.has_dataflows() {
-            let failed = shared.failed.lock().is_ok_and(|failed| failed.is_some());
-            if failed {
-                // The mill ends when nobody can hand anything over to it any more.
-                worker.installed_dataflows().into_iter().for_each(|id| worker.drop_dataflow(id));
-                break;
-            }
-            turns.workers.fetch_add(1, Ordering::Relaxed);
-            worker.step_or_park(None);
-        }
-        // A mill that panicked left no results: the run says so.
-        thread.map(JoinHandle::join);
-    })
-}
-
-/// Makes the mill where others can ask it.
-fn seated(setup: Setup, at: SharedMill, line: Option<Line>) -> Result<SharedMill, Error> {
-    let mut mill = Mill::new(setup)?;
-    if let Some((before, parts)) = line {
-        mill.restore(before, &parts)?;
-    }
-    if let Ok(mut seat) = at.lock() {
-        *seat = Some(mill);
-    }
-    Ok(at)
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidemill_connectors::disk;
 use tidemill_types::Error;
 
 pub use read::{Entry, Records, Verified, records, verify};
@@ -81,9 +82,9 @@ impl Journal {
                 bytes = reader.torn_bytes,
                 "the last line of the journal was never finished; it is cut off"
             );
-            file.set_len(reader.at.byte).map_err(|e| at(&path, "cut", e))?;
+            disk::cut(&file, reader.at.byte).map_err(|e| at(&path, "cut", e))?;
         }
-        file.sync_all().and_then(|()| sync_folder(folder)).map_err(context)?;
+        disk::sync(&file).and_then(|()| disk::sync_folder(folder)).map_err(context)?;
         let journal = Journal {
             folder: folder.into(),
             file,
@@ -126,7 +127,7 @@ impl Journal {
         self.usable()?;
         self.guarded(|journal| {
             journal.write()?;
-            journal.file.sync_data().map_err(|e| at(&journal.path, "sync", e))
+            disk::sync_data(&journal.file).map_err(|e| at(&journal.path, "sync", e))
         })
     }
 
@@ -144,12 +145,12 @@ impl Journal {
     /// The old file is durable before the new one has a name, so that only the last can be torn.
     fn roll(&mut self) -> Result<(), Error> {
         self.write()?;
-        self.file.sync_all().map_err(|e| at(&self.path, "sync", e))?;
+        disk::sync(&self.file).map_err(|e| at(&self.path, "sync", e))?;
         self.path = self.folder.join(read::file_name(self.n));
         let file = OpenOptions::new().append(true).create_new(true).open(&self.path);
         self.file = file.map_err(|e| at(&self.path, "create", e))?;
         self.bytes = 0;
-        sync_folder(&self.folder).map_err(|e| at(&self.folder, "sync", e))
+        disk::sync_folder(&self.folder).map_err(|e| at(&self.folder, "sync", e))
     }
 
     fn usable(&self) -> Result<(), Error> {
@@ -227,11 +228,6 @@ fn lock(folder: &Path) -> Result<File, Error> {
             Err(TryLockError::Error(e)) => return Err(at(&path, "lock", e)),
         }
     }
-}
-
-/// A new name is durable only when its folder is.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 fn at(path: &Path, what: &str, error: std::io::Error) -> Error {

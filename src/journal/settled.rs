@@ -4,9 +4,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tidemill_types::Error;
 
+use crate::host::Host;
+
 /// Tells when what was written down is durable. Clones share it.
 #[derive(Clone, Default)]
-pub struct Settled(Vec<Arc<(Mutex<Progress>, Condvar)>>);
+pub struct Settled(Vec<Log>);
+
+/// A log, and who waits for it.
+#[derive(Clone, Default)]
+struct Log(Arc<(Mutex<Progress>, Condvar)>, Host);
 
 #[derive(Default)]
 struct Progress {
@@ -15,10 +21,16 @@ struct Progress {
     failed: Option<Error>,
 }
 
+impl Progress {
+    fn is_done(&self, asked: u64) -> bool {
+        self.done >= asked || self.failed.is_some()
+    }
+}
+
 impl Settled {
     /// Of one log to which nothing was written yet. The default is of none.
-    pub fn new() -> Settled {
-        Settled(vec![Arc::default()])
+    pub fn new(host: &Host) -> Settled {
+        Settled(vec![Log(Arc::default(), host.clone())])
     }
 
     /// Of these logs and others: what was written to all of them is durable.
@@ -31,17 +43,30 @@ impl Settled {
     /// # Errors
     /// What the disk said.
     pub fn wait(&self) -> Result<(), Error> {
-        for log in &self.0 {
+        for Log(log, host) in &self.0 {
             let (progress, moved) = &**log;
             // Numbers that are right even if someone panicked while holding them.
-            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let asked = progress.asked;
-            while progress.done < asked && progress.failed.is_none() {
+            let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let asked = lock().asked;
+            if host.simulation().is_some() && !host.wait(|| lock().is_done(asked)) {
+                return Err(Error::internal("the run is dead"));
+            }
+            let mut progress = lock();
+            while !progress.is_done(asked) {
                 progress = moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
             }
             progress.failed.clone().map_or(Ok(()), Err)?;
         }
         Ok(())
+    }
+
+    /// Whether a wait would end at once.
+    pub fn is_settled(&self) -> bool {
+        let done = |Log(log, _): &Log| {
+            let progress = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.is_done(progress.asked)
+        };
+        self.0.iter().all(done)
     }
 
     /// One more is to be written down.
@@ -58,7 +83,7 @@ impl Settled {
     }
 
     fn tell(&self, change: impl Fn(&mut Progress)) {
-        for log in &self.0 {
+        for Log(log, _) in &self.0 {
             let (progress, moved) = &**log;
             change(&mut progress.lock().unwrap_or_else(PoisonError::into_inner));
             moved.notify_all();
@@ -72,7 +97,8 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_two_logs_waits_for_both() {
-        let (a, b) = (Settled::new(), Settled::new());
+        let host = Host::default();
+        let (a, b) = (Settled::new(&host), Settled::new(&host));
         let both = a.and(&b);
         both.wait().expect("nothing was asked for");
         a.ask();

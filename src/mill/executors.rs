@@ -8,6 +8,8 @@ use tidemill_connectors::executor::{Choice, EXECUTORS, Entry, Router, Setup};
 use tidemill_operators::trainer::TRAINERS;
 use tidemill_types::Error;
 
+use crate::host::Host;
+
 /// The trainers that are of the Python package.
 pub fn python_trainers() -> Vec<&'static str> {
     TRAINERS.iter().filter(|entry| entry.train.is_none()).map(|entry| entry.name).collect()
@@ -41,17 +43,17 @@ pub fn names(plan: &Plan, retrain: &RetrainPlan) -> Vec<String> {
 ///
 /// # Errors
 /// One of them cannot be made ready.
-pub fn open(plan: &Plan, setup: &Setup) -> Result<BTreeMap<usize, Router>, Error> {
+pub fn open(plan: &Plan, setup: &Setup, host: &Host) -> Result<BTreeMap<usize, Router>, Error> {
     let retrained = |(m, model): (usize, &ModelPlan)| Some((m, model.retrain.clone()?));
     plan.models
         .iter()
         .enumerate()
         .filter_map(retrained)
-        .map(|(m, retrain)| Ok((m, router(plan, &retrain, setup)?)))
+        .map(|(m, retrain)| Ok((m, router(plan, &retrain, setup, host)?)))
         .collect()
 }
 
-fn router(plan: &Plan, retrain: &RetrainPlan, setup: &Setup) -> Result<Router, Error> {
+fn router(plan: &Plan, retrain: &RetrainPlan, setup: &Setup, host: &Host) -> Result<Router, Error> {
     let names = names(plan, retrain);
     let mut choices = Vec::new();
     for (at, name) in names.iter().enumerate() {
@@ -62,7 +64,10 @@ fn router(plan: &Plan, retrain: &RetrainPlan, setup: &Setup) -> Result<Router, E
         choices.push(Choice {
             name: name.clone(),
             above: retrain.executor.get(at).map_or(0, |choice| choice.above),
-            executor: (entry.open)(&section, &setup)?,
+            executor: match host.simulation() {
+                Some(world) => world.executor(&setup),
+                None => (entry.open)(&section, &setup)?,
+            },
             fallback: next,
         });
     }

@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 use tidemill_types::Error;
 use tidemill_types::model::ModelVersion;
 use tidemill_types::task::{Artifact, Failure, Setback};
 
+use crate::host::{Handle, Host, Received, Turn, receive};
 use crate::journal::Journal;
 use crate::journal::Settled;
 use crate::journal::record::{Command, Header, Outcome, Record, Report};
@@ -41,7 +41,7 @@ pub struct Ledger {
     reports: BTreeMap<(String, u64), Report>,
     /// To the thread that writes; none once the ledger is closed.
     to: Option<Sender<Entry>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<Handle<()>>,
     settled: Settled,
 }
 
@@ -54,36 +54,48 @@ enum Entry {
     Record(Record),
 }
 
-/// Writes entries until nobody sends any more, or the disk refuses one.
-fn write(
-    entries: &Receiver<Entry>,
-    journal: &mut Journal,
-    registry: &Registry,
-    (epochs, settled): (&Settled, &Settled),
-) {
-    let key = report::key();
-    while let Ok(first) = entries.recv() {
+/// What writes entries, until nobody sends any more or the disk refuses one.
+struct Writer {
+    entries: Receiver<Entry>,
+    journal: Journal,
+    registry: Registry,
+    /// What seals reports.
+    key: Option<String>,
+    epochs: Settled,
+    settled: Settled,
+}
+
+impl Writer {
+    /// Writes what waits.
+    fn step(&mut self, wait: bool) -> Turn<()> {
+        if !wait && !self.epochs.is_settled() {
+            return Turn::Idle;
+        }
+        let first = match receive(&self.entries, wait) {
+            Received::One(first) => first,
+            Received::Nothing => return Turn::Idle,
+            Received::Gone => return Turn::Over(()),
+        };
         let mut written = 0;
         // A decision must not outlive the epochs that it was taken on.
-        let mut result = epochs.wait();
-        for entry in std::iter::once(first).chain(entries.try_iter()) {
+        let mut result = self.epochs.wait();
+        for entry in std::iter::once(first).chain(self.entries.try_iter()) {
             written += 1;
+            let (registry, journal) = (&self.registry, &mut self.journal);
             result = result.and_then(|()| match entry {
                 Entry::Artifact { model, bytes } => registry.put(&model, &bytes).map(drop),
                 Entry::Manifest(version) => registry.register(&version),
                 Entry::Report(report) => {
-                    let bytes = report::seal(&report, key.as_deref());
+                    let bytes = report::seal(&report, self.key.as_deref());
                     bytes.and_then(|b| registry.keep_report(&report.model, report.version, &b))
                 }
                 Entry::Record(record) => journal.append(&record),
             });
         }
-        let failed = result.and_then(|()| journal.sync()).err();
+        let failed = result.and_then(|()| self.journal.sync()).err();
         let over = failed.is_some();
-        settled.done(written, failed);
-        if over {
-            return;
-        }
+        self.settled.done(written, failed);
+        if over { Turn::Over(()) } else { Turn::Moved }
     }
 }
 
@@ -97,6 +109,7 @@ impl Ledger {
         pipeline: &str,
         plan: &str,
         epochs: Settled,
+        host: &Host,
     ) -> Result<Ledger, Error> {
         let path = folder.join("journal");
         let (mut journal, records) = Journal::open(&path)?;
@@ -143,13 +156,17 @@ impl Ledger {
         let registry = Registry::open(folder.join("models"))?;
         // Whoever holds the journal is the only one who writes versions.
         registry.sweep()?;
-        let settled = Settled::new();
-        let (to, entries) = bounded(WAITING);
-        let (models, done) = (registry.clone(), settled.clone());
-        let writer = std::thread::Builder::new()
-            .name("journal".to_string())
-            .spawn(move || write(&entries, &mut journal, &models, (&epochs, &done)))
-            .map_err(|e| Error::external(format!("no thread for the journal: {e}")))?;
+        let settled = Settled::new(host);
+        let (to, entries) = host.channel(WAITING);
+        let mut writer = Writer {
+            entries,
+            journal,
+            registry: registry.clone(),
+            key: report::key(),
+            epochs,
+            settled: settled.clone(),
+        };
+        let writer = host.start("journal", move |wait| writer.step(wait))?;
         let (to, writer) = (Some(to), Some(writer));
         Ok(Ledger {
             registry,

@@ -60,6 +60,7 @@ use crate::checkpoint::line::SharedLines;
 use crate::engine::check::Compiled;
 use crate::engine::offsets::Offsets;
 use crate::engine::outputs::Outputs;
+use crate::host::Host;
 use crate::online::Keeper;
 
 /// Rows of each training set that a gate looks at, where no drift wants more.
@@ -93,6 +94,8 @@ pub struct Setup {
     pub inbox: Arc<Inbox>,
     /// `at_once`: epochs before this one are repeated, and nothing new is heard in them.
     pub repeated: u64,
+    /// What its parts stand on.
+    pub host: Host,
 }
 
 /// A mill where its thread finds it.
@@ -161,7 +164,7 @@ impl Mill {
     /// A folder that cannot be written, or an executor that cannot be opened.
     pub fn new(setup: Setup) -> Result<Mill, Error> {
         let Setup { compiled, outputs, ledger, folder, threads, live, .. } = setup;
-        let Setup { status, offsets, stop, online, lines, inbox, repeated, .. } = setup;
+        let Setup { status, offsets, stop, online, lines, inbox, repeated, host, .. } = setup;
         let plan = &compiled.plan;
         let features = &compiled.program.feature_schema;
         let names = |m: &tidemill_config::plan::ModelPlan| m.name.value.clone();
@@ -176,7 +179,7 @@ impl Mill {
             folder: folder.clone(),
             python: executors::python_trainers(),
         };
-        let executors = executors::open(plan, &at)?;
+        let executors = executors::open(plan, &at, &host)?;
         let trained = |l: usize| plan.models.iter().any(|m| m.label == l && m.retrain.is_some());
         let training = plan.labels.iter().enumerate().map(|(l, label)| {
             let path = PathBuf::from("training").join(&label.name.value);
@@ -187,7 +190,7 @@ impl Mill {
                     features,
                     model_names.clone(),
                     Arc::clone(&offsets),
-                    lines.clone(),
+                    (lines.clone(), &host),
                 )
             };
             trained(l).then(make).transpose()

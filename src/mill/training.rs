@@ -19,6 +19,7 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
+use tidemill_connectors::disk;
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::trainer::{TRAINERS, TrainingSet};
 use tidemill_types::key::category;
@@ -29,6 +30,7 @@ use super::join::Scored;
 use super::matrix;
 use crate::checkpoint::line::SharedLines;
 use crate::engine::offsets::Offsets;
+use crate::host::{Host, Received, Turn, receive};
 
 /// Rows to a part.
 const PART: usize = 8_192;
@@ -54,6 +56,7 @@ pub struct TrainingParts {
     lines: Option<SharedLines>,
     /// Parts that no training will read, with the last line that may name them.
     condemned: VecDeque<(u64, PathBuf)>,
+    host: Host,
 }
 
 /// What a line keeps of a training set.
@@ -76,14 +79,14 @@ enum Job {
 }
 
 /// Tells when files are whole.
-pub struct Written(Receiver<Result<(), Error>>);
+pub struct Written(Receiver<Result<(), Error>>, Host);
 
 impl Written {
     /// Files that are whole.
     pub fn already() -> Written {
         let (to, told) = bounded(1);
         let _ = to.send(Ok(()));
-        Written(told)
+        Written(told, Host::default())
     }
 
     /// Whether they are; waits for it if asked to.
@@ -92,6 +95,9 @@ impl Written {
     /// A part that could not be written.
     pub fn look(&self, wait: bool) -> Result<bool, Error> {
         let gone = || Err(Error::internal("the thread of the training set is gone"));
+        if wait {
+            self.1.wait(|| !self.0.is_empty());
+        }
         match if wait { self.0.recv().map_err(Into::into) } else { self.0.try_recv() } {
             Ok(written) => written.map(|()| true),
             Err(TryRecvError::Empty) => Ok(false),
@@ -103,19 +109,19 @@ impl Written {
 /// Parts that wait for the disk at most.
 const WAITING: usize = 4;
 
-/// Writes parts until nobody asks for more.
-fn write_parts(jobs: &Receiver<Job>) {
-    let mut failed = Ok(());
-    for job in jobs {
-        match job {
-            Job::Write(path, batch, properties) if failed.is_ok() => {
-                failed = write(&path, &batch, *properties)
-                    .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())));
-            }
-            Job::Write(..) => {}
-            Job::Tell(to) => drop(to.send(failed.clone())),
+/// Writes what comes next, unless something failed before.
+fn write_part(jobs: &Receiver<Job>, failed: &mut Result<(), Error>, wait: bool) -> Turn<()> {
+    match receive(jobs, wait) {
+        Received::One(Job::Write(path, batch, properties)) if failed.is_ok() => {
+            *failed = write(&path, &batch, *properties)
+                .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())));
         }
+        Received::One(Job::Write(..)) => {}
+        Received::One(Job::Tell(to)) => drop(to.send(failed.clone())),
+        Received::Nothing => return Turn::Idle,
+        Received::Gone => return Turn::Over(()),
     }
+    Turn::Moved
 }
 
 struct Part {
@@ -135,7 +141,7 @@ impl TrainingParts {
         features: &Schema,
         models: Vec<String>,
         offsets: Arc<Offsets>,
-        lines: Option<SharedLines>,
+        (lines, host): (Option<SharedLines>, &Host),
     ) -> Result<Self, Error> {
         let full = run.join(&path);
         std::fs::create_dir_all(&full)
@@ -143,11 +149,9 @@ impl TrainingParts {
         let folder = (run.to_path_buf(), path);
         let fingerprint = features.fingerprint();
         let (rows, parts) = (Vec::with_capacity(PART), VecDeque::new());
-        let (writer, jobs) = bounded(WAITING);
-        std::thread::Builder::new()
-            .name("training set".to_string())
-            .spawn(move || write_parts(&jobs))
-            .map_err(|e| Error::external(format!("no thread for the training set: {e}")))?;
+        let (writer, jobs) = host.channel(WAITING);
+        let mut failed = Ok(());
+        host.start("training set", move |wait| write_part(&jobs, &mut failed, wait))?;
         let condemned = VecDeque::new();
         Ok(TrainingParts {
             folder,
@@ -161,6 +165,7 @@ impl TrainingParts {
             writer,
             lines,
             condemned,
+            host: host.clone(),
         })
     }
 
@@ -184,7 +189,7 @@ impl TrainingParts {
         let (to, told) = bounded(1);
         // A writer that is gone is found out by whoever waits for it.
         let _ = self.writer.send(Job::Tell(to));
-        Ok((self.parts.iter().map(|p| p.path.clone()).collect(), Written(told)))
+        Ok((self.parts.iter().map(|p| p.path.clone()).collect(), Written(told, self.host.clone())))
     }
 
     /// Rows taken since the beginning.
@@ -237,7 +242,7 @@ impl TrainingParts {
     pub fn written(&self) -> Written {
         let (to, told) = bounded(1);
         let _ = self.writer.send(Job::Tell(to));
-        Written(told)
+        Written(told, self.host.clone())
     }
 
     /// What is held, for a line; `place` names a row.
@@ -356,8 +361,10 @@ fn write(
     let part = path.with_extension("part");
     let mut writer = ArrowWriter::try_new(File::create(&part)?, batch.schema(), Some(properties))?;
     writer.write(batch)?;
-    writer.into_inner()?.sync_all()?;
+    disk::sync(&writer.into_inner()?)?;
     std::fs::rename(part, path)?;
+    // A line names it, and the training that reads it may come after a power cut.
+    path.parent().map_or(Ok(()), disk::sync_folder)?;
     Ok(())
 }
 

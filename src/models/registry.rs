@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
+use tidemill_connectors::disk;
 use tidemill_types::Error;
 use tidemill_types::model::ModelVersion;
 use tidemill_types::schema::hex;
@@ -284,7 +285,7 @@ fn write_whole(
         let _ = fs::remove_file(&temporary);
     }
     let written = written.map_err(|e| at(path, "write", e))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| at(folder, "sync", e))?;
+    disk::sync_folder(folder).map_err(|e| at(folder, "sync", e))?;
     Ok(written)
 }
 
@@ -316,7 +317,7 @@ fn write_synced(path: &Path, bytes: &[u8], private: bool) -> std::io::Result<()>
     let _ = private;
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    disk::sync(&file)
 }
 
 /// A hard link is the one rename that fails where the name is taken.

@@ -12,6 +12,7 @@ use tidemill_types::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Output;
+use crate::disk;
 
 /// How a whole file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +262,7 @@ impl Pieces {
         self.end()?;
         self.early.end()?;
         match self.archive {
-            Archive::Between(below) => below.file.sync_all(),
+            Archive::Between(below) => disk::sync(&below.file),
             _ => Ok(()),
         }
     }

@@ -27,6 +27,7 @@ use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Delivery, Entry, Mark, Sink};
+use crate::disk;
 use crate::format::compression::{Below, Compression, Reached, Shared, shared};
 use crate::format::{self, FileWriter, Held, Packing, held_rows};
 use crate::keys;
@@ -289,6 +290,14 @@ fn hash_of(file: &mut File, bytes: u64) -> io::Result<(u64, Xxh3)> {
     }
 }
 
+/// Has the disk take the names in a file's folder.
+fn sync_names(path: &Path) -> Result<(), Error> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => disk::sync_folder(folder).map_err(|e| cannot_write(folder, &e)),
+        None => Ok(()),
+    }
+}
+
 /// A file that is not whole yet.
 struct Part {
     writer: Box<dyn FileWriter>,
@@ -302,6 +311,8 @@ impl Part {
         let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
         let partial = path.with_file_name(format!(".{name}.partial"));
         let file = File::create(&partial).map_err(|e| cannot_write(&partial, &e))?;
+        // A mark may be made of it at any time, and after a power cut it has to be found under this name.
+        sync_names(&partial)?;
         let (output, below) = shared(keys.compression.writer(file)?);
         let writer = (keys.format.writer)(output, schema, keys.packing)?;
         Ok(Part { writer, below, partial, path })
@@ -328,13 +339,14 @@ impl Part {
                     let beginning = File::open(from).map_err(failed)?.take(at.bytes);
                     let mut copy = File::create(&fresh).map_err(failed)?;
                     io::copy(&mut { beginning }, &mut copy).map_err(failed)?;
-                    copy.sync_all().map_err(failed)?;
+                    disk::sync(&copy).map_err(failed)?;
                     fs::rename(&fresh, &partial).map_err(failed)?;
+                    sync_names(&partial)?;
                 }
                 let mut file =
                     File::options().read(true).write(true).open(&partial).map_err(failed)?;
                 let (_, hash) = hash_of(&mut file, at.bytes).map_err(failed)?;
-                file.set_len(at.bytes).map_err(failed)?;
+                disk::cut(&file, at.bytes).map_err(failed)?;
                 file.seek(SeekFrom::End(0)).map_err(failed)?;
                 let below = Below { file, bytes: at.bytes, hash };
                 let (output, below) = shared(keys.compression.go_on(below, &at.tail)?);
@@ -362,8 +374,9 @@ impl Part {
                 Part { writer, below, partial: partial.clone(), path }
             }
         };
-        part.below.reached().and_then(|reached| reached.file.sync_data()).map_err(failed)?;
+        part.below.reached().and_then(|reached| disk::sync_data(&reached.file)).map_err(failed)?;
         fs::rename(&fresh, &part.partial).map_err(|e| cannot_write(&part.partial, &e))?;
+        sync_names(&part.partial)?;
         Ok(part)
     }
 
@@ -375,13 +388,7 @@ impl Part {
         steps::pass("file.finished");
         fs::rename(&self.partial, &self.path).map_err(|e| cannot_write(&self.path, &e))?;
         steps::pass("file.named");
-        match self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => {
-                let sync = File::open(folder).and_then(|folder| folder.sync_all());
-                sync.map_err(|e| cannot_write(folder, &e))
-            }
-            None => Ok(()),
-        }
+        sync_names(&self.path)
     }
 
     fn give_up(self) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //!   without one, rows are spread. Equal keys go to one partition, chosen as the Java client does.
 //! * **Order** kept within a partition: the producer is idempotent.
 //! * **Commit** waits until the brokers have acknowledged every message.
-//! * **Delivery** at least once, or with `delivery = "exactly_once"` by transactions: [`exactly_once`].
+//! * **Delivery** at least once, or with `delivery = "exactly_once"` by transactions: [`super::transactions`].
 //! * **Topic** with `create = true` it is made if there is none, with `partitions`, and compacted with
 //!   `compact = true`.
 
@@ -28,11 +28,12 @@ use tidemill_config::plan::SinkPlan;
 use tidemill_types::time::{MILLISECOND, SECOND};
 use tidemill_types::{Error, Micros, TraceContext};
 
+use super::transactions::{About, ExactlyOnce};
 use super::{Delivery, Entry, Readback, Sink};
 use crate::client::kafka::{Cluster, Log, Topic, explain, headers_of, partitions};
 use crate::format::{self, Encoder, Messages};
 use crate::keys;
-use exactly_once::ExactlyOnce;
+use exactly_once::Kafka;
 
 /// What the list says.
 pub const ENTRY: Entry = Entry {
@@ -66,16 +67,32 @@ pub const ENTRY: Entry = Entry {
     open: |plan, schema, _: &Path| {
         let keys = read(plan).map_err(keys::error)?;
         if keys.exactly_once {
-            return Ok(Box::new(ExactlyOnce::open(keys, &schema, None)?));
+            return Ok(Box::new(exactly_once(keys, &schema, None)?));
         }
         Ok(Box::new(KafkaSink::open(keys, &schema)?))
     },
     reopen: Some(|plan, schema, _: &Path, state| {
         let keys = read(plan).map_err(keys::error)?;
-        Ok(Box::new(ExactlyOnce::open(keys, &schema, Some(state))?))
+        Ok(Box::new(exactly_once(keys, &schema, Some(state))?))
     }),
     readback: Some(Readback { elsewhere, read: read_back, remove }),
 };
+
+/// Opens a sink by transactions at the beginning or, with the state of a mark, behind the rows before it.
+fn exactly_once(
+    keys: Keys,
+    schema: &SchemaRef,
+    state: Option<&[u8]>,
+) -> Result<ExactlyOnce<Kafka>, Error> {
+    let key = column_places(&keys, schema)?;
+    let encoder = (keys.messages.encoder)(schema)?;
+    let made = keys.create && keys.cluster.create_topic(&keys.topic)?;
+    let topic = keys.topic.name;
+    let broker = Kafka::new(keys.cluster, topic.clone(), keys.progress.clone());
+    let (progress, every) = (keys.progress, keys.commit_every);
+    let about = About { topic, progress, life: progress::life(), every, key, encoder };
+    ExactlyOnce::open(broker, about, state, made)
+}
 
 /// The keys with which the sink writes to topics of its own, which it makes.
 fn elsewhere(plan: &SinkPlan, suffix: &str) -> Vec<(&'static str, String)> {

@@ -9,6 +9,7 @@ mod file;
 mod kafka;
 mod redis;
 mod stdout;
+pub mod transactions;
 
 use std::fs::File;
 use std::path::Path;

@@ -57,10 +57,10 @@ fn damage_is_told_by_name() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).unwrap();
-    let said = store.get([&part]).unwrap_err().message;
+    let said = Error::from(store.get([&part]).unwrap_err()).message;
     assert!(said.contains("`mill`") && said.contains("damaged"), "{said}");
     fs::write(path(&folder, &line_key(1)), b"{\"line\": {\"form").unwrap();
-    let said = store.line(1).unwrap_err().message;
+    let said = Error::from(store.line(1).unwrap_err()).message;
     assert!(said.contains("00001.json cannot be used"), "{said}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -16,8 +16,9 @@ use crate::engine::bell::Bell;
 use crate::engine::check::Compiled;
 use crate::engine::outputs::Outputs;
 use crate::engine::recovery::Recovery;
-use crate::engine::run::{Crew, LOOK, Options, open_sources, shared, work};
+use crate::engine::run::{Crew, LOOK, Options, open_sources, shared};
 use crate::engine::watch::Turns;
+use crate::engine::workers::{Common, work};
 
 /// Runs the share of a process that is not the head, until the run is over. `asked` is set when somebody asks this
 /// process to stop: the head is told, which stops them all.
@@ -75,7 +76,8 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
     let to_head = link.clone();
     let way: Arc<ToHead> = Arc::new(Box::new(move |given| to_head.send(Word::Given(given))));
     let folder: &Path = &options.folder;
-    let recovery = Recovery::of_member(&compiled, folder, options.workers, line, way)?;
+    let host = &options.host;
+    let recovery = Recovery::of_member(&compiled, folder, options.workers, line, way, host)?;
     let _ = known.set((link.clone(), recovery.lines.clone()));
     let to_head = link.clone();
     let way = Arc::new(move |aside| to_head.send(Word::Aside(aside)));
@@ -87,9 +89,9 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
     drop(outputs);
 
     let alive = Arc::new(AtomicUsize::new(options.workers));
-    let seats: Vec<_> = seats.into_iter().map(|seat| Mutex::new(Some(seat))).collect();
     let network = Some((members.process, sockets.data, Arc::clone(&fate)));
-    let guards = work(seats, &compiled, &shared, &turns, &alive, network)?;
+    let common = Common::new(&compiled, &shared, &turns, host);
+    let guards = work(seats, common, network, &alive)?;
     let mut told = vec![0; rows.len()];
     let mut look = || {
         let now: Vec<u64> = rows.iter().map(|rows| rows.load(Ordering::Relaxed)).collect();

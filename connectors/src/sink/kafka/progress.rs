@@ -13,9 +13,9 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tidemill_types::Error;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::client::kafka::{Cluster, Log, Topic, partitions};
+use crate::sink::transactions::{Place, Progress};
 
 /// How long a broker may take for one answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -26,38 +26,6 @@ const ALL: Duration = Duration::from_secs(60);
 /// The last record is looked for among so many first: a transaction leaves a record and a marker.
 const TAIL: i64 = 64;
 
-/// Rows given so far, and a hash of all of them in their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    /// How many.
-    pub rows: u64,
-    /// The hash (XXH3-128) of the one before it and the row, from the first on.
-    pub chain: u128,
-}
-
-impl Place {
-    /// Behind one row more.
-    pub(super) fn after(self, key: Option<&[u8]>, value: &[u8]) -> Place {
-        let mut hash = Xxh3::new();
-        hash.update(&self.chain.to_le_bytes());
-        // Lengths tell a key from the value behind it, and an empty key from none.
-        let length = key.map_or(u64::MAX, |key| key.len() as u64);
-        hash.update(&length.to_le_bytes());
-        hash.update(key.unwrap_or_default());
-        hash.update(value);
-        Place { rows: self.rows + 1, chain: hash.digest128() }
-    }
-}
-
-/// What stands in the topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    /// The rows that committed transactions hold.
-    pub held: Place,
-    /// The life of a run that said so.
-    pub life: String,
-}
-
 #[derive(Serialize, Deserialize)]
 struct Written {
     rows: u64,
@@ -65,18 +33,17 @@ struct Written {
     life: String,
 }
 
-impl Progress {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let chain = format!("{:032x}", self.held.chain);
-        let written = Written { rows: self.held.rows, chain, life: self.life.clone() };
-        serde_json::to_vec(&written).unwrap_or_default()
-    }
+/// The record as it stands in the topic.
+pub(super) fn encode(progress: &Progress) -> Vec<u8> {
+    let chain = format!("{:032x}", progress.held.chain);
+    let written = Written { rows: progress.held.rows, chain, life: progress.life.clone() };
+    serde_json::to_vec(&written).unwrap_or_default()
+}
 
-    fn decode(bytes: &[u8]) -> Option<Progress> {
-        let written: Written = serde_json::from_slice(bytes).ok()?;
-        let chain = u128::from_str_radix(&written.chain, 16).ok()?;
-        Some(Progress { held: Place { rows: written.rows, chain }, life: written.life })
-    }
+fn decode(bytes: &[u8]) -> Option<Progress> {
+    let written: Written = serde_json::from_slice(bytes).ok()?;
+    let chain = u128::from_str_radix(&written.chain, 16).ok()?;
+    Some(Progress { held: Place { rows: written.rows, chain }, life: written.life })
 }
 
 /// A name of this life of the process, which no other has.
@@ -152,7 +119,7 @@ impl Reader {
             let mut found = None;
             each(&self.consumer, topic, 0, from, high, &mut |key, value| {
                 if key == Some(topic.as_bytes()) {
-                    found = Progress::decode(value).or(found.take());
+                    found = decode(value).or(found.take());
                 }
             })?;
             if found.is_some() || from == low {
@@ -258,19 +225,7 @@ mod tests {
     fn a_record_says_what_it_said() {
         let held = Place::default().after(Some(b"k"), b"v").after(None, b"w");
         let progress = Progress { held, life: life() };
-        assert_eq!(Progress::decode(&progress.encode()), Some(progress));
-        assert_eq!(Progress::decode(b"{}"), None);
-    }
-
-    #[test]
-    fn the_chain_knows_each_row_and_their_order() {
-        let start = Place::default();
-        let (a, b) = (start.after(Some(b"a"), b"b"), start.after(None, b"ab"));
-        assert_ne!(a.chain, b.chain);
-        assert_ne!(start.after(Some(b""), b"ab").chain, b.chain);
-        assert_ne!(
-            a.after(None, b"c").chain,
-            start.after(None, b"c").after(Some(b"a"), b"b").chain
-        );
+        assert_eq!(decode(&encode(&progress)), Some(progress));
+        assert_eq!(decode(b"{}"), None);
     }
 }
