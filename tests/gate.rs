@@ -208,8 +208,8 @@ fn a_feature_that_knows_the_label_is_told() {
 
 #[test]
 fn a_version_that_is_too_large_is_turned_away() {
-    // Of the first day there is one row in twenty, too few for as many leaves as the second day gives.
-    let change: fn(i64, &mut Event) -> bool = |at, row| at >= DAY || row.id % 20 == 0;
+    // Of the first day there is one row in five, too few for as many leaves as the second day gives.
+    let change: fn(i64, &mut Event) -> bool = |at, row| at >= DAY || row.id % 5 == 0;
     let case = |broken, kept| Case {
         check: "size",
         broken,
