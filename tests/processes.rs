@@ -195,7 +195,7 @@ fn three_processes_decide_what_one_decides() {
 #[test]
 fn killed_processes_give_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = payments(folder.path(), 100_000);
+    let file = payments(folder.path(), 200_000);
     let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
     let ended = run(&file, &whole).output().expect("it ends");
     assert!(ended.status.success(), "{}", said(&ended));
@@ -229,15 +229,15 @@ fn killed_processes_give_the_same_bytes() {
 #[test]
 fn the_number_of_processes_may_change() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = payments(folder.path(), 200_000);
+    let file = payments(folder.path(), 300_000);
     let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
     assert!(run(&file, &whole).output().expect("it ends").status.success());
     for (processes, workers) in [("2", "1"), ("1", "3"), ("3", "2")] {
-        // Killed behind its second checkpoint, and the supervisor with it.
+        // Killed behind its first checkpoint, and the supervisor with it.
         let mut group = run(&file, &out);
         group.args(["--processes", processes, "--workers", workers]).stderr(Stdio::null());
         let mut group =
-            group.env("TIDEMILL_FAIL_AT", "line.committed:2").spawn().expect("it starts");
+            group.env("TIDEMILL_FAIL_AT", "line.committed:1").spawn().expect("it starts");
         if processes == "1" {
             assert_eq!(group.wait().expect("it ends").code(), None, "it was killed");
             continue;
@@ -296,7 +296,7 @@ impl Drop for Pods {
 fn processes_without_a_common_folder_go_on_from_a_bucket() {
     let mut bucket = Bucket::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let file = payments(folder.path(), 200_000);
+    let file = payments(folder.path(), 400_000);
     let whole = folder.path().join("whole");
     assert!(run(&file, &whole).output().expect("it ends").status.success());
     let log = |process: &str| {
