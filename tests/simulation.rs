@@ -86,7 +86,7 @@ impl Wanted {
             };
             let went =
                 schedule.run().unwrap_or_else(|e| panic!("{} without a kill: {e}", case.name));
-            let answers = went.found["topic features"].lines().count();
+            let answers = went.found["topic messages"].lines().count();
             assert!(answers > 15, "{answers} rows are no measure");
             Whole { logs, found: went.found, ticks: went.ticks }
         })

@@ -66,7 +66,7 @@ MODELS
 type = "file"
 path = "features.jsonl"
 
-[sink.topic]
+[sink.messages]
 of = "features"
 type = "kafka"
 topic = "features"

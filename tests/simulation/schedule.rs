@@ -215,7 +215,7 @@ fn in_common(found: Found) -> Found {
         match name.as_str() {
             "late.jsonl" => drop(common.insert(name.clone(), sorted(text))),
             "dead.jsonl" => drop(common.insert(name.clone(), refused(text))),
-            "features.jsonl" | "topic features" => {
+            "features.jsonl" | "topic messages" => {
                 common.insert(name.clone(), net(text, &twice));
             }
             name if name.starts_with("scores") => {
