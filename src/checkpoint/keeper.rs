@@ -99,9 +99,7 @@ pub fn start(
             Turn::Moved
         }
         Received::Nothing => Turn::Idle,
-        Received::Gone => {
-            keeper.take().map_or(Turn::Idle, |keeper| Turn::Over(keeper.shelf.store))
-        }
+        Received::Gone => keeper.take().map_or(Turn::Idle, |keeper| Turn::Over(keeper.shelf.store)),
     };
     let keeper = host.start("checkpoints", step)?;
     Ok((lines, keeper))

@@ -178,13 +178,7 @@ impl Cut {
 
 impl Lines {
     /// Lines so often, the next of this number, of so many workers; their parts go to `to`.
-    pub fn new(
-        every: Duration,
-        next: u64,
-        workers: usize,
-        to: Sender<Gift>,
-        host: Host,
-    ) -> Lines {
+    pub fn new(every: Duration, next: u64, workers: usize, to: Sender<Gift>, host: Host) -> Lines {
         Lines {
             every,
             pending: AtomicU64::new(NONE),
@@ -608,7 +602,8 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), [Some(8), None]);
         // The other side: it chooses none itself, and what it has goes to the head.
         let (given, gives) = crossbeam_channel::unbounded();
-        let member = Lines::new(Duration::MAX, 0, 0, crossbeam_channel::unbounded().0, Host::default());
+        let member =
+            Lines::new(Duration::MAX, 0, 0, crossbeam_channel::unbounded().0, Host::default());
         member.give_to_head(Box::new(move |what| given.send(what).unwrap()));
         member.choose(7);
         assert_eq!(member.pending(), None);

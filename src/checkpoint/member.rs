@@ -40,9 +40,7 @@ pub fn start(
             Turn::Moved
         }
         Received::Nothing => Turn::Idle,
-        Received::Gone => {
-            member.take().map_or(Turn::Idle, |member| Turn::Over(member.shelf.store))
-        }
+        Received::Gone => member.take().map_or(Turn::Idle, |member| Turn::Over(member.shelf.store)),
     };
     Ok((lines, host.start("checkpoints", step)?))
 }
