@@ -8,8 +8,9 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::bounded;
-use tidemill_config::plan::{Mode, SourcePlan};
+use tidemill_config::plan::{LeadingEdge, Mode, SourcePlan};
 use tidemill_connectors::source::{SOURCES, Source};
+use tidemill_operators::dataflow::Shelf;
 use tidemill_types::{Error, Micros};
 use timely::communication::Config as Workers;
 
@@ -129,6 +130,8 @@ pub fn run(
     let live = plan.sources.iter().any(|source| !check::bounded(source));
     let features = compiled.program.feature_schema.fields.len();
     let online = options.serve.as_ref().map(|_| Arc::new(Online::new(features)));
+    let by_clock = plan.online.as_ref().is_some_and(|online| online.edge == LeadingEdge::WallClock);
+    let shelf = (by_clock && online.is_some()).then(|| Arc::new(Shelf::new(options.workers)));
     let board = online.as_ref().map(|online| {
         Arc::new(Board::new(board::Setup {
             compiled: Arc::clone(&compiled),
@@ -177,6 +180,10 @@ pub fn run(
             let view = board.as_ref().map(|board| Arc::clone(board) as Arc<dyn Watched>);
             let view = view.ok_or_else(|| Error::internal("a server without a board"))?;
             let desk = Desk::new(online, Arc::clone(&compiled), Arc::clone(&status), registry);
+            let desk = match &shelf {
+                Some(shelf) => desk.with_clock(Arc::clone(shelf), wall_clock),
+                None => desk,
+            };
             Some(Server::start(at, Arc::new(desk), view, Arc::clone(&watcher.metrics))?)
         }
         None => None,
@@ -204,7 +211,7 @@ pub fn run(
         let place = Place { worker, gathers, line, epochs: recovery.epochs.clone() };
         let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
         ingest.begin(&recovery.begin);
-        let keep = recovery.keep(&compiled, worker, options.workers)?;
+        let keep = recovery.keep(&compiled, (worker, options.workers), shelf.clone())?;
         seats.push(Mutex::new(Some(Seat { ingest, keep, setup: setup.take() })));
     }
     let alive = Arc::new(AtomicUsize::new(options.workers));

@@ -31,10 +31,10 @@ const FEW: usize = 12;
 
 #[derive(Default)]
 pub(super) struct History {
-    log: Log,
-    standing: Option<Box<Standing>>,
+    pub(super) log: Log,
+    pub(super) standing: Option<Box<Standing>>,
     /// By gap.
-    sessions: Box<[Sessions]>,
+    pub(super) sessions: Box<[Sessions]>,
     /// Rows that only windows hold that no row ever leaves.
     folded: u64,
     /// When this key is to be looked at again.
@@ -319,7 +319,7 @@ fn end_of(log: &Log, bound: Bound, hint: usize, at: AsOf<'_>, heap: &Heap) -> us
 
 /// Where it begins, given how to find the first row at a time or later.
 #[inline(always)]
-fn start_of(
+pub(super) fn start_of(
     log: &Log,
     sessions: &[Sessions],
     window: &Window,

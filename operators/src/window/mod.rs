@@ -29,6 +29,7 @@ mod layout;
 mod log;
 mod mark;
 mod members;
+mod peek;
 mod row;
 mod session;
 mod snapshot;

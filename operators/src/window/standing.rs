@@ -77,6 +77,17 @@ impl States {
             + self.states.iter().map(State::bytes).sum::<usize>()
     }
 
+    /// Holds for a window what others hold for it.
+    pub(super) fn copy(&mut self, window: &Window, from: &States) {
+        self.counts[window.counts.clone()].copy_from_slice(&from.counts[window.counts.clone()]);
+        self.numbers[window.numbers.clone()]
+            .clone_from_slice(&from.numbers[window.numbers.clone()]);
+        for at in window.states.clone() {
+            self.states[at].clear();
+            self.states[at].merge(&from.states[at]);
+        }
+    }
+
     pub(super) fn clear(&mut self, window: &Window) {
         self.counts[window.counts.clone()].iter_mut().for_each(|count| *count = 0);
         self.numbers[window.numbers.clone()].iter_mut().for_each(Numbers::clear);
