@@ -84,6 +84,9 @@ impl History {
             }
             None => fill(log, layout, ranges, states, heap),
         }
+        if let Some(tiles) = &self.tiles {
+            tiles.pour_aside(layout, time, states);
+        }
         answer(layout, log, ranges, heap, states, time, give);
     }
 }

@@ -88,6 +88,13 @@ impl States {
         }
     }
 
+    /// Takes what others hold for a window of numbers alone, which get what these hold.
+    pub(super) fn swap(&mut self, window: &Window, other: &mut States) {
+        let (counts, numbers) = (window.counts.clone(), window.numbers.clone());
+        self.counts[counts.clone()].swap_with_slice(&mut other.counts[counts]);
+        self.numbers[numbers.clone()].swap_with_slice(&mut other.numbers[numbers]);
+    }
+
     pub(super) fn clear(&mut self, window: &Window) {
         self.counts[window.counts.clone()].iter_mut().for_each(|count| *count = 0);
         self.numbers[window.numbers.clone()].iter_mut().for_each(Numbers::clear);
