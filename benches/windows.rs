@@ -8,6 +8,7 @@
 //!     cargo bench --bench windows -- keys       # 1 k to 10 M cards, even and zipf 1.1
 //!     cargo bench --bench windows -- lengths    # the longest window from a minute to 30 days
 //!     cargo bench --bench windows -- memory     # bytes a key and a row
+//!     cargo bench --bench windows -- tiles      # the longest window exact, and with a resolution
 //!     cargo bench --bench windows -- once       # little, to count instructions
 
 #![allow(clippy::print_stdout)]
@@ -77,8 +78,8 @@ fn payments(n: usize, cards: usize, zipf: f64) -> Vec<Payment> {
         .collect()
 }
 
-/// The answers of the payments pipeline, with the longest window of this length.
-fn group(longest: Micros) -> Group {
+/// The answers of the payments pipeline, with this as its longest window.
+fn group(longest: Frame) -> Group {
     let (float, int) = (Some(DataType::Float64), Some(DataType::Int64));
     let output = |frame, column, name: &str, distinct, input| Output {
         frame,
@@ -92,8 +93,7 @@ fn group(longest: Micros) -> Group {
         ),
     };
     let mut outputs = Vec::new();
-    for span in [60 * SECOND, HOUR, longest] {
-        let frame = Frame::Last(span);
+    for frame in [Frame::Last(60 * SECOND), Frame::Last(HOUR), longest] {
         outputs.push(output(frame, None, "count", false, None));
         for name in ["sum", "avg", "stddev_pop", "min", "max"] {
             outputs.push(output(frame, Some(0), name, false, float));
@@ -105,7 +105,7 @@ fn group(longest: Micros) -> Group {
 }
 
 /// Takes and reads all; gives nanoseconds an event of the second half, and the store.
-fn run(payments: &[Payment], longest: Micros) -> (f64, Store) {
+fn run(payments: &[Payment], longest: Frame) -> (f64, Store) {
     let group = group(longest);
     let mut store = Store::new(group);
     let mut places = Vec::with_capacity(AHEAD);
@@ -141,7 +141,7 @@ fn run(payments: &[Payment], longest: Micros) -> (f64, Store) {
 }
 
 fn median(payments: &[Payment], longest: Micros) -> f64 {
-    let mut times: Vec<f64> = (0..5).map(|_| run(payments, longest).0).collect();
+    let mut times: Vec<f64> = (0..5).map(|_| run(payments, Frame::Last(longest)).0).collect();
     times.sort_by(f64::total_cmp);
     times[2]
 }
@@ -180,7 +180,7 @@ fn main() {
             for (cards, zipf) in
                 [(100_000, 1.1), (100_000, 0.0), (1_000_000, 1.1), (1_000_000, 0.0)]
             {
-                let (_, store) = run(&payments(4_000_000, cards, zipf), DAY);
+                let (_, store) = run(&payments(4_000_000, cards, zipf), Frame::Last(DAY));
                 let (keys, rows, bytes) = store.size();
                 println!(
                     "{cards} cards, zipf {zipf}: {keys} keys, {rows} rows, {} bytes a key, {} a row",
@@ -189,9 +189,27 @@ fn main() {
                 );
             }
         }
+        "tiles" => {
+            let tiled = |resolution| Frame::Tiled { last: DAY, resolution };
+            let minute = 60 * SECOND;
+            for (cards, zipf) in [(1_000, 0.0), (100_000, 1.1)] {
+                let payments = payments(4_000_000, cards, zipf);
+                for (name, frame) in [
+                    ("exact", Frame::Last(DAY)),
+                    ("resolution 1h", tiled(HOUR)),
+                    ("resolution 10m", tiled(10 * minute)),
+                    ("resolution 1m", tiled(minute)),
+                ] {
+                    let (ns, store) = run(&payments, frame);
+                    let (keys, rows, bytes) = store.size();
+                    say(&format!("{cards} cards, zipf {zipf}, {name}"), ns);
+                    println!("    {rows} rows, {} bytes a key", bytes / keys.max(1));
+                }
+            }
+        }
         "once" => {
             let payments = payments(1_000_000, 100_000, 1.1);
-            say("100000 cards, zipf 1.1, 1000000 events, once", run(&payments, DAY).0);
+            say("100000 cards, zipf 1.1, 1000000 events, once", run(&payments, Frame::Last(DAY)).0);
         }
         _ => {
             let payments = payments(4_000_000, 100_000, 1.1);

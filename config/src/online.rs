@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
 use crate::document::Reader;
-use crate::plan::{At, OnlinePlan};
+use crate::plan::{At, LeadingEdge, OnlinePlan};
 use crate::section::Params;
 use crate::table::Node;
 
@@ -16,6 +16,10 @@ impl Reader {
         let max_entities = p.integer("max_entities", 1_000_000, 1..=1_000_000_000) as u64;
         let max_age = p.optional_duration("max_age");
         let recent = p.integer("recent", 100_000, 0..=100_000_000) as u64;
+        let edge = match p.choice("edge", "event_time", &["event_time", "wall_clock"]) {
+            "wall_clock" => LeadingEdge::WallClock,
+            _ => LeadingEdge::EventTime,
+        };
         if entity.is_empty() {
             p.error(Diagnostic::new(
                 &key.span,
@@ -35,6 +39,7 @@ impl Reader {
             }
         }
         self.finish(p);
-        (!entity.is_empty()).then_some(OnlinePlan { entity, max_entities, max_age, recent })
+        let plan = OnlinePlan { entity, max_entities, max_age, recent, edge };
+        (!plan.entity.is_empty()).then_some(plan)
     }
 }

@@ -380,6 +380,18 @@ pub struct OnlinePlan {
     pub max_age: Option<Micros>,
     /// `recent`: so many of the newest scored rows can be asked for by id; default 100,000.
     pub recent: u64,
+    /// `edge`: where the windows of an entity end that is asked for; default `event_time`.
+    pub edge: LeadingEdge,
+}
+
+/// Where the windows of an entity end that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeadingEdge {
+    /// At the event time of its newest row.
+    #[default]
+    EventTime,
+    /// At the moment of the request, or at one that the request names.
+    WallClock,
 }
 
 /// `[sink.NAME]`

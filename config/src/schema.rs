@@ -244,6 +244,7 @@ const ONLINE: &[Key] = &[
     ("max_entities", "1 to 1000000000, 1000000", "the one updated longest ago leaves beyond it"),
     ("max_age", "duration, none", "features older than this are answered as stale"),
     ("recent", "0 to 100000000, 100000", "the newest scored rows, which can be asked for by id"),
+    ("edge", "\"event_time\" or \"wall_clock\", event_time", "where the windows of an entity end"),
 ];
 
 const SINK: &[Key] = &[

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use law::*;
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Exclude, Frame, Period};
-use tidemill_operators::aggregate::Primitive;
+use tidemill_operators::aggregate::{Aggregate, Primitive};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::time::DAY;
 use tidemill_types::{DataType, Id, Key, Micros, Value, Zone};
@@ -102,7 +102,8 @@ proptest! {
             .filter(|i| subset >> i & 1 == 1)
             .map(|i| (frames[i], edge(if i % 2 == 0 { offset } else { 0 }, Exclude::Nothing)))
             .collect();
-        let retracts = frames.iter().all(|(frame, _)| !matches!(frame, Frame::Within { .. }));
+        let keeps = |frame: &Frame| !matches!(frame, Frame::Within { .. } | Frame::Tiled { .. });
+        let retracts = frames.iter().all(|(frame, _)| keeps(frame));
         let before = Before { inserts: false, retracts };
         let mut store = run(&asked(&frames, |_| true), own_stream, before, &steps)?;
         store.advance(DAY);
@@ -135,6 +136,118 @@ proptest! {
         let before = Before { inserts: true, retracts: true };
         run(&asked, own_stream, before, &steps)?;
     }
+}
+
+/// Steps over many rows, of which most are settled soon: what tiles are for.
+fn busy_steps() -> impl Strategy<Value = Vec<Step>> {
+    let row = |spread: Micros| {
+        (0..2u8, 0..spread, 0..6u8).prop_map(|(key, time, id)| Row { key, time, id })
+    };
+    let step = prop_oneof![
+        70 => row(12).prop_map(Step::Insert),
+        8 => row(60).prop_map(Step::Read),
+        4 => row(300).prop_map(|row| Step::Read(Row { time: row.time - 300, ..row })),
+        3 => row(300).prop_map(|row| Step::Peek(Row { time: row.time - 300, id: ASKER, ..row })),
+        3 => any::<prop::sample::Index>().prop_map(Step::Retract),
+        4 => (12..40i64).prop_map(Step::Advance),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 600..800).prop_map(|mut steps| {
+        for (i, step) in steps.iter_mut().enumerate() {
+            let now = i as i64 / 2;
+            match step {
+                Step::Insert(row) | Step::Read(row) | Step::Peek(row) => row.time = now - row.time,
+                Step::Advance(time) => *time = now - *time,
+                _ => {}
+            }
+        }
+        steps
+    })
+}
+
+/// Whether it reads counts, sums and ends of numbers alone.
+fn is_of_moments(aggregate: &dyn Aggregate) -> bool {
+    use Primitive::{Count, Greatest, Least, Sum, SumSquares};
+    let of_moments = |p: &Primitive| matches!(p, Count | Greatest | Least | Sum | SumSquares);
+    aggregate.primitives().iter().all(of_moments)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whether rows are held or tiles does not show, whatever comes late, is asked or is saved and restored.
+    #[test]
+    fn tiles_hold_what_their_rows_would(
+        steps in busy_steps(),
+        own_stream in any::<bool>(),
+        exclude in prop_oneof![Just(Exclude::Nothing), Just(Exclude::Row), Just(Exclude::Time)],
+        offset in prop_oneof![Just(0), Just(25)],
+        beside in any::<bool>(),
+    ) {
+        let mut frames = vec![
+            (Frame::Tiled { last: 200, resolution: 40 }, edge(0, exclude)),
+            (Frame::Tiled { last: 90, resolution: 60 }, edge(offset, Exclude::Nothing)),
+        ];
+        if beside {
+            frames.push(up_to_now(Frame::Last(15)));
+        }
+        let asked = asked(&frames, is_of_moments);
+        let before = Before { inserts: false, retracts: false };
+        let mut store = run(&asked, own_stream, before, &steps)?;
+        let group = Group { own_stream, outputs: asked.into_iter().map(|a| a.output).collect() };
+        // All is settled, and nothing is left to be seen.
+        store.advance(10_000);
+        prop_assert_eq!((store.size().0, store.size().1), (0, 0));
+        prop_assert_eq!(store.save(), Store::new(group).save());
+    }
+}
+
+/// Tiles take the place of rows, in as much memory as there are tiles.
+#[test]
+fn memory_follows_the_tiles() {
+    let tiled = Frame::Tiled { last: 100_000, resolution: 1_000 };
+    for (name, most) in [("max", 40_000), ("sum", 40_000), ("last_value", 10_000_000)] {
+        let mut store = one(tiled, name, false);
+        let mut sums = Vec::new();
+        for time in 0..300_000i64 {
+            store.insert(Key::GLOBAL, time, &Id::Int(time), &[Value::Int(time % 1_777)]);
+            if time % 5_000 == 4_999 {
+                sums.push(read(&mut store, time, 0));
+                store.advance(time - 100);
+            }
+        }
+        let (_, rows, bytes) = store.size();
+        assert!(bytes < most, "{name}: {rows} rows, {bytes} bytes");
+        assert!((rows > 100_000) == (name == "last_value"), "{name}: {rows} rows");
+        let newest = (199_000..300_000).map(|time| time % 1_777);
+        let want = match name {
+            "max" => newest.max(),
+            "sum" => Some(newest.sum()),
+            _ => newest.last(),
+        };
+        assert_eq!(sums.last().and_then(Value::as_i64), want, "{name}");
+        let saved: Vec<Vec<u8>> = store.save().into_values().collect();
+        let mut restored = one(tiled, name, false);
+        saved.iter().for_each(|bytes| restored.restore(bytes, |_| true).expect("what was saved"));
+        restored.advance(299_900);
+        for time in [299_999, 310_500, 399_000, 400_999] {
+            assert_eq!(read(&mut restored, time, 0), read(&mut store, time, 0), "{name} at {time}");
+        }
+        restored.advance(1_000_000);
+        assert_eq!(restored.size().0, 0, "{name}: a key of tiles alone ends");
+    }
+}
+
+/// Of a key of few rows a tile they are kept: tiles would take more memory.
+#[test]
+fn few_rows_are_no_tiles() {
+    let mut store = one(Frame::Tiled { last: 100_000, resolution: 10 }, "sum", false);
+    for time in (0..100_000i64).step_by(20) {
+        store.insert(Key::GLOBAL, time, &Id::Int(time), &[Value::Int(1)]);
+        store.advance(time - 5);
+    }
+    assert_eq!(store.size().1, 5_000);
+    assert_eq!(read(&mut store, 100_000, 0), Value::Int(5_000));
 }
 
 fn one(frame: Frame, name: &str, own_stream: bool) -> Store {

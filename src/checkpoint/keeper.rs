@@ -10,10 +10,10 @@ use crossbeam_channel::unbounded;
 use tidemill_connectors::disk;
 use tidemill_types::{Error, Micros};
 
+use super::depot::Depot;
 use super::epochs::Epochs;
 use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait};
 use super::manifest::{FORMAT, Manifest, Part};
-use super::shelf::Shelf;
 use super::store::Store;
 use super::{points, section};
 use crate::host::{Handle, Host, Received, Turn, receive};
@@ -69,7 +69,7 @@ struct Gathering {
 }
 
 struct Keeper {
-    shelf: Shelf,
+    depot: Depot,
     about: About,
     lines: SharedLines,
     under_way: Option<Gathering>,
@@ -89,8 +89,8 @@ pub fn start(
 ) -> Result<(SharedLines, Handle<Store>), Error> {
     let (to, from) = unbounded();
     let lines = Arc::new(Lines::new(every, first, about.workers, to, host.clone()));
-    let (shelf, shared) = (Shelf::new(store), Arc::clone(&lines));
-    let mut keeper = Some(Keeper { shelf, about, lines: shared, under_way: None });
+    let (depot, shared) = (Depot::new(store), Arc::clone(&lines));
+    let mut keeper = Some(Keeper { depot, about, lines: shared, under_way: None });
     let step = move |wait: bool| match receive(&from, wait) {
         Received::One(gift) => {
             if let Some(keeper) = &mut keeper {
@@ -99,7 +99,7 @@ pub fn start(
             Turn::Moved
         }
         Received::Nothing => Turn::Idle,
-        Received::Gone => keeper.take().map_or(Turn::Idle, |keeper| Turn::Over(keeper.shelf.store)),
+        Received::Gone => keeper.take().map_or(Turn::Idle, |keeper| Turn::Over(keeper.depot.store)),
     };
     let keeper = host.start("checkpoints", step)?;
     Ok((lines, keeper))
@@ -143,7 +143,7 @@ impl Keeper {
     /// A run goes on without a line; the one before stands.
     fn give_up(&mut self, error: &Error) {
         tracing::error!(%error, "a checkpoint could not be written; trying again");
-        self.shelf.forget();
+        self.depot.forget();
         self.lines.done(None);
     }
 
@@ -151,7 +151,7 @@ impl Keeper {
         if let Some(error) = line.failed.take() {
             return Err(error);
         }
-        self.shelf.begin();
+        self.depot.begin();
         let (round, began) = (line.round, line.began);
         let mut parts = Vec::new();
         let sources: Vec<SavedSources> = line.sources.into_values().collect();
@@ -160,27 +160,27 @@ impl Keeper {
             Cut::Round(_) => sources.iter().map(|saved| saved.mark).min().unwrap_or(Micros::MIN),
         };
         let sources = section::encode(&sources).map_err(Error::internal)?;
-        parts.push(self.shelf.put("sources".to_string(), &sources)?);
+        parts.push(self.depot.put("sources".to_string(), &sources)?);
         for (worker, rows) in line.held {
-            parts.push(self.shelf.put(format!("held/{worker}"), &rows)?);
+            parts.push(self.depot.put(format!("held/{worker}"), &rows)?);
         }
         for (worker, groups) in line.windows {
-            parts.extend(self.shelf.windows(worker, groups)?);
+            parts.extend(self.depot.windows(worker, groups)?);
         }
         let elsewhere: Vec<Part> = line.parts.into_values().flatten().collect();
         // A store that is not the same for all processes would show only when the line is needed.
-        self.shelf.store.has(&elsewhere)?;
+        self.depot.store.has(&elsewhere)?;
         parts.extend(elsewhere);
         let (mill, waits) = line.mill.unwrap_or_default();
         for (name, bytes) in mill {
-            parts.push(self.shelf.put(format!("mill/{name}"), &bytes)?);
+            parts.push(self.depot.put(format!("mill/{name}"), &bytes)?);
         }
         let (sinks, files) = line.sinks.unwrap_or_default();
-        parts.push(self.shelf.put("sinks".to_string(), &sinks)?);
+        parts.push(self.depot.put("sinks".to_string(), &sinks)?);
         for file in files {
             disk::sync_data(&file)?;
         }
-        self.shelf.store.settle()?;
+        self.depot.store.settle()?;
         for wait in waits {
             wait()?;
         }
@@ -200,18 +200,18 @@ impl Keeper {
             workers: self.about.workers,
             parts,
         };
-        self.shelf.store.commit(&line)?;
+        self.depot.store.commit(&line)?;
         points::pass("line.committed");
-        let (took, written) = (began.elapsed(), self.shelf.written);
+        let (took, written) = (began.elapsed(), self.depot.written);
         tracing::debug!(line = number, bytes, written, ?took, "checkpoint");
         (self.about.tell)(Told { took, bytes, written });
-        self.shelf.stands(&line.parts);
-        let cleared = self.shelf.store.clear(self.about.keep).unwrap_or_else(|error| {
+        self.depot.stands(&line.parts);
+        let cleared = self.depot.store.clear(self.about.keep).unwrap_or_else(|error| {
             tracing::warn!(%error, "old checkpoints stay");
             self.lines.oldest()
         });
         if let Some((epochs, true)) = &self.about.epochs
-            && let Ok(oldest) = self.shelf.store.line(cleared)
+            && let Ok(oldest) = self.depot.store.line(cleared)
         {
             epochs.clear(oldest.round);
         }

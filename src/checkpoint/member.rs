@@ -8,9 +8,9 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 use tidemill_types::Error;
 
+use super::depot::Depot;
 use super::line::{Gift, Given, Lines, Round, SharedLines, ToHead};
 use super::manifest::Part;
-use super::shelf::Shelf;
 use super::store::Store;
 use crate::host::{Handle, Host, Received, Turn, receive};
 
@@ -30,8 +30,8 @@ pub fn start(
     let lines = Arc::new(Lines::new(Duration::MAX, 0, 0, to, host.clone()));
     let sources = Arc::clone(&way);
     lines.give_to_head(Box::new(move |given| sources(given)));
-    let (shelf, windows) = (Shelf::new(store), BTreeMap::new());
-    let mut member = Some(Member { shelf, workers, round: None, windows, way });
+    let (depot, windows) = (Depot::new(store), BTreeMap::new());
+    let mut member = Some(Member { depot, workers, round: None, windows, way });
     let step = move |wait: bool| match receive(&from, wait) {
         Received::One(gift) => {
             if let Some(member) = &mut member {
@@ -40,13 +40,13 @@ pub fn start(
             Turn::Moved
         }
         Received::Nothing => Turn::Idle,
-        Received::Gone => member.take().map_or(Turn::Idle, |member| Turn::Over(member.shelf.store)),
+        Received::Gone => member.take().map_or(Turn::Idle, |member| Turn::Over(member.depot.store)),
     };
     Ok((lines, host.start("checkpoints", step)?))
 }
 
 struct Member {
-    shelf: Shelf,
+    depot: Depot,
     workers: usize,
     round: Option<Round>,
     windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
@@ -69,7 +69,7 @@ impl Member {
             let parts = self.put();
             if let Err(error) = &parts {
                 tracing::error!(%error, "a part of a checkpoint could not be written");
-                self.shelf.forget();
+                self.depot.forget();
             }
             (self.way)(Given::Parts(round, parts.map_err(|error| error.to_string())));
         }
@@ -78,10 +78,10 @@ impl Member {
     fn put(&mut self) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         for (worker, groups) in std::mem::take(&mut self.windows) {
-            parts.extend(self.shelf.windows(worker, groups)?);
+            parts.extend(self.depot.windows(worker, groups)?);
         }
-        self.shelf.store.settle()?;
-        self.shelf.stands(&parts);
+        self.depot.store.settle()?;
+        self.depot.stands(&parts);
         Ok(parts)
     }
 }

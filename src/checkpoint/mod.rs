@@ -2,10 +2,11 @@
 //! that was cut off goes on from there.
 //!
 //! What belongs to a line is in [`manifest`], the bytes of a part in [`section`]; both are pure.
-//! [`store`] keeps them, in a folder or a [`bucket`], [`line`] is where the parts of a run meet, [`keeper`] the thread that writes (through a [`shelf`]; [`member`] in the other processes of a run), and
+//! [`store`] keeps them, in a folder or a [`bucket`], [`line`] is where the parts of a run meet, [`keeper`] the thread that writes (through a [`depot`]; [`member`] in the other processes of a run), and
 //! [`restore`] what a restart reads; [`epochs`] is the log that `at_once` needs besides. [`points`] are the moments at which the crash kit kills.
 
 pub mod bucket;
+pub mod depot;
 pub mod epochs;
 pub mod keeper;
 pub mod line;
@@ -14,5 +15,4 @@ pub mod member;
 pub mod points;
 pub mod restore;
 pub mod section;
-pub mod shelf;
 pub mod store;

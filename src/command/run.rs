@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidemill_config::document::load;
-use tidemill_config::plan::Mode;
+use tidemill_config::plan::{LeadingEdge, Mode};
 use tidemill_types::Error;
 
 use super::serving::Flags;
@@ -93,6 +93,14 @@ fn several(compiled: &Compiled, options: &Options) -> Result<(), Error> {
         return Err(
             Error::user(why).help("leave out --processes and --hosts, or write mode = \"final\"")
         );
+    }
+    let by_clock =
+        compiled.plan.online.as_ref().is_some_and(|online| online.edge == LeadingEdge::WallClock);
+    if by_clock {
+        let why =
+            "[online] edge = \"wall_clock\" has one process: the windows of others cannot be asked";
+        let help = "leave out --processes and --hosts, or write edge = \"event_time\"";
+        return Err(Error::user(why).help(help));
     }
     if options.speed.is_some() {
         let why = "--speed has one process: each would keep a pace of its own";

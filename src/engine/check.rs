@@ -261,8 +261,9 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
     let default = || if plan.sources.iter().all(bounded) { default_bundle(tick) } else { 1 };
     let bundle = plan.pipeline.bundle.unwrap_or_else(default) as i64;
     let kept = plan.online.as_ref();
+    let of = (&features[..], &schema);
     let kept =
-        kept.map(|online| online::compile(online, &spine_schema, &features, &schema, errors));
+        kept.map(|online| online::compile(online, &sources[spine], of, &groups.groups, errors));
     Program {
         kept,
         mode: plan.pipeline.mode,

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tidemill_config::plan::{CheckpointPlan, Mode, Plan};
 use tidemill_config::section::Section;
 use tidemill_config::table::Item;
-use tidemill_operators::dataflow::{Begin as BeginWindows, HeldRows, Keep, Saved, restored};
+use tidemill_operators::dataflow::{Begin as BeginWindows, HeldRows, Keep, Saved, Shelf, restored};
 use tidemill_types::schema::hex;
 use tidemill_types::{Error, Micros};
 
@@ -156,11 +156,16 @@ impl Recovery {
         Some(LineSeat::new(Arc::clone(lines), Arc::clone(&compiled.program), worker, tracks))
     }
 
-    /// What a worker's windows begin with.
+    /// What a worker's windows begin with, and the `shelf` on which they stand for requests, if they do.
     ///
     /// # Errors
     /// Windows of another program.
-    pub fn keep(&self, compiled: &Compiled, worker: usize, workers: usize) -> Result<Kept, Error> {
+    pub fn keep(
+        &self,
+        compiled: &Compiled,
+        (worker, workers): (usize, usize),
+        shelf: Option<Arc<Shelf>>,
+    ) -> Result<Kept, Error> {
         let windows = self.lines.clone().map(|lines| {
             Seat::new(lines, "line.windows", move |saved| Gift::Windows(worker, saved))
         });
@@ -180,7 +185,7 @@ impl Recovery {
             });
             stores.map(|stores| BeginWindows { stores, watermark: from.before })
         });
-        Ok(Kept { windows, held, begin: begin.transpose()? })
+        Ok(Kept { windows, held, begin: begin.transpose()?, shelf })
     }
 
     /// The run is over. Lines of a run that came to its end are removed: the next one begins at the
@@ -210,13 +215,14 @@ pub struct Kept {
     windows: Option<Seat<Saved>>,
     held: Option<Seat<Option<HeldRows>>>,
     begin: Option<BeginWindows>,
+    shelf: Option<Arc<Shelf>>,
 }
 
 impl From<Kept> for Keep {
     fn from(kept: Kept) -> Keep {
         let windows = kept.windows.map(|seat| Box::new(seat) as _);
         let held = kept.held.map(|seat| Box::new(seat) as _);
-        Keep { windows, held, begin: kept.begin }
+        Keep { windows, held, begin: kept.begin, shelf: kept.shelf }
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tidemill_config::plan::{Mode, Plan, SourcePlan};
+use tidemill_config::plan::{LeadingEdge, Mode, Plan, SourcePlan};
 use tidemill_connectors::source::{SOURCES, Source};
+use tidemill_operators::dataflow::Shelf;
 use tidemill_types::Error;
 
 use super::bell::Bell;
@@ -28,6 +29,7 @@ use super::results::{Counted, counted, report};
 use super::watch::{Turns, Watcher};
 use super::watermarks::Watermarks;
 use super::workers::{Common, Seat, WithMill, work};
+use crate::board::recent::wall_clock;
 use crate::board::{self, Board};
 use crate::checkpoint::keeper::Told;
 use crate::checkpoint::points;
@@ -102,6 +104,7 @@ pub struct Begun {
     online: Option<Arc<Online>>,
     leading: Option<Leading>,
     network: Option<Network>,
+    shelf: Option<Arc<Shelf>>,
 }
 
 /// Opens a run over sources that are open, and starts all of it but the workers. `tell` is told of lines.
@@ -176,7 +179,15 @@ pub fn begin(
     let line = recovery.from.as_ref().map(|from| from.line);
     let led = head.map(|head| head.begin(line, hearing)).transpose()?;
     let (leading, network) = led.unzip();
-    let crew = Crew { outputs: &outputs, shared: &shared, turns: &turns, rows: &rows };
+    let by_clock = plan.online.as_ref().is_some_and(|online| online.edge == LeadingEdge::WallClock);
+    let shelf = (by_clock && online.is_some()).then(|| Arc::new(Shelf::new(options.workers)));
+    let crew = Crew {
+        outputs: &outputs,
+        shared: &shared,
+        turns: &turns,
+        rows: &rows,
+        shelf: shelf.as_ref(),
+    };
     let setup = Some((setup, Arc::clone(&mill), at));
     let (seats, readers) = crew.seats(compiled, options, &recovery, shares, setup)?;
     let (compiled, host) = (Arc::clone(compiled), host.clone());
@@ -198,6 +209,7 @@ pub fn begin(
         online,
         leading,
         network,
+        shelf,
     })
 }
 
@@ -289,6 +301,10 @@ pub fn run(
             let view = board.as_ref().map(|board| Arc::clone(board) as Arc<dyn Watched>);
             let view = view.ok_or_else(|| Error::internal("a server without a board"))?;
             let desk = Desk::new(online, Arc::clone(&compiled), Arc::clone(status), registry);
+            let desk = match &begun.shelf {
+                Some(shelf) => desk.with_clock(Arc::clone(shelf), wall_clock),
+                None => desk,
+            };
             Some(Server::start(at, Arc::new(desk), view, Arc::clone(&watcher.metrics))?)
         }
         None => None,
@@ -357,6 +373,8 @@ pub(super) struct Crew<'a> {
     pub(super) turns: &'a Arc<Turns>,
     /// Rows read, by source.
     pub(super) rows: &'a [Arc<AtomicU64>],
+    /// Where windows as of a moment are read from, if they are.
+    pub(super) shelf: Option<&'a Arc<Shelf>>,
 }
 
 impl Crew<'_> {
@@ -370,7 +388,7 @@ impl Crew<'_> {
         shares: Shares,
         mut mill: Option<WithMill>,
     ) -> Result<(Vec<Seat>, Vec<Handle<()>>), Error> {
-        let Crew { outputs, shared, turns, rows } = *self;
+        let Crew { outputs, shared, turns, rows, shelf } = *self;
         let (plan, host, stretch) = (&compiled.plan, &options.host, options.stretch.as_ref());
         let (own, total) = (options.own(), options.total());
         let (mut readers, mut seats) = (Vec::new(), Vec::new());
@@ -395,7 +413,7 @@ impl Crew<'_> {
             let place = Place { worker, gathers, line, epochs: recovery.epochs.clone(), far };
             let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
             ingest.begin(begin);
-            let keep = recovery.keep(compiled, worker, total)?;
+            let keep = recovery.keep(compiled, (worker, total), shelf.cloned())?;
             seats.push(Seat::new(ingest, keep, mill.take()));
         }
         Ok((seats, readers))

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tidemill_config::plan::Fallback;
+use tidemill_operators::dataflow::Shelf;
 use tidemill_operators::predictor::probability;
 use tidemill_types::key::category;
 use tidemill_types::time::to_rfc3339;
 use tidemill_types::{DataType, Error, Field, Id, Micros, Value};
 
 use super::Online;
+use super::clock::Clock;
 use super::question::{Found, Held, find};
 use super::view::{View, choose};
 use crate::engine::check::Compiled;
@@ -34,6 +36,10 @@ pub struct Desk {
     places: Vec<Place>,
     width: usize,
     depth: usize,
+    /// Where windows are those of the moment of a request.
+    clock: Option<Clock>,
+    /// The features that models can read.
+    plain: Vec<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -71,7 +77,20 @@ impl Desk {
             }
         };
         let places = compiled.program.feature_schema.fields.iter().map(place).collect();
-        Desk { online, compiled, status, registry, places, width, depth }
+        let fields = compiled.program.feature_schema.fields.iter().enumerate();
+        let plain =
+            fields.filter(|(_, field)| !field.data_type.is_nested()).map(|(f, _)| f).collect();
+        Desk { online, compiled, status, registry, places, width, depth, clock: None, plain }
+    }
+
+    /// The same with windows as of the moment of a request, which `now` tells, read off the shelf.
+    pub fn with_clock(mut self, shelf: Arc<Shelf>, now: fn() -> Micros) -> Desk {
+        self.clock = Some(Clock::new(shelf, now));
+        self
+    }
+
+    fn find(&self, question: &Question, wanted: &[usize]) -> Result<Found, Refusal> {
+        find(&self.online, &self.compiled, question, self.clock.as_ref(), wanted)
     }
 
     /// The inputs of a row as models read them.
@@ -191,7 +210,7 @@ impl Scorer for Desk {
     }
 
     fn infer(&self, asked: &Asked, question: &Question) -> Result<Answer, Refusal> {
-        let found = find(&self.online, &self.compiled, question)?;
+        let found = self.find(question, &self.plain)?;
         let view = self.online.view();
         let rows = question.given.rows;
         let mut scores = Vec::with_capacity(rows);
@@ -221,6 +240,7 @@ impl Scorer for Desk {
             epoch: u64::try_from(epoch).unwrap_or(0),
             as_of,
             features_at,
+            windows_at: found.windows_at,
             degraded: degraded.map(str::to_string),
         })
     }
@@ -235,7 +255,7 @@ impl Scorer for Desk {
             true => (0..all.fields.len()).collect(),
             false => wanted.iter().map(index).collect::<Result<_, _>>()?,
         };
-        let found = find(&self.online, &self.compiled, question)?;
+        let found = self.find(question, &wanted)?;
         let times: Vec<Option<Micros>> = found.held.iter().map(Held::time).collect();
         let fields: Vec<Field> = wanted.iter().map(|f| all.fields[*f].clone()).collect();
         Ok(FeatureRows {
@@ -243,6 +263,7 @@ impl Scorer for Desk {
             columns: wanted.iter().map(|f| found.column(*f)).collect(),
             stale: times.iter().map(|time| self.stale(*time)).collect(),
             times,
+            windows_at: found.windows_at,
             as_of: self.online.as_of(),
         })
     }
@@ -251,8 +272,9 @@ impl Scorer for Desk {
         let question = Question {
             ids: Some(vec![id.to_string()]),
             given: Features { rows: 1, columns: Vec::new() },
+            as_of: None,
         };
-        let found = find(&self.online, &self.compiled, &question)?;
+        let found = self.find(&question, &[])?;
         let Some(Held::Row(row)) = found.held.first() else {
             return Err(Refusal::UnknownId(id.to_string()));
         };

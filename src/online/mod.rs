@@ -6,9 +6,13 @@
 //! request can neither hold up the pipeline nor wait for it, and reads at one moment what was true at
 //! one moment: a row is immutable once it is shown.
 //!
+//! Where the pipeline's leading edge is the wall clock, windows are read as of the request instead, where
+//! the workers keep them (`clock.rs`): there a request waits for a round, and a round for a request.
+//!
 //! What is held is bounded by the pipeline file: `max_entities` and `recent`. A read costs about 100 ns
 //! beside the work on the row itself; a write about 1 us a row and 25 ns a feature.
 
+mod clock;
 mod desk;
 mod keeper;
 mod question;

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, new_null_array};
 use tidemill_operators::column::{Builder, values};
 use tidemill_types::{DataType, Field, Id, Key, Micros, Value};
 
+use super::clock::Clock;
 use super::{EntityRow, Online};
 use crate::engine::check::Compiled;
 use crate::mill::join::Scored;
@@ -49,28 +50,35 @@ pub(super) struct Found {
     pub(super) named: bool,
     /// Features in place of those held, by their place in the pipeline: computed anew, then given ones.
     pub(super) instead: Vec<(usize, Vec<Value>)>,
+    /// As of when windows were read anew; nothing where they are those of the rows.
+    pub(super) windows_at: Option<Micros>,
 }
 
 /// Columns of a question, sorted by what they are.
 #[derive(Default)]
-struct Sorted<'a> {
+pub(super) struct Sorted<'a> {
     features: Vec<(usize, &'a Vec<Value>)>,
-    spine: Vec<(usize, &'a Vec<Value>)>,
-    entity: Vec<(usize, &'a Vec<Value>)>,
+    /// By column of the spine.
+    pub(super) spine: Vec<(usize, &'a Vec<Value>)>,
+    /// By part of the key.
+    pub(super) entity: Vec<(usize, &'a Vec<Value>)>,
 }
 
-/// Looks a question up.
+/// Looks a question up; with a clock, `wanted` features of entities are those of the moment.
 ///
 /// # Errors
-/// Names that nothing has, values of another type, ids that are not held, half an entity.
+/// Names that nothing has, values of another type, ids that are not held, half an entity; a moment that is not
+/// answered.
 pub(super) fn find(
     online: &Online,
     compiled: &Compiled,
     question: &Question,
+    clock: Option<&Clock>,
+    wanted: &[usize],
 ) -> Result<Found, Refusal> {
     let sorted = sort(compiled, question)?;
     let rows = question.given.rows;
-    let wanted = compiled.entity();
+    let entity = compiled.entity();
     let (mut held, mut named) = (Vec::with_capacity(rows), false);
     if let Some(ids) = &question.ids {
         for text in ids {
@@ -81,7 +89,7 @@ pub(super) fn find(
             let row = id.and_then(|id| online.row(&id));
             held.push(Held::Row(row.ok_or_else(|| Refusal::UnknownId(text.clone()))?));
         }
-    } else if !wanted.is_empty() && sorted.entity.len() == wanted.len() {
+    } else if !entity.is_empty() && sorted.entity.len() == entity.len() {
         named = true;
         for row in 0..rows {
             let key = Key::of(sorted.entity.iter().map(|(_, values)| &values[row]));
@@ -91,12 +99,33 @@ pub(super) fn find(
     } else {
         held.extend((0..rows).map(|_| Held::Nothing));
     }
-    let mut instead = compute(compiled, &sorted, &held, rows)?;
+    let by_clock = question.ids.is_none() && (named || !sorted.spine.is_empty());
+    let (mut instead, windows_at) = match (clock.filter(|_| by_clock), question.as_of) {
+        (Some(clock), as_of) => {
+            let asked = Asked { given: &sorted, held: &held, rows, wanted };
+            let (at, computed) = clock.features(compiled, &asked, as_of)?;
+            (computed, Some(at))
+        }
+        (None, None) => (compute(compiled, &sorted, &held, rows)?, None),
+        (None, Some(_)) => return Err(Refusal::Invalid(NO_MOMENT.to_string())),
+    };
     for (feature, values) in sorted.features {
         instead.retain(|(known, _)| *known != feature);
         instead.push((feature, values.clone()));
     }
-    Ok(Found { held, named, instead })
+    Ok(Found { held, named, instead, windows_at })
+}
+
+const NO_MOMENT: &str = "`as_of` is for entities, in a pipeline with edge = \"wall_clock\" in [online]; \
+                         rows by id are as they were scored";
+
+/// What is to be computed as of a moment.
+pub(super) struct Asked<'a> {
+    pub(super) given: &'a Sorted<'a>,
+    pub(super) held: &'a [Held],
+    pub(super) rows: usize,
+    /// Features by their place.
+    pub(super) wanted: &'a [usize],
 }
 
 /// Whether a value may stand in a column of this type.
@@ -182,17 +211,7 @@ fn compute(
         return Ok(out);
     }
     let kept = program.kept.clone().unwrap_or_default();
-    let of_held = |place: usize, data_type: DataType| -> ArrayRef {
-        let mut column = Builder::new(data_type, rows);
-        for row in held {
-            let value = match row {
-                Held::Entity(row) => row.kept.get(place).unwrap_or(&Value::Null),
-                _ => &Value::Null,
-            };
-            column.push(value);
-        }
-        column.finish()
-    };
+    let of_held = |place: usize, data_type: DataType| kept_column(held, place, data_type);
     for (f, feature) in program.features.iter().enumerate() {
         if !feature
             .scalar
@@ -211,9 +230,7 @@ fn compute(
         let own = (0..width).map(|column| {
             let data_type = program.spine_schema.fields[column].data_type;
             if let Some((_, values)) = given(column) {
-                let mut built = Builder::new(data_type, rows);
-                values.iter().for_each(|value| built.push(&cast(value, data_type)));
-                return built.finish();
+                return given_column(values, data_type);
             }
             match kept.columns.iter().position(|known| *known == column) {
                 Some(place) if feature.scalar.columns().contains(&column) => {
@@ -243,6 +260,26 @@ fn compute(
         out.push((f, made));
     }
     Ok(out)
+}
+
+/// A column as it was given.
+pub(super) fn given_column(values: &[Value], data_type: DataType) -> ArrayRef {
+    let mut built = Builder::new(data_type, values.len());
+    values.iter().for_each(|value| built.push(&cast(value, data_type)));
+    built.finish()
+}
+
+/// What is kept of the rows that are held, by its place.
+pub(super) fn kept_column(held: &[Held], place: usize, data_type: DataType) -> ArrayRef {
+    let mut column = Builder::new(data_type, held.len());
+    for row in held {
+        let value = match row {
+            Held::Entity(row) => row.kept.get(place).unwrap_or(&Value::Null),
+            _ => &Value::Null,
+        };
+        column.push(value);
+    }
+    column.finish()
 }
 
 /// A number as the column has it.

@@ -20,7 +20,7 @@ use serde_json::{Map, Value as Json_, json};
 use tidemill_types::time::to_rfc3339;
 use tidemill_types::{DataType, Value};
 
-use super::protocol::Failure;
+use super::protocol::{Failure, moment};
 use super::rest::plain;
 use super::routes::Shared;
 use super::scorer::{FeatureRows, Features, Question, StoreInfo};
@@ -38,6 +38,8 @@ pub struct OnlineRequest {
     /// The same, under the name that some clients use.
     #[serde(default)]
     request_context: Option<Map<String, Json_>>,
+    /// The moment as of which windows are wanted: RFC 3339, or microseconds since 1970.
+    as_of: Option<Json_>,
     /// Whether names carry the view: `view__feature`.
     #[serde(default)]
     full_feature_names: bool,
@@ -195,7 +197,8 @@ pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
         );
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
-    let question = Question { ids: None, given };
+    let as_of = moment(request.as_of.as_ref())?;
+    let question = Question { ids: None, given, as_of };
     Ok(Asked { question, wanted, full: request.full_feature_names, keys })
 }
 
@@ -299,5 +302,9 @@ fn said(
             "event_timestamps": times,
         }));
     }
-    json!({"metadata": {"feature_names": names}, "results": results})
+    let mut metadata = json!({"feature_names": names});
+    if let Some(at) = found.windows_at {
+        metadata["windows_at"] = json!(to_rfc3339(at));
+    }
+    json!({"metadata": metadata, "results": results})
 }

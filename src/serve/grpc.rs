@@ -14,6 +14,7 @@ use axum::extract::{Extension, State};
 use axum::http::{Request, Response};
 use axum::routing::post;
 use prost::Message;
+use serde_json::Value as Json;
 use tonic::Status;
 use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
@@ -223,16 +224,22 @@ pub fn question(request: &InferRequest) -> Result<Question, Failure> {
         };
         tensors.push((tensor, values));
     }
-    tensor::gather(tensors)
+    let as_of = request.parameters.get("as_of").and_then(|said| said.choice.clone());
+    let as_of = as_of.map(|said| match said {
+        parameter::Choice::Text(text) => Json::String(text),
+        parameter::Choice::Int(at) => at.into(),
+        parameter::Choice::Bool(_) | parameter::Choice::Float(_) => Json::Bool(false),
+    });
+    Ok(Question { as_of: protocol::moment(as_of.as_ref())?, ..tensor::gather(tensors)? })
 }
 
 fn answered(request: InferRequest, answer: Answer, raw: bool) -> InferResponse {
     let said = protocol::parameters(&answer);
     let parameters = said.as_object().into_iter().flatten().filter_map(|(name, value)| {
         let choice = match value {
-            serde_json::Value::String(text) => parameter::Choice::Text(text.clone()),
-            serde_json::Value::Number(n) if n.is_f64() => parameter::Choice::Float(n.as_f64()?),
-            serde_json::Value::Number(n) => parameter::Choice::Int(n.as_i64()?),
+            Json::String(text) => parameter::Choice::Text(text.clone()),
+            Json::Number(n) if n.is_f64() => parameter::Choice::Float(n.as_f64()?),
+            Json::Number(n) => parameter::Choice::Int(n.as_i64()?),
             _ => return None,
         };
         Some((name.clone(), Parameter { choice: Some(choice) }))
@@ -256,5 +263,39 @@ fn answered(request: InferRequest, answer: Answer, raw: bool) -> InferResponse {
             shape,
             contents: (!raw).then_some(contents),
         }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request by entity with a parameter `as_of`.
+    fn asked(said: parameter::Choice) -> Result<Question, Failure> {
+        let contents =
+            InferTensorContents { bytes_contents: vec![b"c1".to_vec()], ..Default::default() };
+        let tensor = Tensor {
+            name: "card".to_string(),
+            datatype: "BYTES".to_string(),
+            shape: vec![1],
+            contents: Some(contents),
+        };
+        let said = Parameter { choice: Some(said) };
+        question(&InferRequest {
+            inputs: vec![tensor],
+            parameters: [("as_of".to_string(), said)].into(),
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn a_request_may_name_its_moment() {
+        let at = |said| asked(said).map(|question| question.as_of);
+        let text = |text: &str| parameter::Choice::Text(text.to_string());
+        assert_eq!(at(text("1970-01-01T00:00:01Z")), Ok(Some(1_000_000)));
+        assert_eq!(at(parameter::Choice::Int(7)), Ok(Some(7)));
+        for wrong in [text("soon"), parameter::Choice::Bool(true), parameter::Choice::Float(1.0)] {
+            assert!(at(wrong).is_err_and(|why| why.message.contains("is a time")));
+        }
     }
 }

@@ -130,10 +130,12 @@ fn tools(shared: &Shared) -> Json_ {
     json!([
         tool(
             "lookup_features",
-            "The newest features of an entity, with their event time and how far the pipeline is.",
+            "The newest features of an entity, with their event time and how far the pipeline is; with \
+             `as_of`, as a row at that time would get them.",
             json!({
                 "key": {"type": "object", "properties": key, "required": parts},
                 "features": {"type": "array", "items": {"type": "string"}, "description": "all if not given"},
+                "as_of": {"type": "string", "format": "date-time", "description": "not before the newest row; for pipelines whose windows end at the wall clock"},
             }),
             json!(["key"]),
         ),
@@ -222,7 +224,9 @@ async fn lookup(shared: &Shared, arguments: &Map<String, Json_>) -> Result<Json_
     let key = arguments.get("key").and_then(Json_::as_object).cloned().unwrap_or_default();
     let columns = key.into_iter().map(|(name, value)| (name, Json_::Array(vec![value])));
     let features = arguments.get("features").cloned().unwrap_or_else(|| json!([]));
-    let request = json!({"features": features, "entities": Map::from_iter(columns)});
+    let as_of = arguments.get("as_of");
+    let request =
+        json!({"features": features, "entities": Map::from_iter(columns), "as_of": as_of});
     let asked = feast::read(request.to_string().as_bytes(), &store)?;
     let (question, wanted) = asked.parts();
     let scorer = std::sync::Arc::clone(&shared.scorer);
@@ -236,6 +240,7 @@ async fn lookup(shared: &Shared, arguments: &Map<String, Json_>) -> Result<Json_
     Ok(json!({
         "features": Map::from_iter(values),
         "event_time": to_rfc3339(*time),
+        "windows_at": found.windows_at.map(to_rfc3339),
         "as_of": found.as_of.map(to_rfc3339),
         "stale": found.stale.first(),
     }))

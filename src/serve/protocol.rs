@@ -5,8 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tidemill_types::time::to_rfc3339;
-use tidemill_types::{Error, Fault};
+use tidemill_types::time::{from_rfc3339, to_rfc3339};
+use tidemill_types::{Error, Fault, Micros};
 
 use super::scorer::{Answer, ModelInfo, Refusal, StoreInfo};
 use super::tensor::{ID, datatype_of};
@@ -131,8 +131,23 @@ pub fn parameters(answer: &Answer) -> Value {
         "degraded": answer.degraded,
         "as_of": to_rfc3339(answer.as_of),
         "features_at": answer.features_at.map(to_rfc3339),
+        "windows_at": answer.windows_at.map(to_rfc3339),
         "feature_age_seconds": answer.features_at.map(|at| (answer.as_of - at) as f64 / 1e6),
     })
+}
+
+/// The moment that a request names, as RFC 3339 or in microseconds since 1970.
+///
+/// # Errors
+/// Something else.
+pub fn moment(said: Option<&Value>) -> Result<Option<Micros>, Failure> {
+    let at = match said {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => from_rfc3339(text),
+        Some(other) => other.as_i64(),
+    };
+    let wrong = "`as_of` is a time: \"2026-01-01T00:00:00Z\", or microseconds since 1970";
+    at.map(Some).ok_or_else(|| Failure::invalid(wrong))
 }
 
 /// `GET /v2`

@@ -45,6 +45,8 @@ pub struct Question {
     pub ids: Option<Vec<String>>,
     /// Features, columns of the spine, and columns that name entities.
     pub given: Features,
+    /// The moment as of which the windows of entities are wanted; without it the pipeline's choice.
+    pub as_of: Option<Micros>,
 }
 
 /// What can be asked of the feature store.
@@ -75,6 +77,8 @@ pub struct FeatureRows {
     pub times: Vec<Option<Micros>>,
     /// Of each row: whether what was held is older than the pipeline allows.
     pub stale: Vec<bool>,
+    /// As of when windows were read; nothing where they are those of the rows held.
+    pub windows_at: Option<Micros>,
     /// The event time up to which features are complete.
     pub as_of: Option<Micros>,
 }
@@ -138,6 +142,8 @@ pub struct Answer {
     pub as_of: Micros,
     /// The event time of the oldest features that were looked up; nothing where none were.
     pub features_at: Option<Micros>,
+    /// As of when windows were read; nothing where they are those of the rows held.
+    pub windows_at: Option<Micros>,
     /// Why not all is well; nothing when it is. `warming_up`: a fallback scored; `unknown_entity`: of
     /// some row nothing was held and features are NULL; `stale_features`: some are older than allowed.
     pub degraded: Option<String>,

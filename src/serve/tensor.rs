@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tidemill_types::{DataType, Value};
 
 use super::grpc::InferTensorContents;
-use super::protocol::{Failure, InferRequest, InputTensor};
+use super::protocol::{Failure, InferRequest, InputTensor, moment};
 use super::scorer::Question;
 
 /// The tensor that names rows instead of giving features.
@@ -62,7 +62,8 @@ pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Question, Failu
     if !binary.is_empty() {
         return Err(Failure::invalid(format!("{} bytes follow the last tensor", binary.len())));
     }
-    gather(tensors)
+    let as_of = moment(request.parameters.get("as_of"))?;
+    Ok(Question { as_of, ..gather(tensors)? })
 }
 
 /// A question of tensors with their values.

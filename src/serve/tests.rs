@@ -44,6 +44,7 @@ impl Sums {
             epoch: 77,
             as_of: 1_357_034_400_000_000,
             features_at: None,
+            windows_at: None,
             degraded: None,
         })
     }
@@ -99,6 +100,7 @@ impl Scorer for Sums {
             columns: wanted.iter().map(column).collect::<Result<_, _>>()?,
             times: vec![Some(1_357_034_400_000_000); rows],
             stale: vec![false; rows],
+            windows_at: question.as_of,
             as_of: Some(1_357_034_400_000_000),
         })
     }
@@ -243,7 +245,7 @@ fn scores_by_id_by_features_and_both() {
         json!({
             "model_name": "online", "model_version": "2", "id": "q",
             "parameters": {"epoch": 77, "version": 2, "versions": null, "degraded": null, "as_of": "2013-01-01T10:00:00Z",
-                "features_at": null, "feature_age_seconds": null},
+                "features_at": null, "windows_at": null, "feature_age_seconds": null},
             "outputs": [{"name": "score", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}],
         })
     );

@@ -15,7 +15,7 @@ const EXPONENTS: i32 = 8_192;
 
 /// Writes a value part by part.
 #[derive(Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     pub(super) fn byte(&mut self, byte: u8) -> &mut Writer {
@@ -23,7 +23,7 @@ impl Writer {
         self
     }
 
-    pub(super) fn count(&mut self, n: u64) -> &mut Writer {
+    pub(crate) fn count(&mut self, n: u64) -> &mut Writer {
         self.0.extend(n.to_le_bytes());
         self
     }
@@ -85,16 +85,16 @@ impl Writer {
         self
     }
 
-    pub(super) fn finish(&mut self) -> Vec<u8> {
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
 }
 
 /// Reads what a [`Writer`] wrote.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader(bytes)
     }
 
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         self.byte().filter(|byte| *byte < 2).map(|byte| byte == 1)
     }
 
-    pub(super) fn count(&mut self) -> Option<u64> {
+    pub(crate) fn count(&mut self) -> Option<u64> {
         self.word().map(u64::from_le_bytes)
     }
 
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whatever was read, if nothing is left over.
-    pub(super) fn end<T>(self, read: T) -> Option<T> {
+    pub(crate) fn end<T>(self, read: T) -> Option<T> {
         self.0.is_empty().then_some(read)
     }
 }

@@ -185,6 +185,13 @@ impl ExactSum {
         }
     }
 
+    /// Takes out all terms of another, which were added.
+    pub(super) fn unmerge(&mut self, other: &ExactSum) {
+        let mut wide = self.to_wide();
+        wide.subtract(&other.to_wide());
+        *self = ExactSum::of_wide(wide);
+    }
+
     fn of_wide(wide: Wide) -> ExactSum {
         match wide.narrow() {
             Some((value, base)) => ExactSum { value, base, wide: None },
@@ -333,6 +340,13 @@ impl Special {
             (0, 0, _) => Some(f64::NEG_INFINITY),
             _ => Some(f64::NAN),
         }
+    }
+
+    /// Takes out those of another, which were added.
+    pub(super) fn unmerge(&mut self, other: &Special) {
+        self.nan = self.nan.saturating_sub(other.nan);
+        self.positive = self.positive.saturating_sub(other.positive);
+        self.negative = self.negative.saturating_sub(other.negative);
     }
 
     /// Adds those of another.

@@ -281,6 +281,48 @@ impl Extreme {
         }
     }
 
+    /// Takes out all values of another, which were added: if the extreme one may be among them, which it then is
+    /// is not known.
+    pub(super) fn unmerge(&mut self, other: &Extreme) {
+        if other.count == 0 {
+            return;
+        }
+        self.count = self.count.saturating_sub(other.count);
+        if self.count == 0 || self.starved || other.starved || other.end <= self.end {
+            self.forget();
+        } else {
+            (self.known, self.behind, self.keep) = (None, self.end, 1);
+        }
+    }
+
+    /// Adds all values of another to be read once: of the sum nothing is known but which is the extreme one.
+    #[inline]
+    pub(super) fn join(&mut self, other: &Extreme) {
+        if other.count == 0 {
+            return;
+        }
+        self.starved = self.is_starved() || other.starved;
+        if self.count == 0 {
+            (self.end, self.float) = (other.end, other.float);
+        }
+        self.end = self.end.min(other.end);
+        (self.behind, self.known) = (self.end, None);
+        self.count = self.count.saturating_add(other.count);
+    }
+
+    /// The rank of the extreme value, not turned; none where it is not known.
+    pub(super) fn end_rank(&self) -> Option<i64> {
+        (self.count > 0 && !self.starved).then_some(self.end ^ i64::from(self.turn))
+    }
+
+    /// Learns which value is the extreme one, by its rank, where it is not known.
+    pub(super) fn tell(&mut self, rank: i64) {
+        if self.is_starved() {
+            let rank = rank ^ i64::from(self.turn);
+            (self.end, self.behind, self.starved, self.keep) = (rank, rank, false, 1);
+        }
+    }
+
     /// Lets go of the values furthest from the end if too many are kept.
     fn shorten(&mut self) {
         let keep = self.keep.max(KEEP) as usize;

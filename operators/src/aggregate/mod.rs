@@ -56,6 +56,7 @@ mod view;
 
 use moment::Moment;
 
+pub(crate) use bytes::{Reader, Writer};
 pub use decay::decayed;
 pub(crate) use view::{Columns, Rows};
 pub use view::{Row, View};

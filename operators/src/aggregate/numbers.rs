@@ -323,6 +323,26 @@ impl Numbers {
 
     /// Adds all numbers of another that is asked the same.
     pub fn merge(&mut self, other: &Numbers) {
+        self.least.merge(&other.least);
+        self.greatest.merge(&other.greatest);
+        self.merge_sums(other);
+    }
+
+    /// The same to be read once, after which it is known no more than what is read.
+    #[inline]
+    pub(crate) fn join(&mut self, other: &Numbers) {
+        self.least.join(&other.least);
+        self.greatest.join(&other.greatest);
+        self.merge_sums(other);
+    }
+
+    fn merge_sums(&mut self, other: &Numbers) {
+        let near = self.sums().zip(other.sums()).and_then(|(ours, theirs)| ours.plus(theirs));
+        if let Some(sums) = near {
+            self.sums = sums;
+            self.count = self.count.saturating_add(other.count);
+            return;
+        }
         let ((mut sum, mut squares), (theirs, their_squares)) = (self.exact(), other.exact());
         sum.merge(&theirs);
         squares.merge(&their_squares);
@@ -332,8 +352,30 @@ impl Numbers {
         }
         self.count = self.count.saturating_add(other.count);
         self.take(special, sum, squares);
-        self.least.merge(&other.least);
-        self.greatest.merge(&other.greatest);
+    }
+
+    /// Takes out all numbers of another, which were added. Which its ends then are is not known.
+    pub(crate) fn unmerge(&mut self, other: &Numbers) {
+        let ((mut sum, mut squares), (theirs, their_squares)) = (self.exact(), other.exact());
+        sum.unmerge(&theirs);
+        squares.unmerge(&their_squares);
+        let mut special = self.beyond.as_ref().map_or_else(Special::default, |b| b.special.clone());
+        other.beyond.iter().for_each(|beyond| special.unmerge(&beyond.special));
+        self.count = self.count.saturating_sub(other.count);
+        self.take(special, sum, squares);
+        self.least.unmerge(&other.least);
+        self.greatest.unmerge(&other.greatest);
+    }
+
+    /// The ranks of the ends that are known: the least of none is the greatest there is, and the reverse.
+    pub(crate) fn ranks(&self) -> [i64; 2] {
+        [self.least.end_rank().unwrap_or(i64::MAX), self.greatest.end_rank().unwrap_or(i64::MIN)]
+    }
+
+    /// Tells ends that are not known by their ranks.
+    pub(crate) fn tell_ranks(&mut self, [least, greatest]: [i64; 2]) {
+        self.least.tell(least);
+        self.greatest.tell(greatest);
     }
 
     fn take(&mut self, special: Special, sum: ExactSum, squares: SumSquares) {
@@ -343,7 +385,7 @@ impl Numbers {
         self.come_back();
     }
 
-    pub(super) fn save(&self, out: &mut Writer) {
+    pub(crate) fn save(&self, out: &mut Writer) {
         let (sum, squares) = self.exact();
         out.byte(self.asks.byte()).count(self.count);
         sum.save(out);
@@ -354,7 +396,7 @@ impl Numbers {
     }
 
     /// Those that were saved. Ends are starved: the window tells them its rows at the next read.
-    pub(super) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Numbers> {
+    pub(crate) fn restore(&self, bytes: &mut Reader<'_>) -> Option<Numbers> {
         if bytes.byte()? != self.asks.byte() {
             return None;
         }

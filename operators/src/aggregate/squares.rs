@@ -64,8 +64,9 @@ impl Count {
         })
     }
 
+    /// The sum; none beyond the range.
     #[inline]
-    fn plus(self, other: Count) -> Option<Count> {
+    pub(super) fn plus(self, other: Count) -> Option<Count> {
         let (low, carry) = self.low.overflowing_add(other.low);
         let high = self.high.checked_add(other.high)?.checked_add(u128::from(carry))?;
         Some(Count { high, low })
@@ -262,8 +263,21 @@ impl SumSquares {
 
     /// Adds all squares of another.
     pub fn merge(&mut self, other: &SumSquares) {
+        if other.is_zero() {
+            return;
+        }
         let mut wide = self.to_wide();
         wide.plus(&other.to_wide());
+        *self = SumSquares::of_wide(wide);
+    }
+
+    /// Takes out all squares of another, which were added.
+    pub(super) fn unmerge(&mut self, other: &SumSquares) {
+        if other.is_zero() {
+            return;
+        }
+        let mut wide = self.to_wide();
+        wide.subtract(&other.to_wide());
         *self = SumSquares::of_wide(wide);
     }
 

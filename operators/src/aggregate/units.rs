@@ -73,6 +73,15 @@ impl Sums {
         squares.deviation(n, &sum)
     }
 
+    /// What both come to, where one unit does for them.
+    pub(super) fn plus(&self, other: &Sums) -> Option<Sums> {
+        let units = |sums: &Sums| match sums {
+            Sums::Hundredths(hundredths) => hundredths.units(),
+            Sums::Units(units) => Some(*units).filter(|units| units.base != NO_BASE),
+        };
+        Some(Sums::Units(units(self)?.plus(&units(other)?)?))
+    }
+
     /// Sum and sum of squares on their own.
     pub(super) fn exact(&self) -> (ExactSum, SumSquares) {
         match self {
@@ -98,6 +107,19 @@ impl Units {
         let sum = if value == 0 { 0 } else { shift_left(value, base - common)? };
         let squares = squares.shifted((double - 2 * common).unsigned_abs())?;
         Some(Units { sum, squares, base: common })
+    }
+
+    /// What both come to, in the smaller of their units; none where that is out of range.
+    fn plus(&self, other: &Units) -> Option<Units> {
+        if self.is_zero() || other.is_zero() {
+            return Some(if self.is_zero() { *other } else { *self });
+        }
+        let (fine, coarse) = if self.base <= other.base { (self, other) } else { (other, self) };
+        let (base, up) = (fine.base, coarse.base.checked_sub(fine.base)?);
+        let (sum, squares) = (coarse.sum, coarse.squares);
+        let sum = shift_left(sum, up)?.checked_add(fine.sum)?;
+        let squares = squares.shifted(2 * up.unsigned_abs())?.plus(fine.squares)?;
+        Some(Units { sum, squares, base })
     }
 
     /// Whether nothing is left of what was put in.

@@ -379,8 +379,8 @@ fn placed(parts: &[&ArrayRef], places: &Places, data_type: DataType) -> ArrayRef
     interleave(&from, &picks).expect("answers of a group have one schema")
 }
 
-/// What a call reads of the answers.
-fn answer(call: &CallProgram, answers: &[Vec<ArrayRef>]) -> ArrayRef {
+/// What a call reads of the answers: those of each group by output, a column each.
+pub fn answer(call: &CallProgram, answers: &[Vec<ArrayRef>]) -> ArrayRef {
     let given = &answers[call.group][call.output..];
     match call.steps {
         None => Arc::clone(&given[0]),

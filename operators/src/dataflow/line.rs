@@ -1,11 +1,13 @@
 //! What a line keeps of the windows and of rows that wait for the watermark, and what they begin with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidemill_types::Micros;
 
 use super::message::{HeldRows, Round};
 use super::program::Program;
+use super::shelf::Shelf;
 use crate::window::Store;
 
 /// The windows of a worker as bytes: by group of the program, by range of key groups.
@@ -32,6 +34,8 @@ pub struct Keep {
     pub held: Option<Asker<Option<HeldRows>>>,
     /// What the windows begin with; nothing at the beginning.
     pub begin: Option<Begin>,
+    /// Where the windows of all workers stand, where others look into them.
+    pub shelf: Option<Arc<Shelf>>,
 }
 
 /// What the windows of a worker begin with.

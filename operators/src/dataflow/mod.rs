@@ -21,13 +21,16 @@ mod program;
 
 mod scatter;
 
+mod shelf;
+
 mod windows;
 
-pub use gather::gather;
+pub use gather::{answer, gather};
 pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
 pub use message::{
     Answers, Decide, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire,
 };
 pub use program::{CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program};
 pub use scatter::{labels, scatter};
+pub use shelf::{Shelf, Unseen};
 pub use windows::windows;

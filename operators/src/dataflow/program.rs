@@ -39,8 +39,11 @@ pub struct Kept {
     pub entity: Vec<usize>,
     /// Columns of the spine that some feature reads itself.
     pub columns: Vec<usize>,
-    /// Window answers that such features read.
+    /// Window answers that such features read; none where windows are read anew for each request.
     pub calls: Vec<CallProgram>,
+    /// Where windows are read anew: the computed columns that change with the event time, in the order in which
+    /// they are computed.
+    pub moving: Vec<usize>,
 }
 
 /// Rounds are counted from far before 1970, so that no event time has a negative one.

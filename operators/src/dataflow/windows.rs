@@ -22,6 +22,7 @@ use timely::progress::frontier::MutableAntichain;
 use super::line::{Asker, Begin, Keep, Saved};
 use super::message::{Answers as Answered, Kind, Requests, Round, Wire};
 use super::program::Program;
+use super::shelf::Shelf;
 use crate::column::Typed;
 use crate::window::{Answers, Store};
 
@@ -39,12 +40,9 @@ pub fn windows<'scope>(
         "windows",
         |_, _| {
             let mut stash: BTreeMap<Round, (Capability<Round>, Vec<Requests>)> = BTreeMap::new();
-            let Keep { windows: mut lines, begin, .. } = keep;
-            let mut host = Host::new(program, index, peers);
-            if let Some(Begin { stores, watermark }) = begin {
-                host.stores = stores;
-                host.marks.fill(watermark);
-            }
+            let Keep { windows: mut lines, begin, shelf, .. } = keep;
+            let shelf = shelf.unwrap_or_else(|| Arc::new(Shelf::new(peers)));
+            let mut host = Host::new(program, index, peers, shelf, begin);
             move |(input, frontier), output| {
                 input.for_each(|capability, batches| {
                     if let Some(kept) = capability.retain_least(0) {
@@ -60,7 +58,8 @@ pub fn windows<'scope>(
                         && round.is_none_or(|round| round >= line)
                         && line.checked_sub(1).is_none_or(|last| passed(frontier, last))
                     {
-                        lines.take(line, host.stores.iter().map(Store::save).collect());
+                        let saved = host.shelf.of(index).iter().map(Store::save).collect();
+                        lines.take(line, saved);
                     }
                 };
                 while let Some(entry) = stash.first_entry() {
@@ -86,11 +85,13 @@ pub(super) fn passed(frontier: &MutableAntichain<Round>, round: Round) -> bool {
 /// The stores of one worker.
 struct Host {
     program: Arc<Program>,
-    stores: Vec<Store>,
+    shelf: Arc<Shelf>,
     index: usize,
     peers: usize,
     /// `at_once`: what each worker said of its watermark last.
     marks: Vec<Micros>,
+    /// The newest event time that came.
+    latest: Micros,
     /// `at_once`: reads that wait for the watermark, by group.
     waiting: Vec<BTreeMap<(Micros, Id, usize, u64), Option<Key>>>,
 }
@@ -178,11 +179,24 @@ impl<'a> Asked<'a> {
 }
 
 impl Host {
-    fn new(program: Arc<Program>, index: usize, peers: usize) -> Host {
+    fn new(
+        program: Arc<Program>,
+        index: usize,
+        peers: usize,
+        shelf: Arc<Shelf>,
+        begin: Option<Begin>,
+    ) -> Host {
+        let fresh = || program.groups.iter().map(|g| Store::new(g.group.clone())).collect();
+        let (stores, watermark) = match begin {
+            Some(Begin { stores, watermark }) => (stores, watermark),
+            None => (fresh(), Micros::MIN),
+        };
+        *shelf.of(index) = stores;
         Host {
-            stores: program.groups.iter().map(|g| Store::new(g.group.clone())).collect(),
+            shelf,
             waiting: program.groups.iter().map(|_| BTreeMap::new()).collect(),
-            marks: vec![Micros::MIN; peers],
+            marks: vec![watermark; peers],
+            latest: watermark,
             program,
             index,
             peers,
@@ -199,23 +213,29 @@ impl Host {
             Mode::Final => self.program.start_of(round + 1),
             Mode::AtOnce => self.marks.iter().copied().min().unwrap_or(Micros::MIN),
         };
-        for group in 0..self.stores.len() {
+        // A round ends after its newest row, and the input with all time; a request may ask about any time since that
+        // row.
+        self.latest =
+            batches.iter().flat_map(|batch| &batch.times).fold(self.latest, |a, b| a.max(*b));
+        let settled = watermark.min(self.latest);
+        let shelf = Arc::clone(&self.shelf);
+        for (group, store) in shelf.of(self.index).iter_mut().enumerate() {
             let own = self.program.groups[group].group.own_stream;
             let asked = Asked::new(&batches, group, own);
             let mut answers = self.nothing();
             match self.program.mode {
                 Mode::Final => {
-                    self.in_turn(group, &asked, own, &mut answers);
-                    self.send(group, true, answers, give);
+                    in_turn(store, &asked, own, &mut answers);
+                    send(store, group, true, answers, give);
                 }
                 Mode::AtOnce => {
-                    self.all_in(group, &asked, &mut answers);
-                    self.send(group, false, answers, give);
+                    all_in(store, &asked, &mut answers);
+                    send(store, group, false, answers, give);
                     self.wait(group, &batches, &asked.order);
-                    self.answer_last(group, watermark, give);
+                    self.answer_last(store, group, watermark, give);
                 }
             }
-            self.stores[group].advance(watermark);
+            store.advance(settled);
         }
         if self.program.mode == Mode::AtOnce {
             give(Answered {
@@ -234,50 +254,6 @@ impl Host {
         (0..self.peers).map(|_| Given::default()).collect()
     }
 
-    /// Takes rows in and answers in event-time order. Rows of one time and id of the spine's own
-    /// stream see each other.
-    fn in_turn(&mut self, group: usize, asked: &Asked<'_>, own: bool, answers: &mut [Given]) {
-        let store = &mut self.stores[group];
-        let same = |a: &At, b: &At| own && asked.head(*a) == asked.head(*b);
-        let (mut places, mut rest) = (Vec::with_capacity(AHEAD), &asked.order[..]);
-        while !rest.is_empty() {
-            let mut n = AHEAD.min(rest.len());
-            while n < rest.len() && same(&rest[n - 1], &rest[n]) {
-                n += 1;
-            }
-            let (block, after) = rest.split_at(n);
-            rest = after;
-            asked.places(store, block, &mut places);
-            let mut from = 0;
-            for run in block.chunk_by(same) {
-                let places = &places[from..from + run.len()];
-                from += run.len();
-                for (at, place) in run.iter().zip(places) {
-                    asked.insert(store, *at, *place);
-                }
-                for (at, place) in run.iter().zip(places) {
-                    asked.read(store, *at, *place, answers);
-                }
-            }
-        }
-    }
-
-    /// Takes all rows in, then answers.
-    fn all_in(&mut self, group: usize, asked: &Asked<'_>, answers: &mut [Given]) {
-        let store = &mut self.stores[group];
-        let mut places = Vec::with_capacity(AHEAD);
-        for block in asked.order.chunks(AHEAD) {
-            asked.places(store, block, &mut places);
-            block.iter().zip(&places).for_each(|(at, place)| asked.insert(store, *at, *place));
-        }
-        for block in asked.order.chunks(AHEAD) {
-            asked.places(store, block, &mut places);
-            for (at, place) in block.iter().zip(&places) {
-                asked.read(store, *at, *place, answers);
-            }
-        }
-    }
-
     fn wait(&mut self, group: usize, batches: &[Requests], order: &[At]) {
         for &(batch, row) in order {
             let (batch, row) = (&batches[batch as usize], row as usize);
@@ -291,40 +267,86 @@ impl Host {
     }
 
     /// Answers what the watermark has passed, a last time.
-    fn answer_last(&mut self, group: usize, watermark: Micros, give: &mut dyn FnMut(Answered)) {
+    fn answer_last(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        watermark: Micros,
+        give: &mut dyn FnMut(Answered),
+    ) {
         let mut answers = self.nothing();
         while let Some(entry) = self.waiting[group].first_entry() {
             if entry.key().0 >= watermark {
                 break;
             }
             let ((time, id, from, slot), key) = entry.remove_entry();
-            let store = &mut self.stores[group];
             let place = key.and_then(|key| store.find(key));
             answers[from].slots.push(slot);
             store.read_at(place, time, &id, &mut answers[from].answers);
         }
-        self.send(group, true, answers, give);
+        send(store, group, true, answers, give);
     }
+}
 
-    fn send(
-        &mut self,
-        group: usize,
-        last: bool,
-        answers: Vec<Given>,
-        give: &mut dyn FnMut(Answered),
-    ) {
-        for (to, Given { slots, answers }) in answers.into_iter().enumerate() {
-            if slots.is_empty() {
-                continue;
-            }
-            let columns = self.stores[group].finish(answers).into_iter().enumerate();
-            let columns: Vec<_> = columns.map(|(i, c)| (i.to_string(), c, true)).collect();
-            let columns = Wire(
-                RecordBatch::try_from_iter_with_nullable(columns)
-                    .expect("columns are equally long"),
-            );
-            give(Answered { to, group, last, slots, columns, watermark: None });
+/// Takes rows in and answers in event-time order. Rows of one time and id of the spine's own
+/// stream see each other.
+fn in_turn(store: &mut Store, asked: &Asked<'_>, own: bool, answers: &mut [Given]) {
+    let same = |a: &At, b: &At| own && asked.head(*a) == asked.head(*b);
+    let (mut places, mut rest) = (Vec::with_capacity(AHEAD), &asked.order[..]);
+    while !rest.is_empty() {
+        let mut n = AHEAD.min(rest.len());
+        while n < rest.len() && same(&rest[n - 1], &rest[n]) {
+            n += 1;
         }
+        let (block, after) = rest.split_at(n);
+        rest = after;
+        asked.places(store, block, &mut places);
+        let mut from = 0;
+        for run in block.chunk_by(same) {
+            let places = &places[from..from + run.len()];
+            from += run.len();
+            for (at, place) in run.iter().zip(places) {
+                asked.insert(store, *at, *place);
+            }
+            for (at, place) in run.iter().zip(places) {
+                asked.read(store, *at, *place, answers);
+            }
+        }
+    }
+}
+
+/// Takes all rows in, then answers.
+fn all_in(store: &mut Store, asked: &Asked<'_>, answers: &mut [Given]) {
+    let mut places = Vec::with_capacity(AHEAD);
+    for block in asked.order.chunks(AHEAD) {
+        asked.places(store, block, &mut places);
+        block.iter().zip(&places).for_each(|(at, place)| asked.insert(store, *at, *place));
+    }
+    for block in asked.order.chunks(AHEAD) {
+        asked.places(store, block, &mut places);
+        for (at, place) in block.iter().zip(&places) {
+            asked.read(store, *at, *place, answers);
+        }
+    }
+}
+
+fn send(
+    store: &mut Store,
+    group: usize,
+    last: bool,
+    answers: Vec<Given>,
+    give: &mut dyn FnMut(Answered),
+) {
+    for (to, Given { slots, answers }) in answers.into_iter().enumerate() {
+        if slots.is_empty() {
+            continue;
+        }
+        let columns = store.finish(answers).into_iter().enumerate();
+        let columns: Vec<_> = columns.map(|(i, c)| (i.to_string(), c, true)).collect();
+        let columns = Wire(
+            RecordBatch::try_from_iter_with_nullable(columns).expect("columns are equally long"),
+        );
+        give(Answered { to, group, last, slots, columns, watermark: None });
     }
 }
 

@@ -139,6 +139,20 @@ impl Reach {
         })
     }
 
+    /// When the tile of a row begins, in a window that has some.
+    #[inline]
+    pub(super) fn tile_of(&self, time: Micros) -> Micros {
+        match self.frame {
+            Frame::Tiled { resolution, .. } => multiple(time, resolution, 0),
+            _ => time,
+        }
+    }
+
+    /// Whether rows leave by tiles.
+    pub(super) fn has_tiles(&self) -> bool {
+        matches!(self.frame, Frame::Tiled { .. })
+    }
+
     /// How many rows there are at most, where their number is bounded.
     #[inline]
     pub(super) fn rows(&self) -> Option<usize> {

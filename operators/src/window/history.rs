@@ -21,6 +21,7 @@ use super::row::RowRef;
 use super::session::Sessions;
 use super::snapshot::{Kept, Whole};
 use super::standing::{Cursor, ROW, Standing, States, enter, feed, fill, refill, shift};
+use super::tiles::Tiled;
 use crate::aggregate::Row;
 use crate::aggregate::numbers::Numbers;
 use crate::aggregate::state::State;
@@ -31,10 +32,12 @@ const FEW: usize = 12;
 
 #[derive(Default)]
 pub(super) struct History {
-    log: Log,
-    standing: Option<Box<Standing>>,
+    pub(super) log: Log,
+    pub(super) standing: Option<Box<Standing>>,
     /// By gap.
-    sessions: Box<[Sessions]>,
+    pub(super) sessions: Box<[Sessions]>,
+    /// What stands in for rows that were let go, in windows that have tiles.
+    pub(super) tiles: Option<Box<Tiled>>,
     /// Rows that only windows hold that no row ever leaves.
     folded: u64,
     /// When this key is to be looked at again.
@@ -69,7 +72,7 @@ impl History {
 
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.log.len() == 0 && self.folded == 0
+        self.log.len() == 0 && self.folded == 0 && self.tiles.is_none()
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -81,7 +84,8 @@ impl History {
             size_of::<Standing>() + size_of_val(&*standing.cursors) + standing.states.bytes()
         });
         let sessions = self.sessions.iter().map(Sessions::bytes).sum::<usize>();
-        self.log.bytes() + standing + size_of_val(&*self.sessions) + sessions
+        let tiles = self.tiles.as_ref().map_or(0, |tiles| tiles.bytes());
+        self.log.bytes() + standing + size_of_val(&*self.sessions) + sessions + tiles
     }
 
     /// Reads what the next request will touch, so that the memory of several keys is on its way at once.
@@ -197,7 +201,7 @@ impl History {
         scratch: &mut Scratch,
         give: &mut impl Reply,
     ) {
-        let History { log, standing, sessions, .. } = self;
+        let History { log, standing, sessions, tiles, .. } = self;
         let ranges = &mut scratch.ranges;
         match standing {
             Some(standing) => {
@@ -242,7 +246,20 @@ impl History {
                         shift(log, window, cursor, range.clone(), states, heap);
                     }
                 }
+                // What tiles hold stands beside the states only for as long as it is read.
+                let change = |states: &mut States, beside: &mut States| {
+                    layout.tiled().for_each(|window| states.swap(window, beside));
+                };
+                let beside = &mut scratch.states;
+                if let Some(tiles) = tiles {
+                    layout.tiled().for_each(|window| beside.copy(window, states));
+                    tiles.pour(layout, at.time, beside);
+                    change(states, beside);
+                }
                 answer(layout, log, ranges, heap, states, at.time, give);
+                if tiles.is_some() {
+                    change(states, beside);
+                }
             }
             None => {
                 let (mut end, mut last) = (0, log.end());
@@ -257,15 +274,33 @@ impl History {
                 }
                 let states = &mut scratch.states;
                 fill(log, layout, ranges, states, heap);
+                if let Some(tiles) = tiles {
+                    tiles.pour(layout, at.time, states);
+                }
                 answer(layout, log, ranges, heap, states, at.time, give);
             }
         }
     }
 
     /// Lets go of the rows that no read at `watermark` or later can see; windows that no row ever
-    /// leaves take them in first.
-    pub(super) fn trim(&mut self, layout: &Layout, watermark: Micros, heap: &mut Heap) {
-        let cut = layout.cut(&self.log, &self.sessions, watermark);
+    /// leaves take them in first, and tiles those that are worth it. `scratch` is states of nobody.
+    pub(super) fn trim(
+        &mut self,
+        layout: &Layout,
+        watermark: Micros,
+        heap: &mut Heap,
+        scratch: &mut States,
+    ) {
+        if self.tiles.as_mut().is_some_and(|tiles| !tiles.advance(layout, watermark)) {
+            self.tiles = None;
+        }
+        let mut cut = layout.cut(&self.log, &self.sessions, watermark, false);
+        if layout.has_tiles() {
+            let further = layout.cut(&self.log, &self.sessions, watermark, true);
+            if further > cut && self.fold(layout, further, watermark, heap, scratch) {
+                cut = further;
+            }
+        }
         let unseen = cut - self.log.base();
         if unseen == 0 {
             return;
@@ -294,10 +329,13 @@ impl History {
         self.due.is_none() || self.log.len() > 2 * self.rows_then + 32
     }
 
-    /// When [`History::trim`] will next find about half of the rows unseen.
-    pub(super) fn next_due(&mut self, layout: &Layout) -> Option<Micros> {
+    /// When [`History::trim`] will next find about half of the rows or tiles unseen; of a key that has `grown`, as
+    /// if rows were folded into tiles as soon as they can be.
+    pub(super) fn next_due(&mut self, layout: &Layout, grown: bool) -> Option<Micros> {
         self.rows_then = self.log.len();
-        layout.half_life(&self.log, &self.sessions)
+        let tiles = self.tiles.as_ref().and_then(|tiles| tiles.half_life(layout));
+        let rows = layout.half_life(&self.log, &self.sessions, grown);
+        rows.into_iter().chain(tiles).min()
     }
 
     /// Lets go of everything.
@@ -319,7 +357,7 @@ fn end_of(log: &Log, bound: Bound, hint: usize, at: AsOf<'_>, heap: &Heap) -> us
 
 /// Where it begins, given how to find the first row at a time or later.
 #[inline(always)]
-fn start_of(
+pub(super) fn start_of(
     log: &Log,
     sessions: &[Sessions],
     window: &Window,

@@ -48,6 +48,8 @@ pub(super) struct Layout {
     rows: usize,
     /// Whether some window is over all rows.
     pub(super) lifetime: bool,
+    /// Windows of which tiles are kept in place of settled rows.
+    tiled: Vec<usize>,
 }
 
 pub(super) struct Window {
@@ -58,6 +60,8 @@ pub(super) struct Window {
     pub(super) ends_alike: bool,
     /// Whether its rows are read by position, and not only through its states.
     by_position: bool,
+    /// Whether tiles stand in for its settled rows.
+    tiled: bool,
     pub(super) feeds: Vec<Feed>,
     /// Its counts, numbers and states within those of a key.
     pub(super) counts: Range<usize>,
@@ -69,13 +73,17 @@ pub(super) struct Window {
 
 impl Window {
     /// The first position that a read at `watermark` or later may see, rows before the watermark being
-    /// settled; a window over all rows sees those before it in its states.
-    fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros) -> usize {
+    /// settled; a window over all rows sees those before it in its states, and one with tiles, if rows are to be
+    /// folded into these, there.
+    fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros, folds: bool) -> usize {
         let base = log.base();
         let as_of = self.reach.as_of(watermark);
         let settled = log.first_at(base, as_of);
         if self.reach.holds_all() {
             return if self.by_position { base } else { settled };
+        }
+        if folds && self.tiled {
+            return settled;
         }
         let mut cut = base;
         if let Some(floor) = self.reach.floor(as_of) {
@@ -93,12 +101,20 @@ impl Window {
     }
 
     /// When [`Window::cut`] will have passed the row at `position`, as far as rows are known now.
-    fn left_at(&self, log: &Log, sessions: &[Sessions], position: usize) -> Option<Micros> {
+    fn left_at(
+        &self,
+        log: &Log,
+        sessions: &[Sessions],
+        position: usize,
+        folds: bool,
+    ) -> Option<Micros> {
         let time = log.time(position);
         let settled =
             |position: usize| (position < log.end()).then(|| log.time(position).saturating_add(1));
         let left = if self.reach.holds_all() {
             settled(position).filter(|_| !self.by_position)
+        } else if folds && self.tiled {
+            settled(position)
         } else if let Some(gap) = self.reach.gap() {
             let next = self.gap.and_then(|gap| sessions[gap].next(time));
             let next = next.map_or(log.end(), |start| log.first_at(position, start));
@@ -194,6 +210,7 @@ impl Layout {
             gaps,
             rows: 0,
             lifetime: false,
+            tiled: Vec::new(),
             width: Width::new(columns.len()),
             windows: Vec::new(),
             slots: Vec::new(),
@@ -238,6 +255,8 @@ impl Layout {
     fn window(&mut self, frame: Frame, reach: Reach, outputs: Vec<usize>) {
         let reads = |n: &usize| self.outputs[*n].aggregate.primitives();
         let by_position = outputs.iter().any(|n| reads(n).contains(&Primitive::Position));
+        let of_moments = |n: &usize| reads(n).iter().all(|primitive| primitive.is_of_moment());
+        let tiled = reach.has_tiles() && outputs.iter().all(of_moments);
         let kept = match (frame, reach.rows()) {
             (Frame::Rows(_), Some(rows)) => rows,
             _ if reach.holds_all() && by_position => usize::MAX,
@@ -260,7 +279,7 @@ impl Layout {
                 // What the second column decides, only an aggregate's own value reads.
                 let second = second.filter(|_| primitive == Primitive::Own);
                 let columns = Columns { column, second, filter };
-                if counts_rows(primitive, &reach, columns) {
+                if counts_rows(primitive, &reach, columns, tiled) {
                     continue;
                 }
                 let feed = asked.iter().position(|(of, ..)| *of == columns).unwrap_or_else(|| {
@@ -321,7 +340,7 @@ impl Layout {
         }
         for &n in &outputs {
             let output = &mut self.outputs[n];
-            if counts_rows(Primitive::Count, &reach, output.columns) {
+            if counts_rows(Primitive::Count, &reach, output.columns, tiled) {
                 output.count = Counted::Rows;
             }
         }
@@ -331,12 +350,16 @@ impl Layout {
             }
         }
         let extremes = self.numbers[first_number..].iter().any(|asks| asks.least || asks.greatest);
+        if tiled {
+            self.tiled.push(self.windows.len());
+        }
         let before = self.windows.last();
         self.windows.push(Window {
             ends_alike: before.is_some_and(|before| before.reach.ends_as(&reach)),
             gap: reach.gap().and_then(|gap| self.gaps.binary_search(&gap).ok()),
             reach,
             by_position,
+            tiled,
             feeds,
             counts: first_count..self.counts,
             numbers: first_number..self.numbers.len(),
@@ -388,22 +411,44 @@ impl Layout {
         }
     }
 
+    /// Windows of which tiles are kept in place of settled rows.
+    pub(super) fn tiled(&self) -> impl Iterator<Item = &Window> {
+        self.tiled.iter().map(|w| &self.windows[*w])
+    }
+
+    /// Whether there are such windows.
+    pub(super) fn has_tiles(&self) -> bool {
+        !self.tiled.is_empty()
+    }
+
     /// What the keys of a store share.
     pub(super) fn scratch(&self) -> Scratch {
         Scratch { states: self.states(), ranges: vec![0..0; self.windows.len()].into() }
     }
 
     /// The first position that some read at `watermark` or later may see.
-    pub(super) fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros) -> usize {
-        let cuts = self.windows.iter().map(|window| window.cut(log, sessions, watermark));
+    pub(super) fn cut(
+        &self,
+        log: &Log,
+        sessions: &[Sessions],
+        watermark: Micros,
+        folds: bool,
+    ) -> usize {
+        let cut = |window: &Window| window.cut(log, sessions, watermark, folds);
+        let cuts = self.windows.iter().map(cut);
         cuts.min().unwrap_or(log.end())
     }
 
     /// When [`Layout::cut`] will have passed about half of the rows that can go at all.
-    pub(super) fn half_life(&self, log: &Log, sessions: &[Sessions]) -> Option<Micros> {
+    pub(super) fn half_life(
+        &self,
+        log: &Log,
+        sessions: &[Sessions],
+        folds: bool,
+    ) -> Option<Micros> {
         let spare = log.len().checked_sub(self.rows).filter(|spare| *spare > 0)?;
         let middle = log.base() + (spare - 1) / 2;
-        let left = |window: &Window| window.left_at(log, sessions, middle);
+        let left = |window: &Window| window.left_at(log, sessions, middle, folds);
         self.windows.iter().map(left).try_fold(Micros::MIN, |latest, left| Some(latest.max(left?)))
     }
 }
@@ -430,9 +475,10 @@ impl Answer {
 }
 
 /// Whether a primitive is no more than the number of rows in the window. Of a window over all rows that is
-/// not known: rows that the log let go of may be taken back.
-fn counts_rows(primitive: Primitive, reach: &Reach, columns: Columns) -> bool {
-    primitive == Primitive::Count && columns == Columns::default() && !reach.holds_all()
+/// not known: rows that the log let go of may be taken back; nor of one of which tiles are kept.
+fn counts_rows(primitive: Primitive, reach: &Reach, columns: Columns, tiled: bool) -> bool {
+    let counts = primitive == Primitive::Count && columns == Columns::default();
+    counts && !reach.holds_all() && !tiled
 }
 
 /// What stands for a primitive in a frame. An extreme may ask for the rows again, and a window over

@@ -29,10 +29,12 @@ mod layout;
 mod log;
 mod mark;
 mod members;
+mod peek;
 mod row;
 mod session;
 mod snapshot;
 mod standing;
+mod tiles;
 
 pub use answers::Answers;
 pub use members::members;
@@ -168,13 +170,21 @@ impl Store {
         let history = &mut keys[place as usize];
         history.insert(layout, row, heap);
         if history.is_outgrown() {
-            let next = history.next_due(layout);
+            let next = history.next_due(layout, true);
             let sooner = next.filter(|due| history.due.is_none_or(|known| *due < known));
             history.due = expiry.schedule(key, sooner).or(history.due);
         }
     }
 
-    /// Takes back a row that was inserted with exactly these arguments; false if it is not there.
+    /// Finds anew when a key is to be looked at.
+    fn look_again(&mut self, key: Key, place: u32) {
+        let history = &mut self.keys[place as usize];
+        let next = history.next_due(&self.layout, false);
+        history.due = self.expiry.schedule(key, next);
+    }
+
+    /// Takes back a row that was inserted with exactly these arguments; false if it is not there, or has been put
+    /// into a tile.
     ///
     /// Of a row that [`Store::advance`] let go of, `lifetime` windows hold no more than its part in
     /// their sums: it is taken back on trust. A window of the newest n rows then shows fewer than n
@@ -263,11 +273,12 @@ impl Store {
             if history.due != Some(due) {
                 continue;
             }
-            history.trim(&self.layout, watermark, &mut self.heap);
+            let scratch = &mut self.scratch.states;
+            history.trim(&self.layout, watermark, &mut self.heap, scratch);
             if history.is_empty() {
                 self.remove(key, place);
             } else {
-                let next = history.next_due(&self.layout).filter(|due| *due > watermark);
+                let next = history.next_due(&self.layout, false).filter(|due| *due > watermark);
                 history.due = self.expiry.schedule(key, next);
             }
         }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tidemill_types::{Id, Key, Micros, Value};
 
 use super::Store;
+use super::tiles::Tiled;
 use crate::column::Cell;
 
 /// Ranges of key groups that are kept apart.
@@ -54,13 +55,10 @@ impl Store {
             let out = ranges.entry(range_of(key)).or_insert_with(|| vec![FORMAT]);
             let history = &self.keys[place as usize];
             out.extend(key.0.to_le_bytes());
-            match history.kept(&self.layout) {
-                None => out.push(0),
-                Some(kept) => {
-                    out.push(1);
-                    put_kept(&kept, out);
-                }
-            }
+            let (kept, tiles) = (history.kept(&self.layout), &history.tiles);
+            out.push(u8::from(kept.is_some()) * KEPT | u8::from(tiles.is_some()) * TILED);
+            kept.iter().for_each(|kept| put_kept(kept, out));
+            tiles.iter().for_each(|tiles| put_tiles(tiles, out));
             put(history.rows() as u64, out);
             let mut before: Micros = 0;
             let columns = self.layout.columns.len();
@@ -91,17 +89,33 @@ impl Store {
         Ok(())
     }
 
+    fn take_tiles(&self, bytes: &mut Bytes<'_>) -> Option<Tiled> {
+        let mut tiled = Tiled::new(&self.layout, &self.scratch.states);
+        let mut any = false;
+        for (window, tiles) in self.layout.tiled().zip(&mut tiled.0) {
+            for _ in 0..bytes.number()? {
+                let (at, sums) = (bytes.signed()?, bytes.bytes()?);
+                let ends = window.numbers.clone().flat_map(|_| [bytes.signed(), bytes.signed()]);
+                tiles.hold(at, sums, &ends.collect::<Option<Vec<i64>>>()?)?;
+                any = true;
+            }
+        }
+        any.then_some(tiled)
+    }
+
     fn restore_key(&mut self, bytes: &mut Bytes<'_>, mine: &impl Fn(Key) -> bool) -> Option<()> {
         let key = Key(u128::from_le_bytes(bytes.take(16)?.try_into().ok()?));
-        let kept = match bytes.byte()? {
-            0 => None,
-            1 => Some(take_kept(bytes)?),
-            _ => return None,
-        };
+        let parts = bytes.byte().filter(|parts| *parts <= KEPT | TILED)?;
+        let kept = if parts & KEPT > 0 { Some(take_kept(bytes)?) } else { None };
+        let tiles = if parts & TILED > 0 { Some(self.take_tiles(bytes)?) } else { None };
         let mine = mine(key);
         let place = mine.then(|| self.place(key));
         if let (Some(place), Some(kept)) = (place, &kept) {
             self.keys[place as usize].begin_at(&self.layout, usize::try_from(kept.base).ok()?);
+        }
+        if let (Some(place), Some(tiles)) = (place, tiles) {
+            self.keys[place as usize].tiles = Some(Box::new(tiles));
+            self.look_again(key, place);
         }
         let rows = bytes.number()?;
         let columns = self.layout.columns.clone();
@@ -126,6 +140,21 @@ impl Store {
             (Some(place), Some(kept)) => self.keys[place as usize].hold(&self.layout, &kept),
             _ => Some(()),
         }
+    }
+}
+
+/// What of a key is kept beside its rows.
+const KEPT: u8 = 1;
+const TILED: u8 = 2;
+
+fn put_tiles(tiled: &Tiled, out: &mut Vec<u8>) {
+    for tiles in &tiled.0 {
+        put(tiles.len() as u64, out);
+        tiles.each(|at, sums, ends| {
+            put_signed(at, out);
+            put_bytes(sums, out);
+            ends.iter().for_each(|end| put_signed(*end, out));
+        });
     }
 }
 

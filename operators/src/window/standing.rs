@@ -77,6 +77,24 @@ impl States {
             + self.states.iter().map(State::bytes).sum::<usize>()
     }
 
+    /// Holds for a window what others hold for it.
+    pub(super) fn copy(&mut self, window: &Window, from: &States) {
+        self.counts[window.counts.clone()].copy_from_slice(&from.counts[window.counts.clone()]);
+        self.numbers[window.numbers.clone()]
+            .clone_from_slice(&from.numbers[window.numbers.clone()]);
+        for at in window.states.clone() {
+            self.states[at].clear();
+            self.states[at].merge(&from.states[at]);
+        }
+    }
+
+    /// Takes what others hold for a window of numbers alone, which get what these hold.
+    pub(super) fn swap(&mut self, window: &Window, other: &mut States) {
+        let (counts, numbers) = (window.counts.clone(), window.numbers.clone());
+        self.counts[counts.clone()].swap_with_slice(&mut other.counts[counts]);
+        self.numbers[numbers.clone()].swap_with_slice(&mut other.numbers[numbers]);
+    }
+
     pub(super) fn clear(&mut self, window: &Window) {
         self.counts[window.counts.clone()].iter_mut().for_each(|count| *count = 0);
         self.numbers[window.numbers.clone()].iter_mut().for_each(Numbers::clear);

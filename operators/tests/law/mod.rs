@@ -42,6 +42,9 @@ impl Row {
     }
 }
 
+/// Orders after every row of its time.
+pub const ASKER: u8 = 255;
+
 pub fn id(n: u8) -> Id {
     if n.is_multiple_of(2) { Id::Int(i64::from(n)) } else { Id::Text(format!("{n:03}").into()) }
 }
@@ -52,6 +55,8 @@ pub enum Step {
     /// Takes back the row that was inserted so many rows ago.
     Retract(prop::sample::Index),
     Read(Row),
+    /// The same by somebody who is no row.
+    Peek(Row),
     ReadNull(Micros),
     Advance(Micros),
     /// The store is saved, and another one restored from that.
@@ -68,6 +73,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         10 => row(40).prop_map(Step::Insert),
         40 => row(12).prop_map(Step::Read),
         15 => row(40).prop_map(Step::Read),
+        5 => (0..3u8, -60..12i64).prop_map(|(key, time)| Step::Peek(Row { key, time, id: ASKER })),
         15 => any::<prop::sample::Index>().prop_map(Step::Retract),
         5 => (0..40i64).prop_map(Step::ReadNull),
         10 => (0..15i64).prop_map(Step::Advance),
@@ -77,7 +83,9 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         for (i, step) in steps.iter_mut().enumerate() {
             let now = i as i64 / 2;
             match step {
-                Step::Insert(row) | Step::Read(row) => row.time = now + 10 - row.time,
+                Step::Insert(row) | Step::Read(row) | Step::Peek(row) => {
+                    row.time = now + 10 - row.time
+                }
                 Step::Advance(time) | Step::ReadNull(time) => *time = now - *time,
                 Step::Retract(_) | Step::Restart => {}
             }
@@ -260,6 +268,27 @@ pub fn run(
                         output.frame,
                         output.edge,
                         output.filter
+                    );
+                }
+            }
+            Step::Peek(row) => {
+                out.clear();
+                let peeked = store.peek(Some(row.key()), row.time, &mut out);
+                if row.time < watermark {
+                    prop_assert_eq!(peeked, Err(watermark));
+                    continue;
+                }
+                prop_assert_eq!((peeked, out.len()), (Ok(()), asked.len()));
+                for (asked, got) in asked.iter().zip(&out) {
+                    let want = by_definition(asked, own_stream, &history, *row);
+                    let (title, output) = (asked.call.title(), &asked.output);
+                    prop_assert!(
+                        agrees(asked.call.name, got, &want),
+                        "{title} over {:?} {:?} filter {:?}, asked as of {}: {got:?}, by definition {want:?}",
+                        output.frame,
+                        output.edge,
+                        output.filter,
+                        row.time
                     );
                 }
             }

@@ -2,20 +2,21 @@
 
 use tidemill_config::cure;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::OnlinePlan;
-use tidemill_operators::dataflow::{CallProgram, FeatureProgram, Kept};
+use tidemill_config::plan::{LeadingEdge, OnlinePlan};
+use tidemill_operators::dataflow::{CallProgram, FeatureProgram, GroupProgram, Kept};
 use tidemill_types::{DataType, Field, Schema};
 
-use super::Compiled;
+use super::{Compiled, Derive};
 
 /// What is kept of each row of the spine, beside its features.
 pub(super) fn compile(
     plan: &OnlinePlan,
-    spine: &Schema,
-    features: &[FeatureProgram],
-    names: &Schema,
+    source: &Derive,
+    (features, names): (&[FeatureProgram], &Schema),
+    groups: &[GroupProgram],
     errors: &mut Vec<Diagnostic>,
 ) -> Kept {
+    let spine = &source.schema;
     let mut kept = Kept::default();
     for column in &plan.entity {
         let columns: Vec<&str> = spine.names().collect();
@@ -61,7 +62,44 @@ pub(super) fn compile(
         let new: Vec<CallProgram> = calls.filter(|c| !known(&kept.calls, c)).copied().collect();
         kept.calls.extend(new);
     }
+    if plan.edge == LeadingEdge::WallClock {
+        read_anew(&mut kept, source, groups);
+    }
     kept
+}
+
+/// Where windows are read as of a request, the columns are kept that name their keys, and in place of each
+/// computed one that changes with the event time those that it is computed of.
+fn read_anew(kept: &mut Kept, source: &Derive, groups: &[GroupProgram]) {
+    kept.calls.clear();
+    for (n, scalar) in source.computed.iter().enumerate() {
+        let column = source.declared + n;
+        let moves = |read: &usize| *read == source.time || kept.moving.contains(read);
+        if column != source.time && scalar.columns().iter().any(moves) {
+            kept.moving.push(column);
+        }
+    }
+    let keys = groups.iter().flat_map(|group| &group.spine_key);
+    let mut wanted = std::mem::take(&mut kept.columns);
+    wanted.extend(keys.flat_map(|key| key.columns()));
+    let mut next = 0;
+    while next < wanted.len() {
+        let column = wanted[next];
+        next += 1;
+        if let Some(n) =
+            column.checked_sub(source.declared).filter(|_| kept.moving.contains(&column))
+        {
+            wanted.extend(source.computed[n].columns());
+        }
+        // Every column is computed of those before it, so that this comes to an end.
+    }
+    kept.moving.retain(|column| wanted.contains(column));
+    for column in wanted {
+        let known = column == source.time || kept.moving.contains(&column);
+        if !known && !kept.columns.contains(&column) && !kept.entity.contains(&column) {
+            kept.columns.push(column);
+        }
+    }
 }
 
 impl Compiled {

@@ -84,7 +84,7 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
     let outputs = Outputs::elsewhere(&compiled, &stop, way);
     let rows: Vec<Arc<AtomicU64>> = compiled.plan.sources.iter().map(|_| Arc::default()).collect();
     let turns = Arc::new(Turns::default());
-    let crew = Crew { outputs: &outputs, shared: &shared, turns: &turns, rows: &rows };
+    let crew = Crew { outputs: &outputs, shared: &shared, turns: &turns, rows: &rows, shelf: None };
     let (seats, readers) = crew.seats(&compiled, options, &recovery, shares, None)?;
     drop(outputs);
 

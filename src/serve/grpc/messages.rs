@@ -142,6 +142,9 @@ pub struct InferRequest {
     /// Comes back in the answer.
     #[prost(string, tag = "3")]
     pub id: String,
+    /// `as_of`: the moment as of which windows are wanted.
+    #[prost(map = "string, message", tag = "4")]
+    pub parameters: HashMap<String, Parameter>,
     /// The tensors.
     #[prost(message, repeated, tag = "5")]
     pub inputs: Vec<Tensor>,

@@ -10,22 +10,22 @@ use super::store::Store;
 use super::{points, section};
 
 /// A store, and what was put there last.
-pub struct Shelf {
+pub struct Depot {
     /// The store.
     pub store: Store,
     /// What was put under each name last.
     known: HashMap<String, (u128, Part)>,
-    /// Bytes of parts that were new, since [`Shelf::begin`].
+    /// Bytes of parts that were new, since [`Depot::begin`].
     pub written: u64,
 }
 
 /// A part has about so many bytes, where there are as many: each one that is new costs a wait for the disk.
 const PART: usize = 1 << 20;
 
-impl Shelf {
+impl Depot {
     /// Nothing was put yet.
-    pub fn new(store: Store) -> Shelf {
-        Shelf { store, known: HashMap::new(), written: 0 }
+    pub fn new(store: Store) -> Depot {
+        Depot { store, known: HashMap::new(), written: 0 }
     }
 
     /// A line begins.
@@ -54,7 +54,7 @@ impl Shelf {
     /// Puts a worker's windows: by group, by range of key groups.
     ///
     /// # Errors
-    /// See [`Shelf::put`].
+    /// See [`Depot::put`].
     pub fn windows(
         &mut self,
         worker: usize,
