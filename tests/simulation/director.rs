@@ -65,8 +65,6 @@ struct State {
     kill_at: Option<u64>,
     /// Steps since something was done.
     idle: u64,
-    /// Steps since another part than a worker did something, and the clock then.
-    quiet: (u64, u64),
     /// Names of the parts that make a step now.
     stack: Vec<String>,
     trace: u64,
@@ -80,15 +78,8 @@ fn is_waited_for(name: &str) -> bool {
 impl Director {
     /// A life that is killed at this tick, if it comes to it.
     pub fn new(world: &Arc<World>, chance: Chance, kill_at: Option<u64>) -> Arc<Director> {
-        let state = State {
-            chance,
-            ticks: 0,
-            kill_at,
-            idle: 0,
-            quiet: (0, 0),
-            stack: Vec::new(),
-            trace: world.life(),
-        };
+        let state =
+            State { chance, ticks: 0, kill_at, idle: 0, stack: Vec::new(), trace: world.life() };
         let director = Arc::new(Director {
             world: Arc::clone(world),
             parts: Mutex::default(),
@@ -142,12 +133,6 @@ impl Director {
     pub fn told(&self) -> (u64, u64) {
         let state = self.state();
         (state.ticks, state.trace)
-    }
-
-    /// Whether nothing is to be expected any more: nothing was done for long, nor for long by the clock.
-    pub fn is_quiet(&self) -> bool {
-        let (steps, since) = self.state().quiet;
-        steps > 300 && self.clock.load(Ordering::Relaxed) - since > 25_000_000
     }
 
     /// The clock moves on.
@@ -231,10 +216,6 @@ impl Director {
         state.trace = state.trace.rotate_left(1) ^ u64::from(moved);
         state.idle = if moved { 0 } else { state.idle + 1 };
         let idle = state.idle;
-        if moved && !name.starts_with("worker") {
-            state.quiet = (0, self.clock.load(Ordering::Relaxed));
-        }
-        state.quiet.0 += 1;
         drop(state);
         if self.world.verbose && moved {
             eprintln!("      {name}{}", if turn == Turn::Over(()) { " is over" } else { "" });

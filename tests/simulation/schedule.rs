@@ -17,7 +17,7 @@ use tidemill_types::Error;
 use super::broker::{Log, Topic};
 use super::chance::Chance;
 use super::director::{Director, Killed};
-use super::pipeline::{Case, LAST};
+use super::pipeline::Case;
 use super::store::AWAY;
 use super::workers;
 use super::world::{Broken, World};
@@ -111,7 +111,7 @@ impl Schedule<'_> {
         if let Some(wrong) = world.wrong() {
             return Err(format!("at the end: {wrong}"));
         }
-        if !self.case.live && world.lines().map_err(|e| e.to_string())? > 0 {
+        if world.lines().map_err(|e| e.to_string())? > 0 {
             return Err("lines are left of a run that has ended".to_string());
         }
         went.found = found(&world, self.case);
@@ -136,10 +136,7 @@ impl Schedule<'_> {
         let stop = Arc::new(AtomicBool::new(false));
         let shares = self.shares(world.life(), workers);
         let mut begun = begin(&self.case.compiled, &options, stop, shares, None, Box::new(|_| {}))?;
-        let live = self.case.live;
-        // A live run never ends: it is stopped when it has done what there is.
-        let over = || live && director.is_quiet();
-        workers::run(&mut begun, director, &over).into_iter().for_each(Seated::leave);
+        workers::run(&mut begun, director).into_iter().for_each(Seated::leave);
         begun.end(&[])?;
         Ok(Ended::Finished)
     }
@@ -263,8 +260,7 @@ fn net(text: &str, without: &[String]) -> String {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for line in text.lines() {
         let mut row: Json = serde_json::from_str(line).expect("JSON");
-        let last = row["id"].as_i64().is_some_and(|id| id >= LAST);
-        if last || without.contains(&row["id"].to_string()) {
+        if without.contains(&row["id"].to_string()) {
             continue;
         }
         let diff = row.as_object_mut().and_then(|row| row.remove("diff"));

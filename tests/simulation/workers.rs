@@ -4,7 +4,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -23,9 +22,8 @@ use super::director::Director;
 /// Workers that have gone, or could not begin.
 type Gone = Arc<Mutex<Vec<Option<Seated>>>>;
 
-/// Has all workers of a run among its parts, and the clock; ends when they have gone. The run is stopped when it is
-/// `over`.
-pub fn run(begun: &mut Begun, director: &Arc<Director>, over: &dyn Fn() -> bool) -> Vec<Seated> {
+/// Has all workers of a run among its parts, and the clock; ends when they have gone.
+pub fn run(begun: &mut Begun, director: &Arc<Director>) -> Vec<Seated> {
     let common = Common::of(begun);
     let mut seats = std::mem::take(&mut begun.seats);
     tick(begun, director);
@@ -39,10 +37,6 @@ pub fn run(begun: &mut Begun, director: &Arc<Director>, over: &dyn Fn() -> bool)
     }
     while gone.lock().expect("whole").len() < workers {
         director.turn();
-        if over() {
-            begun.shared.stop.store(true, Ordering::SeqCst);
-            begun.shared.bells.iter().for_each(Bell::ring);
-        }
     }
     let mut gone = gone.lock().expect("whole");
     gone.drain(..).flatten().collect()
