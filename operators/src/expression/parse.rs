@@ -11,7 +11,7 @@ use super::ExpressionError;
 
 /// Tokens other than literals and commas. Each may add a level to the tree, which is dropped and
 /// walked recursively; lists of literals may be as long as they like.
-const MAX_TOKENS: usize = 2_000;
+const MAX_TOKENS: usize = 1_000;
 
 /// Levels of parentheses and prefixes that the parser follows.
 const MAX_NESTING: usize = 50;
