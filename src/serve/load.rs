@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant as StdInstant};
 
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
@@ -19,6 +20,7 @@ use hyper::{Request, Uri, header};
 use hyper_util::rt::TokioIo;
 use tidemill_types::Error;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// What is asked, how often, how long.
@@ -40,6 +42,13 @@ pub struct Plan {
     pub warm_up: Duration,
     /// Connections; one has one request under way.
     pub connections: usize,
+}
+
+impl Plan {
+    /// Requests that are due before the end.
+    fn requests(&self) -> u64 {
+        (self.rate * (self.warm_up + self.duration).as_secs_f64()).ceil() as u64
+    }
 }
 
 /// What came of it. Latencies are microseconds.
@@ -102,11 +111,13 @@ async fn all(plan: Plan) -> Result<Measured, Error> {
     let next = Arc::new(AtomicU64::new(0));
     let start = Instant::now() + Duration::from_millis(10);
     let plan = Arc::new(plan);
+    let due = Arc::new(Semaphore::new(0));
+    let clock = keep_time(&plan, start.into_std(), Arc::clone(&due))?;
     let tasks: Vec<_> = senders
         .into_iter()
         .map(|sender| {
-            let (plan, next) = (Arc::clone(&plan), Arc::clone(&next));
-            tokio::spawn(async move { one(&plan, sender, &next, start).await })
+            let (plan, next, due) = (Arc::clone(&plan), Arc::clone(&next), Arc::clone(&due));
+            tokio::spawn(async move { one(&plan, sender, &next, &due, start).await })
         })
         .collect();
     let mut measured = Measured::new()?;
@@ -114,7 +125,29 @@ async fn all(plan: Plan) -> Result<Measured, Error> {
         let part = task.await.map_err(|e| Error::internal(format!("a connection ended: {e}")))?;
         measured.merge(part?);
     }
+    clock.join().map_err(|_| Error::internal("the clock of the load ended"))?;
     Ok(measured)
+}
+
+/// A thread that lets a request go whenever one is due. The timers of tokio have steps of a millisecond: ten requests of
+/// 10,000 a second would come in one burst, late by half a millisecond in the mean.
+fn keep_time(plan: &Plan, start: StdInstant, due: Arc<Semaphore>) -> Result<JoinHandle<()>, Error> {
+    let (rate, requests, connections) = (plan.rate, plan.requests(), plan.connections);
+    let keep = move || {
+        let mut gone = 0;
+        while gone < requests {
+            let next = start + Duration::from_secs_f64(gone as f64 / rate);
+            std::thread::sleep(next.saturating_duration_since(StdInstant::now()));
+            let now_due = (start.elapsed().as_secs_f64() * rate) as u64 + 1;
+            let now_due = now_due.clamp(gone + 1, requests);
+            due.add_permits((now_due - gone) as usize);
+            gone = now_due;
+        }
+        // For each connection one more, at which it ends.
+        due.add_permits(connections);
+    };
+    let thread = std::thread::Builder::new().name("clock".to_string());
+    thread.spawn(keep).map_err(|e| Error::external(format!("no thread for the clock: {e}")))
 }
 
 async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, Error> {
@@ -135,19 +168,20 @@ async fn one(
     plan: &Plan,
     mut sender: SendRequest<Full<Bytes>>,
     next: &AtomicU64,
+    due: &Semaphore,
     start: Instant,
 ) -> Result<Measured, Error> {
     let mut measured = Measured::new()?;
     let counted = start + plan.warm_up;
-    let end = plan.warm_up + plan.duration;
     loop {
+        let gone =
+            due.acquire().await.map_err(|_| Error::internal("the clock of the load ended"))?;
+        gone.forget();
         let n = next.fetch_add(1, Ordering::Relaxed);
-        let after = Duration::from_secs_f64(n as f64 / plan.rate);
-        if after >= end {
+        if n >= plan.requests() {
             return Ok(measured);
         }
-        let due = start + after;
-        tokio::time::sleep_until(due).await;
+        let due = start + Duration::from_secs_f64(n as f64 / plan.rate);
         let late = due.elapsed() >= Duration::from_millis(1);
         // A server that is away for a while is part of what is measured.
         if sender.is_closed()
