@@ -9,6 +9,7 @@
 //!     cargo bench --bench windows -- lengths    # the longest window from a minute to 30 days
 //!     cargo bench --bench windows -- memory     # bytes a key and a row
 //!     cargo bench --bench windows -- tiles      # the longest window exact, and with a resolution
+//!     cargo bench --bench windows -- lines      # how long ten payments take while the windows are being saved
 //!     cargo bench --bench windows -- once       # little, to count instructions
 
 #![allow(clippy::print_stdout)]
@@ -19,7 +20,7 @@ use std::time::Instant;
 use tidemill_config::plan::{Edge, Frame};
 use tidemill_operators::aggregate::{self, Call};
 use tidemill_operators::column::Cell;
-use tidemill_operators::window::{Answers, Group, Output, Store};
+use tidemill_operators::window::{Answers, Group, Output, Pieces, Store};
 use tidemill_types::{DataType, Id, Key, Micros};
 
 const SECOND: Micros = 1_000_000;
@@ -140,6 +141,56 @@ fn run(payments: &[Payment], longest: Frame) -> (f64, Store) {
     (began.elapsed().as_secs_f64() * 1e9 / events as f64, store)
 }
 
+/// How windows are saved while ten payments after ten come.
+#[derive(Clone, Copy, PartialEq)]
+enum Saving {
+    Not,
+    /// Between two tens, all in one go.
+    Whole,
+    /// So many bytes after each ten.
+    Steps(usize),
+}
+
+/// Takes ten payments at a time and reads them; microseconds of each ten from the half on, where saving begins, for as
+/// long as it lasts, but so many at least; and bytes that were saved.
+fn tens(payments: &[Payment], longest: Frame, saving: Saving) -> (Vec<f64>, usize) {
+    let mut store = Store::new(group(longest));
+    let (mut took, mut pieces) = (Vec::new(), None);
+    let is_saved = |pieces: &Option<Pieces>| saving == Saving::Not || pieces.is_some();
+    let half = payments.len() / 20;
+    for (n, chunk) in payments.chunks(10).enumerate() {
+        if n == half && saving != Saving::Not {
+            store.begin_cut();
+        }
+        let began = Instant::now();
+        if n >= half && !is_saved(&pieces) {
+            let step = if let Saving::Steps(step) = saving { step } else { usize::MAX };
+            pieces = store.go_on_with_cut(step);
+        }
+        let mut answers = Answers::default();
+        for (i, payment) in chunk.iter().enumerate() {
+            let (place, id) = (store.place(payment.key), Id::Int((10 * n + i) as i64));
+            let cell = |column: usize| match column {
+                0 => Cell::Float(payment.amount),
+                1 => Cell::Int(payment.merchant),
+                _ => Cell::Int(payment.time),
+            };
+            store.insert_at(place, payment.key, payment.time, &id, cell);
+            store.read_at(Some(place), payment.time, &id, &mut answers);
+        }
+        std::hint::black_box(store.finish(answers));
+        store.advance(chunk[0].time);
+        if n >= half {
+            took.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        if is_saved(&pieces) && took.len() >= 20_000 {
+            break;
+        }
+    }
+    let bytes = pieces.map_or(0, |pieces| pieces.ranges().values().map(Vec::len).sum());
+    (took, bytes)
+}
+
 fn median(payments: &[Payment], longest: Micros) -> f64 {
     let mut times: Vec<f64> = (0..5).map(|_| run(payments, Frame::Last(longest)).0).collect();
     times.sort_by(f64::total_cmp);
@@ -204,6 +255,29 @@ fn main() {
                     let (keys, rows, bytes) = store.size();
                     say(&format!("{cards} cards, zipf {zipf}, {name}"), ns);
                     println!("    {rows} rows, {} bytes a key", bytes / keys.max(1));
+                }
+            }
+        }
+        "lines" => {
+            for cards in [100_000, 1_000_000] {
+                let payments = payments(4_000_000, cards, 0.0);
+                for (name, saving) in [
+                    ("none", Saving::Not),
+                    ("16 KiB after each ten", Saving::Steps(16 << 10)),
+                    ("in one go", Saving::Whole),
+                ] {
+                    let (mut took, bytes) = tens(&payments, Frame::Last(DAY), saving);
+                    took.sort_by(f64::total_cmp);
+                    let at = |q: f64| took[((took.len() - 1) as f64 * q) as usize];
+                    println!(
+                        "{cards} cards, {name:<24} {:>7} tens, {:>6.1} MB: p50 {:.0} us, p99 {:.0}, p99.9 {:.0}, most {:.0}",
+                        took.len(),
+                        bytes as f64 / 1e6,
+                        at(0.5),
+                        at(0.99),
+                        at(0.999),
+                        at(1.0)
+                    );
                 }
             }
         }

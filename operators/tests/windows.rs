@@ -151,6 +151,7 @@ fn busy_steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<prop::sample::Index>().prop_map(Step::Retract),
         4 => (12..40i64).prop_map(Step::Advance),
         1 => Just(Step::Restart),
+        2 => (1..4_000usize).prop_map(Step::Cut),
     ];
     prop::collection::vec(step, 600..800).prop_map(|mut steps| {
         for (i, step) in steps.iter_mut().enumerate() {

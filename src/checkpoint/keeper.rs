@@ -12,7 +12,7 @@ use tidemill_types::{Error, Micros};
 
 use super::depot::Depot;
 use super::epochs::Epochs;
-use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait};
+use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait, Windows};
 use super::manifest::{FORMAT, Manifest, Part};
 use super::store::Store;
 use super::{points, section};
@@ -60,7 +60,7 @@ struct Gathering {
     began: Instant,
     sources: BTreeMap<usize, SavedSources>,
     held: BTreeMap<usize, Vec<u8>>,
-    windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
+    windows: BTreeMap<usize, Windows>,
     /// What other processes have put, and that one could not.
     parts: BTreeMap<usize, Vec<Part>>,
     failed: Option<Error>,
@@ -165,7 +165,7 @@ impl Keeper {
             parts.push(self.depot.put(format!("held/{worker}"), &rows)?);
         }
         for (worker, groups) in line.windows {
-            parts.extend(self.depot.windows(worker, groups)?);
+            parts.extend(self.depot.windows(worker, groups())?);
         }
         let elsewhere: Vec<Part> = line.parts.into_values().flatten().collect();
         // A store that is not the same for all processes would show only when the line is needed.

@@ -30,8 +30,8 @@ pub enum Gift {
     Begin(Round),
     /// A worker's sources.
     Sources(usize, SavedSources),
-    /// A worker's windows: by group, by range of key groups.
-    Windows(usize, Vec<BTreeMap<u64, Vec<u8>>>),
+    /// A worker's windows.
+    Windows(usize, Windows),
     /// `at_once`: a worker's rows that are owed their last answer.
     Held(usize, Vec<u8>),
     /// Everything that the mill holds, by name, and when its files are whole.
@@ -52,6 +52,9 @@ pub enum Given {
     /// See [`Gift::Parts`].
     Parts(Round, Result<Vec<Part>, String>),
 }
+
+/// The windows of a worker: by group, by range of key groups. They are put in order by whoever writes them.
+pub type Windows = Box<dyn FnOnce() -> Vec<BTreeMap<u64, Vec<u8>>> + Send>;
 
 /// The way to the head.
 pub type ToHead = Box<dyn Fn(Given) + Send + Sync>;

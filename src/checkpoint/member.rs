@@ -9,7 +9,7 @@ use crossbeam_channel::unbounded;
 use tidemill_types::Error;
 
 use super::depot::Depot;
-use super::line::{Gift, Given, Lines, Round, SharedLines, ToHead};
+use super::line::{Gift, Given, Lines, Round, SharedLines, ToHead, Windows};
 use super::manifest::Part;
 use super::store::Store;
 use crate::host::{Handle, Host, Received, Turn, receive};
@@ -49,7 +49,7 @@ struct Member {
     depot: Depot,
     workers: usize,
     round: Option<Round>,
-    windows: BTreeMap<usize, Vec<BTreeMap<u64, Vec<u8>>>>,
+    windows: BTreeMap<usize, Windows>,
     way: Arc<ToHead>,
 }
 
@@ -78,7 +78,7 @@ impl Member {
     fn put(&mut self) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         for (worker, groups) in std::mem::take(&mut self.windows) {
-            parts.extend(self.depot.windows(worker, groups)?);
+            parts.extend(self.depot.windows(worker, groups())?);
         }
         self.depot.store.settle()?;
         self.depot.stands(&parts);

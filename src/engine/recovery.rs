@@ -10,6 +10,7 @@ use tidemill_config::plan::{CheckpointPlan, Mode, Plan};
 use tidemill_config::section::Section;
 use tidemill_config::table::Item;
 use tidemill_operators::dataflow::{Begin as BeginWindows, HeldRows, Keep, Saved, Shelf, restored};
+use tidemill_operators::window::Pieces;
 use tidemill_types::schema::hex;
 use tidemill_types::{Error, Micros};
 
@@ -167,7 +168,10 @@ impl Recovery {
         shelf: Option<Arc<Shelf>>,
     ) -> Result<Kept, Error> {
         let windows = self.lines.clone().map(|lines| {
-            Seat::new(lines, "line.windows", move |saved| Gift::Windows(worker, saved))
+            Seat::new(lines, "line.windows", move |saved: Saved| {
+                let in_order = || saved.into_iter().map(Pieces::ranges).collect();
+                Gift::Windows(worker, Box::new(in_order))
+            })
         });
         let lines = self.lines.clone().filter(|_| self.epochs.is_some());
         let held = lines.map(|lines| {

@@ -1,6 +1,5 @@
 //! What a line keeps of the windows and of rows that wait for the watermark, and what they begin with.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemill_types::Micros;
@@ -8,10 +7,10 @@ use tidemill_types::Micros;
 use super::message::{HeldRows, Round};
 use super::program::Program;
 use super::shelf::Shelf;
-use crate::window::Store;
+use crate::window::{Pieces, Store};
 
-/// The windows of a worker as bytes: by group of the program, by range of key groups.
-pub type Saved = Vec<BTreeMap<u64, Vec<u8>>>;
+/// The windows of a worker as bytes, by group of the program.
+pub type Saved = Vec<Pieces>;
 
 /// A line as one operator of a worker sees it, which has a `T` to give.
 pub trait Lines<T> {

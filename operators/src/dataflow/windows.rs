@@ -35,10 +35,12 @@ pub fn windows<'scope>(
     keep: Keep,
 ) -> StreamVec<'scope, Round, Answered> {
     let pact = Exchange::new(|r: &Requests| r.to as u64);
+    let scope = requests.scope();
     requests.unary_frontier::<CapacityContainerBuilder<Vec<Answered>>, _, _, _>(
         pact,
         "windows",
-        |_, _| {
+        |_, info| {
+            let activator = scope.activator_for(info.address);
             let mut stash: BTreeMap<Round, (Capability<Round>, Vec<Requests>)> = BTreeMap::new();
             let Keep { windows: mut lines, begin, shelf, .. } = keep;
             let shelf = shelf.unwrap_or_else(|| Arc::new(Shelf::new(peers)));
@@ -52,26 +54,34 @@ pub fn windows<'scope>(
                     }
                 });
                 // What is in at a line is every round before it, and none after.
-                let line = |round: Option<Round>, lines: &mut Option<Asker<Saved>>, host: &Host| {
+                let line = |round: Option<Round>, lines: &Option<Asker<Saved>>, host: &mut Host| {
                     if let Some(lines) = lines
                         && let Some(line) = lines.pending()
                         && round.is_none_or(|round| round >= line)
                         && line.checked_sub(1).is_none_or(|last| passed(frontier, last))
                     {
-                        let saved = host.shelf.of(index).iter().map(Store::save).collect();
-                        lines.take(line, saved);
+                        host.begin_line(line);
                     }
                 };
+                let mut rows = 0;
                 while let Some(entry) = stash.first_entry() {
                     if !passed(frontier, *entry.key()) {
                         break;
                     }
-                    line(Some(*entry.key()), &mut lines, &host);
+                    line(Some(*entry.key()), &lines, &mut host);
                     let (round, (capability, batches)) = entry.remove_entry();
+                    rows += batches.iter().map(|batch| batch.times.len()).sum::<usize>();
                     let mut session = output.session(&capability);
                     host.take(round, batches, &mut |answers| session.give(answers));
                 }
-                line(stash.keys().next().copied(), &mut lines, &host);
+                line(stash.keys().next().copied(), &lines, &mut host);
+                if let (Some(lines), Some(line)) = (&mut lines, host.cutting) {
+                    let step = if frontier.is_empty() { usize::MAX } else { STEP + ROW * rows };
+                    match host.go_on_with_line(step) {
+                        Some(saved) => lines.take(line, saved),
+                        None => activator.activate(),
+                    }
+                }
             }
         },
     )
@@ -81,6 +91,11 @@ pub fn windows<'scope>(
 pub(super) fn passed(frontier: &MutableAntichain<Round>, round: Round) -> bool {
     !frontier.less_equal(&round)
 }
+
+/// Of a line under way so many bytes are saved at a time, a tenth of a millisecond, and so many more for each row that
+/// came meanwhile, half of what the row took.
+const STEP: usize = 16 << 10;
+const ROW: usize = 128;
 
 /// The stores of one worker.
 struct Host {
@@ -92,6 +107,9 @@ struct Host {
     marks: Vec<Micros>,
     /// The newest event time that came.
     latest: Micros,
+    /// The line that is being saved, and the groups that are.
+    cutting: Option<Round>,
+    saved: Saved,
     /// `at_once`: reads that wait for the watermark, by group.
     waiting: Vec<BTreeMap<(Micros, Id, usize, u64), Option<Key>>>,
 }
@@ -197,10 +215,31 @@ impl Host {
             waiting: program.groups.iter().map(|_| BTreeMap::new()).collect(),
             marks: vec![watermark; peers],
             latest: watermark,
+            cutting: None,
+            saved: Saved::new(),
             program,
             index,
             peers,
         }
+    }
+
+    /// Begins to save all stores for a line, unless that is what is being done.
+    fn begin_line(&mut self, line: Round) {
+        if self.cutting != Some(line) {
+            self.cutting = Some(line);
+            self.saved.clear();
+            self.shelf.of(self.index).iter_mut().for_each(Store::begin_cut);
+        }
+    }
+
+    /// Goes on with the line for about so many bytes; what it is when it is done.
+    fn go_on_with_line(&mut self, bytes: usize) -> Option<Saved> {
+        let mut stores = self.shelf.of(self.index);
+        while let Some(store) = stores.get_mut(self.saved.len()) {
+            self.saved.push(store.go_on_with_cut(bytes)?);
+        }
+        self.cutting = None;
+        Some(std::mem::take(&mut self.saved))
     }
 
     fn take(&mut self, round: Round, batches: Vec<Requests>, give: &mut dyn FnMut(Answered)) {

@@ -19,6 +19,7 @@ use crate::aggregate::Aggregate;
 use crate::column::Cell;
 
 mod answers;
+mod cut;
 mod entry;
 mod expiry;
 mod frame;
@@ -40,12 +41,13 @@ pub use answers::Answers;
 pub use members::members;
 
 use answers::One;
+use cut::Cut;
 use expiry::Expiry;
 use heap::Heap;
 use held::Reply;
 use history::{AsOf, History, Scratch};
 use layout::Layout;
-pub use snapshot::RANGES;
+pub use snapshot::{Pieces, RANGES};
 
 /// One aggregate over one window of a group.
 #[derive(Clone)]
@@ -84,8 +86,12 @@ pub struct Store {
     layout: Layout,
     places: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     keys: Vec<History>,
+    /// Whose history each place has.
+    named: Vec<Key>,
     free: Vec<u32>,
     heap: Heap,
+    /// What is being saved.
+    cut: Option<Box<Cut>>,
     scratch: Scratch,
     /// A row on its way in.
     row: Vec<u64>,
@@ -110,8 +116,10 @@ impl Store {
             layout,
             places: HashMap::default(),
             keys: Vec::new(),
+            named: Vec::new(),
             free: Vec::new(),
             heap,
+            cut: None,
             scratch,
             row: Vec::new(),
             empty,
@@ -132,16 +140,18 @@ impl Store {
     /// [`Store::advance`].
     #[inline]
     pub fn place(&mut self, key: Key) -> u32 {
-        let Store { layout, places, keys, free, .. } = self;
+        let Store { layout, places, keys, named, free, .. } = self;
         *places.entry(key).or_insert_with(|| {
             let fresh = History::new(layout);
             match free.pop() {
                 Some(place) => {
                     keys[place as usize] = fresh;
+                    named[place as usize] = key;
                     place
                 }
                 None => {
                     keys.push(fresh);
+                    named.push(key);
                     keys.len() as u32 - 1
                 }
             }
@@ -165,9 +175,12 @@ impl Store {
         id: &Id,
         cell: impl Fn(usize) -> Cell<'a>,
     ) {
-        let Store { layout, keys, heap, row, expiry, .. } = self;
-        layout.width.encode(time, id, |kept| cell(layout.columns[kept]), heap, row);
+        let Store { layout, keys, heap, row, expiry, cut, .. } = self;
         let history = &mut keys[place as usize];
+        if let Some(cut) = cut {
+            cut.before_change(place, key, history, layout, heap);
+        }
+        layout.width.encode(time, id, |kept| cell(layout.columns[kept]), heap, row);
         history.insert(layout, row, heap);
         if history.is_outgrown() {
             let next = history.next_due(layout, true);
@@ -190,8 +203,11 @@ impl Store {
     /// their sums: it is taken back on trust. A window of the newest n rows then shows fewer than n
     /// until new ones come, for the row that would move up is gone.
     pub fn retract(&mut self, key: Key, time: Micros, id: &Id, values: &[Value]) -> bool {
-        let Store { layout, places, keys, heap, row, watermark, .. } = self;
+        let Store { layout, places, keys, heap, row, watermark, cut, .. } = self;
         let Some(&place) = places.get(&key) else { return false };
+        if let Some(cut) = cut {
+            cut.before_change(place, key, &keys[place as usize], layout, heap);
+        }
         let cell = |kept: usize| values.get(layout.columns[kept]).map_or(Cell::Null, Cell::from);
         layout.width.encode(time, id, cell, heap, row);
         let history = &mut keys[place as usize];
@@ -273,6 +289,9 @@ impl Store {
             if history.due != Some(due) {
                 continue;
             }
+            if let Some(cut) = &mut self.cut {
+                cut.before_change(place, key, history, &self.layout, &self.heap);
+            }
             let scratch = &mut self.scratch.states;
             history.trim(&self.layout, watermark, &mut self.heap, scratch);
             if history.is_empty() {
@@ -282,7 +301,8 @@ impl Store {
                 history.due = self.expiry.schedule(key, next);
             }
         }
-        if self.places.capacity() > 4 * self.places.len() + 64 {
+        // A cut knows keys by their places.
+        if self.cut.is_none() && self.places.capacity() > 4 * self.places.len() + 64 {
             self.compact();
         }
     }
@@ -290,19 +310,23 @@ impl Store {
     /// Gives back the memory of keys that are gone.
     fn compact(&mut self) {
         let mut keys = Vec::with_capacity(self.places.len());
+        let mut named = Vec::with_capacity(self.places.len());
         self.places.shrink_to(2 * self.places.len());
-        for place in self.places.values_mut() {
+        for (key, place) in &mut self.places {
             keys.push(std::mem::take(&mut self.keys[*place as usize]));
+            named.push(*key);
             *place = keys.len() as u32 - 1;
         }
-        (self.keys, self.free) = (keys, Vec::new());
+        (self.keys, self.named, self.free) = (keys, named, Vec::new());
     }
 
     /// Keys, rows and bytes held, estimated. Walks over all keys.
     pub fn size(&self) -> (usize, usize, usize) {
         let rows = self.keys.iter().map(History::rows).sum();
         let bytes: usize = self.keys.iter().map(History::bytes).sum();
-        let keys = self.places.allocation_size() + self.keys.capacity() * size_of::<History>();
+        let keys = self.places.allocation_size()
+            + self.keys.capacity() * size_of::<History>()
+            + self.named.capacity() * size_of::<Key>();
         (self.places.len(), rows, bytes + keys + self.heap.bytes() + self.expiry.bytes())
     }
 }

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use tidemill_types::{Id, Key, Micros, Value};
 
 use super::Store;
+use super::heap::Heap;
+use super::history::History;
+use super::layout::Layout;
 use super::tiles::Tiled;
 use crate::column::Cell;
 
@@ -46,30 +49,14 @@ pub(super) struct Kept {
 }
 
 impl Store {
-    /// Every key with its rows, by range of key groups. Cost: one step a value held.
+    /// Every key with its rows, by range of key groups. Cost: one step a value held, and a sort of the keys.
+    /// [`Store::begin_cut`] gives the same in many small steps.
     pub fn save(&self) -> BTreeMap<u64, Vec<u8>> {
-        let mut keys: Vec<(Key, u32)> = self.places.iter().map(|(k, p)| (*k, *p)).collect();
-        keys.sort_unstable();
-        let mut ranges = BTreeMap::new();
-        for (key, place) in keys {
-            let out = ranges.entry(range_of(key)).or_insert_with(|| vec![FORMAT]);
-            let history = &self.keys[place as usize];
-            out.extend(key.0.to_le_bytes());
-            let (kept, tiles) = (history.kept(&self.layout), &history.tiles);
-            out.push(u8::from(kept.is_some()) * KEPT | u8::from(tiles.is_some()) * TILED);
-            kept.iter().for_each(|kept| put_kept(kept, out));
-            tiles.iter().for_each(|tiles| put_tiles(tiles, out));
-            put(history.rows() as u64, out);
-            let mut before: Micros = 0;
-            let columns = self.layout.columns.len();
-            history.each_row(|row| {
-                put_signed(row.time().wrapping_sub(before), out);
-                before = row.time();
-                put_id(&row.id(&self.heap), out);
-                (0..columns).for_each(|column| put_value(&row.value(column, &self.heap), out));
-            });
+        let mut pieces = Pieces::default();
+        for (key, place) in &self.places {
+            pieces.put(*key, &self.keys[*place as usize], &self.layout, &self.heap);
         }
-        ranges
+        pieces.ranges()
     }
 
     /// Takes the keys of a saved range that are `mine`. Windows of the same definitions must have been
@@ -141,6 +128,64 @@ impl Store {
             _ => Some(()),
         }
     }
+}
+
+/// Keys as bytes, in any order.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    /// By range: all bytes, and of each key where its own begin.
+    ranges: BTreeMap<u64, (Vec<u8>, Vec<(Key, usize)>)>,
+    bytes: usize,
+}
+
+impl Pieces {
+    /// Adds a key. Cost: one step a value that it holds.
+    pub(super) fn put(&mut self, key: Key, history: &History, layout: &Layout, heap: &Heap) {
+        let (out, keys) = self.ranges.entry(range_of(key)).or_default();
+        let before = out.len();
+        keys.push((key, before));
+        put_history(key, history, layout, heap, out);
+        self.bytes += out.len() - before;
+    }
+
+    /// How many there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The keys of each range in their order, which does not tell in which they were added. Cost: a sort of the
+    /// keys and a copy.
+    pub fn ranges(self) -> BTreeMap<u64, Vec<u8>> {
+        let in_order = |(range, (bytes, mut keys)): (u64, (Vec<u8>, Vec<(Key, usize)>))| {
+            let mut ends: Vec<usize> = keys.iter().skip(1).map(|(_, from)| *from).collect();
+            ends.push(bytes.len());
+            let mut keys: Vec<(Key, usize, usize)> =
+                keys.drain(..).zip(ends).map(|((key, from), to)| (key, from, to)).collect();
+            keys.sort_unstable();
+            let mut out = Vec::with_capacity(1 + bytes.len());
+            out.push(FORMAT);
+            keys.iter().for_each(|(_, from, to)| out.extend(&bytes[*from..*to]));
+            (range, out)
+        };
+        self.ranges.into_iter().map(in_order).collect()
+    }
+}
+
+fn put_history(key: Key, history: &History, layout: &Layout, heap: &Heap, out: &mut Vec<u8>) {
+    out.extend(key.0.to_le_bytes());
+    let (kept, tiles) = (history.kept(layout), &history.tiles);
+    out.push(u8::from(kept.is_some()) * KEPT | u8::from(tiles.is_some()) * TILED);
+    kept.iter().for_each(|kept| put_kept(kept, out));
+    tiles.iter().for_each(|tiles| put_tiles(tiles, out));
+    put(history.rows() as u64, out);
+    let mut before: Micros = 0;
+    let columns = layout.columns.len();
+    history.each_row(|row| {
+        put_signed(row.time().wrapping_sub(before), out);
+        before = row.time();
+        put_id(&row.id(heap), out);
+        (0..columns).for_each(|column| put_value(&row.value(column, heap), out));
+    });
 }
 
 /// What of a key is kept beside its rows.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Exclude, Frame};
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
-use tidemill_operators::window::{Group, Output, Store, members};
+use tidemill_operators::window::{Group, Output, Pieces, Store, members};
 use tidemill_types::{DataType, Id, Key, Micros, Value};
 
 use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
@@ -61,6 +61,8 @@ pub enum Step {
     Advance(Micros),
     /// The store is saved, and another one restored from that.
     Restart,
+    /// It begins to be saved, so many bytes at each step from now on.
+    Cut(usize),
 }
 
 /// Times drift upwards, with ties, late rows and reads before earlier reads.
@@ -78,6 +80,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (0..40i64).prop_map(Step::ReadNull),
         10 => (0..15i64).prop_map(Step::Advance),
         2 => Just(Step::Restart),
+        4 => (1..400usize).prop_map(Step::Cut),
     ];
     prop::collection::vec(step, 0..160).prop_map(|mut steps| {
         for (i, step) in steps.iter_mut().enumerate() {
@@ -87,7 +90,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
                     row.time = now + 10 - row.time
                 }
                 Step::Advance(time) | Step::ReadNull(time) => *time = now - *time,
-                Step::Retract(_) | Step::Restart => {}
+                Step::Retract(_) | Step::Restart | Step::Cut(_) => {}
             }
         }
         steps
@@ -231,7 +234,14 @@ pub fn run(
     let mut history: Vec<Row> = Vec::new();
     let mut watermark = -100;
     let mut out = Vec::new();
+    let mut cut: Option<(usize, Micros, Vec<Row>)> = None;
     for step in steps {
+        if let Some((bytes, then, rows)) = &cut
+            && let Some(pieces) = store.go_on_with_cut(*bytes)
+        {
+            as_of_then(asked, &group, pieces, *then, rows)?;
+            cut = None;
+        }
         match step {
             Step::Insert(row) => {
                 let time = if before.inserts { row.time } else { row.time.max(watermark) };
@@ -307,10 +317,48 @@ pub fn run(
                 watermark = watermark.max(*time);
                 store.advance(*time);
             }
-            Step::Restart => store = restarted(&group, &store, watermark)?,
+            Step::Restart => {
+                store = restarted(&group, &store, watermark)?;
+                cut = None;
+            }
+            Step::Cut(bytes) => {
+                store.begin_cut();
+                cut = Some((*bytes, watermark, history.clone()));
+            }
         }
     }
+    if let Some((_, then, rows)) = cut {
+        let pieces = store.go_on_with_cut(usize::MAX).expect("everything");
+        as_of_then(asked, &group, pieces, then, &rows)?;
+    }
+    prop_assert!(store.go_on_with_cut(usize::MAX).is_none(), "a cut is taken once");
     Ok(store)
+}
+
+/// What was saved bit by bit is what there was when the cut began: this watermark and these rows.
+fn as_of_then(
+    asked: &[Asked],
+    group: &Group,
+    pieces: Pieces,
+    watermark: Micros,
+    rows: &[Row],
+) -> Result<(), TestCaseError> {
+    let mut then = Store::new(group.clone());
+    for bytes in pieces.ranges().values() {
+        then.restore(bytes, |_| true).map_err(TestCaseError::fail)?;
+    }
+    then.advance(watermark);
+    let latest = rows.iter().map(|row| row.time).fold(watermark, Micros::max);
+    for (key, time) in (0..3).flat_map(|key| [(key, watermark), (key, latest), (key, latest + 3)]) {
+        let (row, mut out) = (Row { key, time, id: ASKER }, Vec::new());
+        then.read(Some(row.key()), time, &id(row.id), &mut out);
+        for (asked, got) in asked.iter().zip(&out) {
+            let want = by_definition(asked, group.own_stream, rows, row);
+            let title = asked.call.title();
+            prop_assert!(agrees(asked.call.name, got, &want), "{title}: {got:?}, not {want:?}");
+        }
+    }
+    Ok(())
 }
 
 /// What people are told of the rows of a window are those that it holds.
