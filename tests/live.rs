@@ -4,6 +4,7 @@
 #[path = "support/kafka.rs"]
 mod kafka;
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tidemill_connectors::client::kafka::{Cluster, Topic};
@@ -48,7 +50,10 @@ impl Drop for Payments {
 
 impl Payments {
     fn start(more: &[&str]) -> Payments {
-        let broker = kafka::shared();
+        Payments::over(kafka::shared(), more)
+    }
+
+    fn over(broker: Arc<kafka::Broker>, more: &[&str]) -> Payments {
         let topics = ["events", "features"].map(kafka::unique);
         let cluster = Cluster::new(broker.address());
         for topic in &topics {
@@ -104,10 +109,12 @@ impl Payments {
     /// The next answer: its fields.
     fn answer(&self) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
-        // A poll may end early, for something that is no message.
+        // A poll may end early, for something that is no message, or while the broker is away.
         let message = loop {
-            if let Some(message) = self.answers.poll(Duration::from_secs(1)) {
-                break message.expect("no error");
+            match self.answers.poll(Duration::from_secs(1)) {
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown))) => {}
+                Some(message) => break message.expect("no error"),
+                None => {}
             }
             assert!(Instant::now() < deadline, "no answer after {PATIENCE:?}");
         };
@@ -296,6 +303,43 @@ fn a_run_that_stood_still_goes_on() {
     let ids: Vec<String> = rows.into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(ids, (0..10_500).map(|n| n.to_string()).collect::<Vec<_>>());
     assert!(live.stop());
+}
+
+/// A broker that does not answer for minutes, longer than transactions live, is waited for: when it is back every
+/// payment is answered, by a sink that is exactly once exactly once, and nobody had to start anything again.
+#[test]
+fn a_broker_that_is_away_for_minutes_is_waited_for() {
+    let away = std::env::var("TIDEMILL_AWAY").ok().and_then(|seconds| seconds.parse().ok());
+    let broker = Arc::new(kafka::Broker::start());
+    let once = ["--set", "sink.features.delivery=exactly_once"];
+    let runs = [&once[..], &[]].map(|more| Payments::over(Arc::clone(&broker), more));
+    let pay = |from: u64, to: u64| {
+        for live in &runs {
+            (from..to).for_each(|n| live.queue(n, 1_750_000_010_000 + n * 100, n * 7 % 10, 1.0));
+        }
+    };
+    pay(0, 500);
+    let mut rows = runs.each_ref().map(|live| vec![live.answer()]);
+    // Some of these are on their way when it stops.
+    pay(500, 1_000);
+    broker.pause();
+    pay(1_000, 1_500);
+    std::thread::sleep(Duration::from_secs(away.unwrap_or(130)));
+    broker.resume();
+    for (live, rows) in runs.iter().zip(&mut rows) {
+        live.pay(1_500, 1_750_900_000_000, 77, 1.0);
+        while rows.last().is_none_or(|row| row[0] != "1499") {
+            rows.push(live.answer());
+        }
+    }
+    let ids = rows.map(|rows| rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>());
+    let all: Vec<String> = (0..1_500).map(|n| n.to_string()).collect();
+    assert_eq!(ids[0], all);
+    // At least once: what was sent and not acknowledged may be there twice.
+    let mut seen = HashSet::new();
+    let first: Vec<&String> = ids[1].iter().filter(|id| seen.insert(*id)).collect();
+    assert_eq!(first, all.iter().collect::<Vec<_>>());
+    assert!(runs.into_iter().all(Payments::stop));
 }
 
 /// What is counted is turns of loops, not time: a loop that looks by the clock for work makes

@@ -4,11 +4,15 @@
 //! written or changed is known for what it is. Pure: no file, no clock.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tidemill_types::Micros;
 use tidemill_types::schema::hex;
 
-/// The form of a manifest; a reader refuses a greater one.
+use super::migration;
+
+/// The form of a line: of its manifest and of what its parts hold. A reader refuses a greater one, and brings a smaller
+/// one to its own (see [`migration`]).
 pub const FORMAT: u32 = 2;
 
 /// A part of a line.
@@ -25,7 +29,7 @@ pub struct Part {
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`] of the writer.
+    /// [`FORMAT`] of the writer, by which its parts are read.
     pub format: u32,
     /// The pipeline's name.
     pub pipeline: String,
@@ -48,9 +52,14 @@ pub struct Manifest {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Checked {
-    line: Manifest,
+struct Checked<T> {
+    line: T,
     check: String,
+}
+
+/// SHA-256 of a manifest's text. Its numbers are whole, so that one that was read gives the text that was written.
+fn checksum(line: &impl Serialize) -> Result<String, String> {
+    serde_json::to_vec(line).map(|text| sha256(&text)).map_err(|e| e.to_string())
 }
 
 /// SHA-256 in hex.
@@ -64,32 +73,27 @@ impl Manifest {
     /// # Errors
     /// Only a defect.
     pub fn encode(&self) -> Result<Vec<u8>, String> {
-        let check = self.check()?;
-        let checked = Checked { line: self.clone(), check };
+        let checked = Checked { line: self, check: checksum(self)? };
         let mut text = serde_json::to_vec_pretty(&checked).map_err(|e| e.to_string())?;
         text.push(b'\n');
         Ok(text)
     }
 
-    fn check(&self) -> Result<String, String> {
-        serde_json::to_vec(self).map(|text| sha256(&text)).map_err(|e| e.to_string())
-    }
-
     /// A manifest from its bytes.
     ///
     /// # Errors
-    /// Bytes that are no whole manifest, or one of a later format.
+    /// Bytes that are no whole manifest, or one of a form that cannot be brought to this one.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
-        let checked: Checked =
-            serde_json::from_slice(bytes).map_err(|e| format!("it is no whole manifest: {e}"))?;
-        if checked.line.format > FORMAT {
-            let format = checked.line.format;
-            return Err(format!("it is of format {format}, and this build reads up to {FORMAT}"));
-        }
-        if checked.line.check()? != checked.check {
+        let not_whole = |e: serde_json::Error| format!("it is no whole manifest: {e}");
+        let Checked::<Map<String, Value>> { mut line, check } =
+            serde_json::from_slice(bytes).map_err(not_whole)?;
+        if checksum(&line)? != check {
             return Err("its checksum does not fit".to_string());
         }
-        Ok(checked.line)
+        let format = line.get("format").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        let format = format.ok_or("it does not say of which format it is")?;
+        migration::manifest(migration::STEPS, (format, FORMAT), &mut line)?;
+        serde_json::from_value(Value::Object(line)).map_err(not_whole)
     }
 }
 

@@ -6,8 +6,8 @@ use tidemill_types::{Error, Micros};
 
 use super::line::{Position, Round, SavedSources};
 use super::manifest::{FORMAT, Manifest};
-use super::section;
 use super::store::{Store, Unusable};
+use super::{migration, section};
 
 /// A line, read back.
 pub struct Restored {
@@ -44,17 +44,10 @@ pub fn newest(store: &Store, plan: &str, places: &str) -> Result<(Option<Restore
             Ok(line) => line,
             Err(Unusable::Silent(error)) => return Err(silent(error)),
             Err(Unusable::Damaged(error)) => {
-                tracing::warn!(%error, "a checkpoint is not whole; the one before is taken");
+                tracing::warn!(%error, "a checkpoint is not whole, or of another format; the one before is taken");
                 continue;
             }
         };
-        if line.format < FORMAT {
-            tracing::warn!(
-                "checkpoint {number} was made by Tidemill {}, in another form: it is not used",
-                line.build
-            );
-            continue;
-        }
         if line.plan != plan || line.places != places {
             let store = store.name();
             tracing::warn!(
@@ -101,10 +94,11 @@ fn read(
         |why: String| Unusable::Damaged(Error::external(format!("line {}: {why}", line.line)));
     let wanted = || line.parts.iter().filter(|part| wanted(&part.name));
     let contents = store.get(wanted())?;
-    let names = wanted().map(|part| part.name.as_str());
-    let mut parts: Vec<(&str, Vec<u8>)> = names.zip(contents).collect();
+    let parts = wanted().map(|part| part.name.clone()).zip(contents).collect();
+    let mut parts =
+        migration::parts(migration::STEPS, (line.format, FORMAT), parts).map_err(broken)?;
     let mut only = |name: &str| {
-        let at = parts.iter().position(|(part, _)| *part == name);
+        let at = parts.iter().position(|(part, _)| part == name);
         at.map(|at| parts.remove(at).1).ok_or_else(|| broken(format!("there is no part `{name}`")))
     };
     let sources: Vec<SavedSources> = section::decode(&only("sources")?).map_err(broken)?;

@@ -41,6 +41,22 @@ impl Cut {
             self.pieces.put(key, history, layout, heap);
         }
     }
+
+    /// A read moves windows on, and of those that hold all rows it is kept how far they were.
+    #[inline]
+    pub(super) fn before_read(
+        &mut self,
+        place: u32,
+        named: &[Key],
+        keys: &[History],
+        layout: &Layout,
+        heap: &Heap,
+    ) {
+        if layout.lifetime {
+            let at = place as usize;
+            self.before_change(place, named[at], &keys[at], layout, heap);
+        }
+    }
 }
 
 impl Store {

@@ -232,9 +232,12 @@ impl Store {
     pub fn read(&mut self, key: Option<Key>, time: Micros, id: &Id, out: &mut Vec<Value>) {
         let first = out.len();
         out.resize(first + self.empty.len(), Value::Null);
-        let Store { layout, keys, heap, scratch, empty, .. } = self;
+        let Store { layout, keys, heap, scratch, empty, cut, .. } = self;
         match key.and_then(|key| self.places.get(&key)) {
             Some(&place) => {
+                if let Some(cut) = cut {
+                    cut.before_read(place, &self.named, keys, layout, heap);
+                }
                 let mut one = One { layout, values: &mut out[first..] };
                 keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, &mut one);
             }
@@ -246,10 +249,13 @@ impl Store {
     /// rows answers. All answers must be to reads of one store.
     #[inline]
     pub fn read_at(&mut self, place: Option<u32>, time: Micros, id: &Id, answers: &mut Answers) {
-        let Store { layout, keys, heap, scratch, empty, expected, .. } = self;
+        let Store { layout, keys, named, heap, scratch, empty, expected, cut, .. } = self;
         answers.begin(layout, *expected);
         match place {
             Some(place) => {
+                if let Some(cut) = cut {
+                    cut.before_read(place, named, keys, layout, heap);
+                }
                 keys[place as usize].read(layout, AsOf { time, id }, heap, scratch, answers);
             }
             None => {
