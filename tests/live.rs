@@ -75,8 +75,10 @@ impl Payments {
         }
         command.args(more).stdout(Stdio::null()).stderr(Stdio::piped());
         let (child, log) = spawn(&mut command);
+        // What is sent again to a broker that did not answer is not another payment.
         let events = ClientConfig::new()
             .set("bootstrap.servers", broker.address())
+            .set("enable.idempotence", "true")
             .create()
             .expect("a producer");
         Payments { topics, command, child, log, answers, events, _folder: folder, _broker: broker }

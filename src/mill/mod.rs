@@ -123,6 +123,7 @@ pub struct Mill {
     stop: Arc<AtomicBool>,
     /// The run was asked to stop, and nothing more is walked.
     stopped: bool,
+    host: Host,
     models: Vec<Model>,
     executors: BTreeMap<usize, Router>,
     /// By label.
@@ -236,6 +237,7 @@ impl Mill {
             live,
             stop,
             stopped: false,
+            host,
             compiled,
         })
     }

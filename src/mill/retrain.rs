@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -142,12 +142,12 @@ impl Mill {
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         let Some(running) = &mut batch.running else { return Ok(()) };
         let Some(written) = running.written.take() else { return Ok(()) };
-        let began = Instant::now();
+        let began = self.host.now();
         if !written.look(running.due.is_none_or(|due| due <= now))? {
             running.written = Some(written);
             return Ok(());
         }
-        self.results.waited += began.elapsed();
+        self.results.waited += self.host.since(began);
         match self.executors.get_mut(&m) {
             Some(executor) => executor.submit(running.task.clone(), running.rows),
             None => Ok(()),
@@ -160,12 +160,12 @@ impl Mill {
         if !wait {
             return executor.finished().pop();
         }
-        let began = Instant::now();
+        let began = self.host.now();
         loop {
             let outcome = executor.wait(LOOK).pop();
             if outcome.is_some() || self.stop.load(Ordering::Relaxed) {
                 self.stopped |= outcome.is_none();
-                self.results.waited += began.elapsed();
+                self.results.waited += self.host.since(began);
                 return outcome;
             }
         }
