@@ -2,6 +2,10 @@
 //! checkpoint, and started again.
 //!
 //!     cargo bench --bench restart -- [PAYMENTS] [CARDS]
+//!     cargo bench --bench restart -- [PAYMENTS] [CARDS] sessions
+//!
+//! With `sessions` no key comes back: each card pays a few times within minutes, and the windows are its open session and
+//! its last hour.
 //!
 //! Told: bytes of the checkpoint, on the disk and unpacked, per payment and per card; the time that making it takes; the
 //! time from the start of the program to the first row behind those that were there.
@@ -35,14 +39,14 @@ id = "id"
 lateness = "1s"
 
 [windows]
-card_90d = { by = "card", last = "90d" }
+longest = { by = "card", LONGEST }
 card_1h = { by = "card", last = "1h" }
 
 [features]
-n = "count(*) over card_90d"
-spent = "sum(amount) over card_90d"
-mean = "avg(amount) over card_90d"
-largest = "max(amount) over card_90d"
+n = "count(*) over longest"
+spent = "sum(amount) over longest"
+mean = "avg(amount) over longest"
+largest = "max(amount) over longest"
 recent = "sum(amount) over card_1h"
 
 [sink.features]
@@ -56,10 +60,13 @@ interval = "2s"
 "#;
 
 /// Payments over 90 days, in the order of their times.
-fn payment(id: u64, of: u64, cards: u64) -> String {
+fn payment(id: u64, of: u64, cards: u64, sessions: bool) -> String {
     let ts = 1_600_000_000_000 + id * (90 * 86_400_000) / of;
     let mixed = id.wrapping_mul(6_364_136_223_846_793_005).rotate_left(31);
-    format!(r#"{{"id":{id},"ts":{ts},"card":{},"amount":{}.25}}"#, mixed % cards, mixed % 997)
+    // Eight sessions are open at a time.
+    let each = (of / cards).max(1);
+    let card = if sessions { id / (8 * each) * 8 + mixed % 8 } else { mixed % cards };
+    format!(r#"{{"id":{id},"ts":{ts},"card":{card},"amount":{}.25}}"#, mixed % 997)
 }
 
 fn run(file: &Path, out: &Path) -> Child {
@@ -100,6 +107,7 @@ fn newest(out: &Path) -> Option<(u64, u64)> {
 
 fn main() {
     let mut given = std::env::args().skip(1).filter_map(|word| word.parse::<u64>().ok());
+    let sessions = std::env::args().any(|word| word == "sessions");
     let (payments, cards) = (given.next().unwrap_or(2_000_000), given.next().unwrap_or(200_000));
     let broker = kafka::Broker::start();
     let cluster = Cluster::new(broker.address());
@@ -108,9 +116,11 @@ fn main() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let (file, out) = (folder.path().join("restart.toml"), folder.path().join("out"));
-    fs::write(&file, PIPELINE.replace("BROKERS", &broker.address())).expect("a pipeline");
+    let longest = if sessions { r#"session = "30m""# } else { r#"last = "90d""# };
+    let pipeline = PIPELINE.replace("BROKERS", &broker.address()).replace("LONGEST", longest);
+    fs::write(&file, pipeline).expect("a pipeline");
     let began = Instant::now();
-    broker.send("events", (0..payments).map(|id| (0, payment(id, payments, cards))));
+    broker.send("events", (0..payments).map(|id| (0, payment(id, payments, cards, sessions))));
     eprintln!("{payments} payments sent in {:.1} s", began.elapsed().as_secs_f64());
     let reader: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.address())
@@ -136,7 +146,10 @@ fn main() {
     let before = newest(&out).map_or(0, |(line, _)| line);
     let mut next = payments;
     let mut send = |many| {
-        broker.send("events", (next..next + many).map(|id| (0, payment(id, payments, cards))));
+        broker.send(
+            "events",
+            (next..next + many).map(|id| (0, payment(id, payments, cards, sessions))),
+        );
         next += many;
     };
     let line = loop {
