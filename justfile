@@ -35,4 +35,4 @@ backfill bench events="2000000" cores="1" only="w1:duckdb*,w1:polars*":
 latency bench only="broker alone,kafka-streams" repeat="3":
     cargo build --release
     python3 {{bench}}/latency.py --core-list 0,1 --only '{{only}}' --repeat {{repeat}} --results . --name latency \
-        --contestant "tidemill=${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments_kafka.toml --set source.payments.brokers={broker} --set sink.features.brokers={broker} --workers {threads} --quiet --folder {work}-out"
+        --contestant "tidemill=sh -c 'rm -rf {work}-out; exec ${CARGO_TARGET_DIR:-target}/release/tidemill run {{justfile_directory()}}/config/pipelines/payments_kafka.toml --set source.payments.brokers={broker} --set sink.features.brokers={broker} --workers {threads} --quiet --folder {work}-out'"

@@ -1,6 +1,6 @@
 """Writes a pipeline of so many features and trees, its data, and bodies for `tidemill load`.
 
-    python3 benches/serving.py FOLDER [--features 1000] [--trees 200] [--cards 10000]
+    python3 benches/serving.py FOLDER [--features 1000] [--trees 200] [--cards 10000] [--together 1]
 """
 
 import argparse
@@ -13,6 +13,7 @@ parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--features", type=int, default=1000)
 parser.add_argument("--trees", type=int, default=200)
 parser.add_argument("--cards", type=int, default=10_000)
+parser.add_argument("--together", type=int, default=1, help="cards that a body asks for")
 asked = parser.parse_args()
 asked.folder.mkdir(parents=True, exist_ok=True)
 dice = random.Random(7)
@@ -83,6 +84,6 @@ entity = "card"
 )
 with open(asked.folder / "bodies.jsonl", "w") as bodies:
     for _ in range(1_000):
-        card = [f"c{dice.randrange(asked.cards)}"]
-        tensor = {"name": "card", "shape": [1], "datatype": "BYTES", "data": card}
+        cards = [f"c{dice.randrange(asked.cards)}" for _ in range(asked.together)]
+        tensor = {"name": "card", "shape": [asked.together], "datatype": "BYTES", "data": cards}
         print(json.dumps({"inputs": [tensor]}), file=bodies)
