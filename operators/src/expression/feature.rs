@@ -88,7 +88,7 @@ impl Feature {
     ) -> Result<Scalar, ExpressionError> {
         let mut schema = spine.clone();
         for (n, data_type) in call_types.iter().enumerate() {
-            schema.fields.push(Field { name: format!("{CALL}{n}"), data_type: *data_type });
+            schema.fields.push(Field::new(format!("{CALL}{n}"), *data_type));
         }
         let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
         Scalar::of_feature(&self.text, planned, &schema)

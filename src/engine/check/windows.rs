@@ -57,6 +57,13 @@ impl<'a> Groups<'a> {
                 let theirs =
                     Scalar::compile(&expression.value, &self.sources[spine].schema, self.zone);
                 match (ours, theirs) {
+                    (Ok(ours), _) if ours.data_type().is_nested() => errors.push(Diagnostic::new(
+                        &column.span,
+                        format!("`{}` cannot be the key of a window", column.value),
+                        format!("its type is {}, and a row has one key", ours.data_type()),
+                        "name a column of single values; for a window of each item, aggregate by \
+                         the items instead: sum_per(x, unnest(items))",
+                    )),
                     (Ok(ours), Ok(theirs)) if ours.data_type() == theirs.data_type() => {
                         source_key.push(ours);
                         spine_key.push(theirs);
@@ -220,7 +227,7 @@ fn check_secondary(column: &At<String>, schema: &Schema, errors: &mut Vec<Diagno
         ));
         return;
     };
-    if matches!(data_type, DataType::Float64 | DataType::Timestamp) {
+    if data_type.is_nested() || matches!(data_type, DataType::Float64 | DataType::Timestamp) {
         errors.push(Diagnostic::new(
             &column.span,
             format!("`{}` cannot be a secondary key", column.value),
