@@ -111,6 +111,7 @@ impl<'a> Groups<'a> {
                 input: call.argument.as_ref().map(Scalar::data_type),
                 second: call.second.as_ref().map(Scalar::data_type),
                 constants: &call.constants,
+                unnest: call.unnest,
             };
             let (built, frame) = match window.frame {
                 // The weights are the aggregate's; the rows are all there are.
@@ -157,6 +158,7 @@ impl<'a> Groups<'a> {
             let outputs = &mut self.groups[group];
             // Features that ask for the same share its answer.
             let asked = format!("{at} {} {} {:?}", typed.name, typed.distinct, typed.constants);
+            let asked = format!("{asked} {:?}", typed.unnest);
             let asked = (group, format!("{asked} {column:?} {second:?} {filter:?}"));
             if let Some(known) = self.asked.get(&asked) {
                 calls.push(*known);
