@@ -145,7 +145,7 @@ fn lists_are_the_same_however_they_come_and_run() {
     // The same rows by way of the columns of a feature table.
     let copy = PIPELINE.split("[windows]").next().expect("a beginning").to_string()
         + "[features]\nat = \"at\"\ncard = \"card\"\namount = \"amount\"\ntags = \"tags\"\nprices = \"prices\"\ntaste = \"taste\"\n\
-           [sink.features]\ntype = \"file\"\npath = \"orders.parquet\"\n[sink.again]\nstream = \"features\"\ntype = \"file\"\npath = \"orders.arrow\"\n";
+           [sink.features]\ntype = \"file\"\npath = \"orders.parquet\"\n[sink.again]\nof = \"features\"\ntype = \"file\"\npath = \"orders.arrow\"\n";
     fs::write(folder.join("copy.toml"), copy).expect("written");
     let copied = tidemill(folder, &["run", "copy.toml", "--quiet", "--folder", "."]);
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
