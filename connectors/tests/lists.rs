@@ -145,7 +145,7 @@ fn columnar(columns: Vec<(&str, ArrayRef)>, declared: &[(&str, &str)]) -> Vec<Ve
     )
     .expect("a batch");
     let folder = tempfile::tempdir().expect("a folder");
-    ["parquet", "arrow"]
+    ["parquet", "arrow_ipc"]
         .map(|name| {
             let path = folder.path().join(name);
             let file = fs::File::create(&path).expect("a file");
