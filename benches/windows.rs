@@ -10,6 +10,7 @@
 //!     cargo bench --bench windows -- memory     # bytes a key and a row
 //!     cargo bench --bench windows -- tiles      # the longest window exact, and with a resolution
 //!     cargo bench --bench windows -- lines      # how long ten payments take while the windows are being saved
+//!     cargo bench --bench windows -- vectors    # sums, means and maxima at each place of vectors
 //!     cargo bench --bench windows -- once       # little, to count instructions
 
 #![allow(clippy::print_stdout)]
@@ -18,10 +19,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidemill_config::plan::{Edge, Frame};
-use tidemill_operators::aggregate::{self, Call};
+use tidemill_operators::aggregate::{self, Call, Unnest};
 use tidemill_operators::column::Cell;
 use tidemill_operators::window::{Answers, Group, Output, Pieces, Store};
-use tidemill_types::{DataType, Id, Key, Micros};
+use tidemill_types::{DataType, Id, Item, Key, Micros, Value};
 
 const SECOND: Micros = 1_000_000;
 const HOUR: Micros = 3_600 * SECOND;
@@ -89,8 +90,15 @@ fn group(longest: Frame) -> Group {
         second: None,
         filter: None,
         aggregate: Arc::from(
-            aggregate::build(&Call { name, distinct, input, second: None, constants: &[] })
-                .expect("a call of the list"),
+            aggregate::build(&Call {
+                name,
+                distinct,
+                input,
+                second: None,
+                constants: &[],
+                unnest: Unnest::No,
+            })
+            .expect("a call of the list"),
         ),
     };
     let mut outputs = Vec::new();
@@ -107,7 +115,35 @@ fn group(longest: Frame) -> Group {
 
 /// Takes and reads all; gives nanoseconds an event of the second half, and the store.
 fn run(payments: &[Payment], longest: Frame) -> (f64, Store) {
-    let group = group(longest);
+    run_group(payments, group(longest), &[])
+}
+
+/// Aggregates at each place of vectors over the last hour; the fourth column has these.
+fn of_vectors(names: &[&str]) -> Group {
+    let input = Some(DataType::List(Item::Float64));
+    let (distinct, second, constants, unnest) = (false, None, &[], Unnest::No);
+    let output = |name: &&str| Output {
+        frame: Frame::Last(HOUR),
+        edge: Edge::default(),
+        column: Some(3),
+        second,
+        filter: None,
+        aggregate: Arc::from(
+            aggregate::build(&Call { name, distinct, input, second: None, constants, unnest })
+                .expect("a call of the list"),
+        ),
+    };
+    Group { own_stream: true, outputs: names.iter().map(output).collect() }
+}
+
+/// A thousand vectors of two decimals.
+fn vectors(length: usize) -> Vec<Arc<[Value]>> {
+    let mut chance = Chance(11);
+    let mut number = || Value::Float((chance.share() * 2_000.0 - 1_000.0).round() / 100.0);
+    (0..1_000).map(|_| (0..length).map(|_| number()).collect()).collect()
+}
+
+fn run_group(payments: &[Payment], group: Group, vectors: &[Arc<[Value]>]) -> (f64, Store) {
     let mut store = Store::new(group);
     let mut places = Vec::with_capacity(AHEAD);
     let mut answers = Answers::default();
@@ -126,7 +162,8 @@ fn run(payments: &[Payment], longest: Frame) -> (f64, Store) {
             let cell = |column: usize| match column {
                 0 => Cell::Float(payment.amount),
                 1 => Cell::Int(payment.merchant),
-                _ => Cell::Int(payment.time),
+                2 => Cell::Int(payment.time),
+                _ => Cell::List(&vectors[id as usize % vectors.len()]),
             };
             store.insert_at(place, payment.key, payment.time, &Id::Int(id), cell);
             store.read_at(Some(place), payment.time, &Id::Int(id), &mut answers);
@@ -278,6 +315,18 @@ fn main() {
                         at(0.999),
                         at(1.0)
                     );
+                }
+            }
+        }
+        "vectors" => {
+            let payments = payments(400_000, 10_000, 1.1);
+            for length in [16, 64, 256] {
+                let vectors = vectors(length);
+                for names in [&["vector_sum", "vector_avg"][..], &["vector_max"]] {
+                    let (ns, store) = run_group(&payments, of_vectors(names), &vectors);
+                    let (keys, rows, bytes) = store.size();
+                    say(&format!("{} of {length} numbers", names.join(", ")), ns);
+                    println!("    {keys} keys, {rows} rows, {} bytes a row", bytes / rows.max(1));
                 }
             }
         }

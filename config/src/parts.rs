@@ -1,7 +1,7 @@
 //! The tables of a pipeline file, one after another.
 
 use tidemill_types::time::SECOND;
-use tidemill_types::{DataType, Field, Micros, Schema};
+use tidemill_types::{DataType, Field, MOST_ITEMS, Micros, Schema};
 
 use crate::cure;
 use crate::diagnostic::Diagnostic;
@@ -46,6 +46,25 @@ pub(crate) fn strs(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }
 
+/// What is written where a type belongs.
+fn no_type(text: &At<String>) -> Diagnostic {
+    let lists = DataType::LISTS.map(DataType::name);
+    let types = DataType::ALL.map(DataType::name);
+    Diagnostic::new(
+        &text.span,
+        format!("`{}` is no type", text.value),
+        format!(
+            "the types are {}, the lists of these ({}, ...) and vector(n), n numbers from 1 to {MOST_ITEMS}",
+            types.join(", "),
+            lists[0],
+        ),
+        match text.value.starts_with("vector") {
+            true => "write how long each is: `vector(64)`".to_string(),
+            false => cure(&text.value, types.into_iter().chain(lists)),
+        },
+    )
+}
+
 impl Reader {
     pub(crate) fn source(&mut self, key: &At<String>, node: &Node) -> SourcePlan {
         let path = format!("source.{}", key.value);
@@ -72,17 +91,9 @@ impl Reader {
         let (keys, common) = (p.rest(), p.asked());
         let mut schema = Schema::default();
         for (name, text) in declared {
-            match DataType::parse(&text.value) {
-                Some(data_type) => schema.fields.push(Field { name: name.value, data_type }),
-                None => {
-                    let types = DataType::ALL.map(DataType::name);
-                    p.error(Diagnostic::new(
-                        &text.span,
-                        format!("`{}` is no type", text.value),
-                        format!("the types are {}", types.join(", ")),
-                        cure(&text.value, types),
-                    ));
-                }
+            match Field::parse(&name.value, &text.value) {
+                Some(field) => schema.fields.push(field),
+                None => p.error(no_type(&text)),
             }
         }
         if schema.fields.is_empty() {

@@ -72,7 +72,11 @@ const CHECKPOINT: &[Key] = &[
 
 const SOURCE: &[Key] = &[
     ("format", "text, none", "json, csv, parquet or arrow_ipc; by the file's ending if not given"),
-    ("schema", "table of texts", "column = type; types are declared, never guessed"),
+    (
+        "schema",
+        "table of texts",
+        "column = type, list<type> or vector(length); types are declared, never guessed",
+    ),
     ("null", "list of texts, [\"\"]", "CSV: texts that mean NULL"),
     ("timezone", "text, UTC", "of times without one"),
     ("where", "text, none", "rows that count, an expression"),

@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use tidemill_types::{DataType, Key, Value, key};
 
-/// A value of a column that windows may keep, where it stands. No column of a source is a list or a map.
+/// A value of a column that windows may keep, where it stands. No column of a source is a map.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'a> {
     /// SQL's NULL.
@@ -26,6 +26,8 @@ pub enum Cell<'a> {
     Float(f64),
     /// A text.
     Text(&'a str),
+    /// A list.
+    List(&'a Arc<[Value]>),
 }
 
 impl<'a> Cell<'a> {
@@ -37,6 +39,7 @@ impl<'a> Cell<'a> {
             Cell::Int(i) => Value::Int(i),
             Cell::Float(x) => Value::Float(x),
             Cell::Text(text) => Value::Text(text.into()),
+            Cell::List(items) => Value::List(Arc::clone(items)),
         }
     }
 }
@@ -49,7 +52,8 @@ impl<'a> From<&'a Value> for Cell<'a> {
             Value::Int(i) => Cell::Int(*i),
             Value::Float(x) => Cell::Float(*x),
             Value::Text(text) => Cell::Text(text),
-            Value::List(_) | Value::Map(_) => Cell::Null,
+            Value::List(items) => Cell::List(items),
+            Value::Map(_) => Cell::Null,
         }
     }
 }
@@ -384,12 +388,13 @@ impl<'a> Typed<'a> {
 
     /// A row's value.
     #[inline]
-    pub fn cell(&self, row: usize) -> Cell<'a> {
+    pub fn cell(&self, row: usize) -> Cell<'_> {
         match self {
             Typed::Bool(a) if a.is_valid(row) => Cell::Bool(a.value(row)),
             Typed::Int(values, there) if is(there, row) => Cell::Int(values[row]),
             Typed::Float(values, there) if is(there, row) => Cell::Float(values[row]),
             Typed::Text(a) if a.is_valid(row) => Cell::Text(a.value(row)),
+            Typed::Nested(values) => Cell::from(&values[row]),
             _ => Cell::Null,
         }
     }

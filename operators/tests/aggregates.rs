@@ -8,12 +8,13 @@ use std::sync::Arc;
 use naive::{Built, Given, ORDERED, agrees, evaluate, every_call, same};
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Frame};
-use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate, Call};
+use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate, Call, Unnest};
 use tidemill_operators::window::{Group, Output, Store};
-use tidemill_types::{DataType, Id, Key, Value};
+use tidemill_types::{DataType, Id, Item, Key, Value};
 
 fn inputs() -> Vec<Option<DataType>> {
-    std::iter::once(None).chain(DataType::ALL.map(Some)).collect()
+    let lists = [Item::Float64, Item::String].map(|item| Some(DataType::List(item)));
+    std::iter::once(None).chain(DataType::ALL.map(Some)).chain(lists).collect()
 }
 
 fn store(call: Built) -> Store {
@@ -42,6 +43,10 @@ fn read(store: &mut Store, time: i64) -> Value {
 fn value(data_type: Option<DataType>, n: i32) -> Value {
     match (data_type, n) {
         (_, 0) => Value::Null,
+        (Some(DataType::List(item)), _) => {
+            let item = |k| value(Some(item.into()), if n % 5 == k { 0 } else { n + k });
+            (0..n.rem_euclid(7) % 4).map(item).collect()
+        }
         (Some(DataType::Bool), _) => Value::Bool(n % 2 == 0),
         (Some(DataType::String), _) => Value::Text(format!("{:03}", n.unsigned_abs() % 300).into()),
         (Some(DataType::Float64), 1..=2) => Value::Float([f64::INFINITY, f64::NAN][n as usize - 1]),
@@ -194,7 +199,7 @@ fn what_is_built_has_the_type_it_says() {
         store.insert(Key::GLOBAL, 0, &Id::Int(0), &row(types, (8, 12)));
         store.insert(Key::GLOBAL, 1, &Id::Int(0), &row(types, (9, 13)));
         store.insert(Key::GLOBAL, 2, &Id::Int(0), &row(types, (10, 14)));
-        store.insert(Key::GLOBAL, 3, &Id::Int(0), &row(types, (11, 15)));
+        store.insert(Key::GLOBAL, 3, &Id::Int(0), &row(types, (12, 15)));
         let fits = match read(&mut store, 9) {
             Value::Bool(_) => output == DataType::Bool,
             Value::Int(_) => [DataType::Int64, DataType::Timestamp].contains(&output),
@@ -212,7 +217,14 @@ fn what_is_built_has_the_type_it_says() {
 fn refusals_say_what_is_accepted_and_what_was_found() {
     let refusal = |name: &str, distinct: bool, input: Option<DataType>, constants: &[Value]| {
         let entry = AGGREGATES.iter().find(|e| e.name == name).expect("listed");
-        match (entry.build)(&Call { name, distinct, input, second: None, constants }) {
+        match (entry.build)(&Call {
+            name,
+            distinct,
+            input,
+            second: None,
+            constants,
+            unnest: Unnest::No,
+        }) {
             Ok(_) => panic!("{name} was built"),
             Err(message) => message,
         }
@@ -256,7 +268,14 @@ fn refusals_say_what_is_accepted_and_what_was_found() {
 fn a_list_is_bounded() {
     let refusal = |name: &str, constants: &[Value]| {
         let (input, second) = (Some(DataType::String), None);
-        match aggregate::build(&Call { name, distinct: false, input, second, constants }) {
+        match aggregate::build(&Call {
+            name,
+            distinct: false,
+            input,
+            second,
+            constants,
+            unnest: Unnest::No,
+        }) {
             Ok(_) => panic!("{name} was built"),
             Err(message) => message,
         }
@@ -281,7 +300,7 @@ fn a_list_is_bounded() {
 /// What is read of categories, over amounts by place.
 fn per(name: &str, constants: &[Value], rows: &[(i64, &str)]) -> Value {
     let (input, second) = (Some(DataType::Int64), Some(DataType::String));
-    let call = Call { name, distinct: false, input, second, constants };
+    let call = Call { name, distinct: false, input, second, constants, unnest: Unnest::No };
     let built = aggregate::build(&call).unwrap_or_else(|error| panic!("{error}"));
     let output = output(input, second, Arc::from(built));
     let mut store = Store::new(Group { own_stream: false, outputs: vec![output] });
@@ -318,6 +337,7 @@ fn every_aggregate_has_a_form_per_category() {
         input: Some(DataType::Int64),
         second: Some(DataType::String),
         constants: &two,
+        unnest: Unnest::No,
     });
     let message = nested.err().expect("lists do not nest");
     assert_eq!(message, "a map holds single values; the aggregate gives list<int64>");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use tidemill_config::plan::{Edge, Exclude, Frame, Mode};
-use tidemill_operators::aggregate::{Call, build};
+use tidemill_operators::aggregate::{Call, Unnest, build};
 use tidemill_operators::column::values;
 use tidemill_operators::dataflow::{
     CallProgram, Decide, FeatureProgram, GroupProgram, Keep, Kind, Program, Requests, Rows, gather,
@@ -69,7 +69,14 @@ fn program(mode: Mode, round: i64) -> Program {
             .chain(sums)
             .map(|(name, column, (frame, edge))| {
                 let input = column.map(|_| DataType::Int64);
-                let call = Call { name, distinct: false, input, second: None, constants: &[] };
+                let call = Call {
+                    name,
+                    distinct: false,
+                    input,
+                    second: None,
+                    constants: &[],
+                    unnest: Unnest::No,
+                };
                 let aggregate = Arc::from(build(&call).expect("an aggregate"));
                 Output { frame, edge, column, second: None, filter: None, aggregate }
             })

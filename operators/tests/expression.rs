@@ -6,9 +6,10 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use tidemill_operators::column::values;
+use tidemill_operators::aggregate::Unnest;
+use tidemill_operators::column::{Builder, values};
 use tidemill_operators::expression::{Scalar, parse_feature};
-use tidemill_types::{DataType, Schema, Value};
+use tidemill_types::{DataType, Item, Schema, Value};
 
 fn schema() -> Schema {
     Schema::new([
@@ -19,7 +20,19 @@ fn schema() -> Schema {
         ("b", DataType::Bool),
         ("t", DataType::Timestamp),
         ("arrDelay", DataType::Int64),
+        ("v", DataType::List(Item::Float64)),
+        ("tags", DataType::List(Item::String)),
     ])
+}
+
+fn list(items: impl IntoIterator<Item = Value>) -> Value {
+    items.into_iter().collect()
+}
+
+fn lists(item: Item, rows: [Value; 3]) -> ArrayRef {
+    let mut builder = Builder::new(DataType::List(item), rows.len());
+    rows.iter().for_each(|row| builder.push(row));
+    builder.finish()
 }
 
 /// Three rows; the last one is NULL throughout.
@@ -33,6 +46,8 @@ fn rows() -> RecordBatch {
         Arc::new(BooleanArray::from(vec![Some(true), Some(false), None])),
         Arc::new(time.with_timezone("UTC")),
         Arc::new(Int64Array::from(vec![Some(20), Some(10), None])),
+        lists(Item::Float64, [list([float(1.0), Value::Null, float(3.0)]), list([]), Value::Null]),
+        lists(Item::String, [list(["a", "b"].map(text)), list([text("b")]), Value::Null]),
     ];
     RecordBatch::try_new(schema().to_arrow(), columns).expect("rows")
 }
@@ -49,11 +64,14 @@ fn float(f: f64) -> Value {
     Value::Float(f)
 }
 
+fn text(s: &str) -> Value {
+    Value::Text(s.into())
+}
+
 #[test]
 fn expressions_have_the_values_that_sql_gives_them() {
     use DataType::{Bool, Float64, Int64, String, Timestamp};
     let null = Value::Null;
-    let text = |s: &str| Value::Text(s.into());
     let hour = 3_600_000_000;
     let cases = [
         ("i + j", Int64, [int(9), int(-3), null.clone()]),
@@ -221,6 +239,65 @@ fn a_feature_may_be_a_list_or_a_map() {
 }
 
 #[test]
+fn calls_over_items_name_the_list() {
+    for (text, unnest) in [
+        ("sum(v) over w", Unnest::No),
+        ("sum(unnest(v)) over w", Unnest::First),
+        ("count(distinct UNNEST(tags)) filter (where cardinality(tags) > 2) over w", Unnest::First),
+        ("sum_if(unnest(v), b) over w", Unnest::First),
+        ("sum_per(x, unnest(tags)) over w", Unnest::Second),
+        ("sum_cate_where(x, b, unnest(tags)) over w", Unnest::Second),
+    ] {
+        let found = feature(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let call = &found.calls[0];
+        assert_eq!(call.unnest, unnest, "{text}");
+        let of = if unnest == Unnest::Second { &call.second } else { &call.argument };
+        let of = of.as_ref().expect("an argument");
+        assert!(of.data_type().is_nested(), "{text}");
+    }
+    let two = feature("sum(unnest(v)) over w + sum(unnest(v)) over w").expect("a feature");
+    assert_eq!(two.calls.len(), 1);
+}
+
+#[test]
+fn expressions_read_lists() {
+    use DataType::{Bool, Float64, Int64, List, String};
+    let null = Value::Null;
+    let v = list([float(1.0), null.clone(), float(3.0)]);
+    let cases = [
+        ("array_length(tags)", Int64, [int(2), int(1), null.clone()]),
+        ("tags[1]", String, [text("a"), text("b"), null.clone()]),
+        ("tags[2]", String, [text("b"), null.clone(), null.clone()]),
+        ("array_has(tags, 'a')", Bool, [Value::Bool(true), Value::Bool(false), null.clone()]),
+        (
+            "array_has_any(tags, ['a', 'c'])",
+            Bool,
+            [Value::Bool(true), Value::Bool(false), null.clone()],
+        ),
+        ("array_max(v)", Float64, [float(3.0), null.clone(), null.clone()]),
+        ("inner_product([3.0, 4.0], [x, x])", Float64, [float(10.5), float(28.0), null.clone()]),
+        ("array_to_string(tags, '+')", String, [text("a+b"), text("b"), null.clone()]),
+        ("v", List(Item::Float64), [v.clone(), list([]), null.clone()]),
+        ("case when b then v end", List(Item::Float64), [v, null.clone(), null.clone()]),
+        (
+            "[i, j]",
+            List(Item::Int64),
+            [list([int(7), int(2)]), list([int(-3), int(0)]), list([null.clone(), null.clone()])],
+        ),
+    ];
+    for (text, data_type, wanted) in cases {
+        let scalar = compile(text);
+        assert_eq!(scalar.data_type(), data_type, "{text}");
+        let got = scalar.evaluate(&rows()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(*got.data_type(), data_type.to_arrow(), "{text}");
+        assert_eq!(values(&got), wanted, "{text}");
+    }
+    for text in ["array_repeat(1, 1000000)", "string_to_array(s, ',')", "range(0, 1000000)"] {
+        assert!(Scalar::compile(text, &schema(), "UTC").is_err(), "{text}");
+    }
+}
+
+#[test]
 fn calls_that_mean_nothing_are_refused() {
     for (text, part) in [
         ("avg(x) over v", "no window `v`"),
@@ -231,6 +308,10 @@ fn calls_that_mean_nothing_are_refused() {
         ("corr(x, i, x) over w", "only the first two arguments"),
         ("count(*) filter (where i) over w", "FILTER"),
         ("sum(y) over w", "no column `y`"),
+        ("unnest(tags)", "stands alone"),
+        ("sum(unnest(v) + 1) over w", "stands alone"),
+        ("sum(unnest(v, v)) over w", "unnest takes one list"),
+        ("corr(unnest(v), unnest(v)) over w", "only one of the first two"),
         ("(select 1)", "subqueries"),
     ] {
         let error = feature(text).expect_err(text);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tidemill_operators::aggregate::{self, AGGREGATES};
 use tidemill_operators::expression::{Scalar, parse_feature};
-use tidemill_types::{DataType, Schema};
+use tidemill_types::{DataType, Item, Schema};
 
 const PAGE: &str = include_str!("../../docs/aggregates.md");
 
@@ -44,6 +44,8 @@ fn build(text: &str) -> Vec<String> {
         ("s", DataType::String),
         ("c", DataType::String),
         ("b", DataType::Bool),
+        ("v", DataType::List(Item::Float64)),
+        ("tags", DataType::List(Item::String)),
     ]);
     let source = |name: &str| (name == "w").then(|| schema.clone());
     let text = format!("{text} over w");
@@ -57,6 +59,7 @@ fn build(text: &str) -> Vec<String> {
             input: call.argument.as_ref().map(Scalar::data_type),
             second: call.second.as_ref().map(Scalar::data_type),
             constants: &call.constants,
+            unnest: call.unnest,
         });
         types.push(built.unwrap_or_else(|error| panic!("{text}: {error}")).output());
         names.push(call.function.clone());
@@ -94,7 +97,7 @@ fn no_aggregate_is_missing() {
 #[test]
 fn every_function_of_theirs_is_told_of() {
     let theirs = |of: &str| rows().iter().filter(|(section, _)| *section == of).count();
-    assert_eq!(theirs("Chronon"), 20 + 2, "20 operations, buckets, other inputs");
+    assert_eq!(theirs("Chronon"), 20 + 4, "20 operations, buckets, lists, maps");
     assert_eq!(theirs("Tecton"), 16 + 1, "16 functions and the secondary key");
     for of in ["Fennel", "Chalk", "OpenMLDB", "Volga", "Feast", "Feathr"] {
         assert!(theirs(of) > 1, "{of}");

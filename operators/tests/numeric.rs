@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidemill_config::plan::{Edge, Frame};
-use tidemill_operators::aggregate::{self, Aggregate, Call};
+use tidemill_operators::aggregate::{self, Aggregate, Call, Unnest};
 use tidemill_operators::window::{Group, Output, Store};
 use tidemill_types::time::SECOND;
 use tidemill_types::{DataType, Id, Key, Micros, Value};
@@ -15,7 +15,14 @@ fn build(
     second: Option<DataType>,
     constants: &[Value],
 ) -> Result<Box<dyn Aggregate>, String> {
-    aggregate::build(&Call { name, distinct: false, input: FLOAT, second, constants })
+    aggregate::build(&Call {
+        name,
+        distinct: false,
+        input: FLOAT,
+        second,
+        constants,
+        unnest: Unnest::No,
+    })
 }
 
 fn half_life(text: &str) -> [Value; 1] {
@@ -121,7 +128,14 @@ fn a_decay_forgets_what_weighs_nothing() {
 
 #[test]
 fn windows_that_decay_have_sum_count_and_avg() {
-    let call = |name| Call { name, distinct: false, input: FLOAT, second: None, constants: &[] };
+    let call = |name| Call {
+        name,
+        distinct: false,
+        input: FLOAT,
+        second: None,
+        constants: &[],
+        unnest: Unnest::No,
+    };
     for (name, want) in [("sum", 5.0), ("count", 1.5), ("avg", 10.0 / 3.0), ("mean", 10.0 / 3.0)] {
         let aggregate = aggregate::decayed(&call(name), 60 * SECOND).expect(name);
         let mut store = store(aggregate);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use tidemill_operators::aggregate::numbers::Numbers;
 use tidemill_operators::aggregate::state::State;
-use tidemill_operators::aggregate::{self, Call, Primitive, Row};
+use tidemill_operators::aggregate::{self, Call, Primitive, Row, Unnest};
 use tidemill_types::{DataType, Value};
 
 /// Rows in the window.
@@ -102,7 +102,8 @@ fn what_aggregates_keep_themselves_does_not_drift() {
     let half_life = [Value::Text("64us".into())];
     let float = Some(DataType::Float64);
     let running = |name: &str, second: Option<DataType>, constants: &[Value]| {
-        let call = Call { name, distinct: false, input: float, second, constants };
+        let call =
+            Call { name, distinct: false, input: float, second, constants, unnest: Unnest::No };
         let aggregate = aggregate::build(&call).expect("an aggregate");
         State::Own(aggregate.running().expect("a value of its own"))
     };

@@ -14,7 +14,7 @@ use tidemill_operators::dataflow::{LabelProgram, Program};
 use tidemill_operators::expression::{self, ExpressionError, Scalar};
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::{drift, learner, trainer};
-use tidemill_types::{DataType, Schema};
+use tidemill_types::{DataType, Field, Schema};
 
 mod executors;
 mod fingerprint;
@@ -140,10 +140,7 @@ fn compile_source(source: &SourcePlan, errors: &mut Vec<Diagnostic>) -> Derive {
         }
         match Scalar::compile(&text.value, &schema, zone) {
             Ok(scalar) => {
-                schema.fields.push(tidemill_types::Field {
-                    name: name.value.clone(),
-                    data_type: scalar.data_type(),
-                });
+                schema.fields.push(Field::new(name.value.clone(), scalar.data_type()));
                 computed.push(scalar);
             }
             Err(error) => errors.push(diagnostic(text, error)),
@@ -177,6 +174,17 @@ fn compile_source(source: &SourcePlan, errors: &mut Vec<Diagnostic>) -> Derive {
         }
     }
     let id = source.id.as_ref().map(|id| column(id, &schema, "id", source, errors));
+    if let (Some(name), Some(id)) = (&source.id, id)
+        && let Some(found) = schema.fields.get(id).filter(|found| found.data_type.is_nested())
+        && found.name == name.value
+    {
+        errors.push(Diagnostic::new(
+            &name.span,
+            format!("id `{}` is no single value", found.name),
+            format!("its type is {}", found.data_type),
+            "name a column of whole numbers or texts",
+        ));
+    }
     Derive { schema, declared, computed, filter, time, id }
 }
 
@@ -218,10 +226,8 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
             .and_then(|parsed| groups.feature(&feature.text, parsed, &windows, &spine_schema));
         match compiled {
             Ok(compiled) => {
-                schema.fields.push(tidemill_types::Field {
-                    name: feature.name.value.clone(),
-                    data_type: compiled.scalar.data_type(),
-                });
+                let data_type = compiled.scalar.data_type();
+                schema.fields.push(Field::new(feature.name.value.clone(), data_type));
                 features.push(compiled);
             }
             Err(error) => errors.push(error),
@@ -236,11 +242,12 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
             let scalar = Scalar::compile(&label.value.value, &source.schema, zone)
                 .map_err(|e| errors.push(diagnostic(&label.value, e)))
                 .ok()?;
-            if matches!(scalar.data_type(), DataType::String | DataType::Timestamp) {
+            let found = scalar.data_type();
+            if found.is_nested() || matches!(found, DataType::String | DataType::Timestamp) {
                 errors.push(Diagnostic::new(
                     &label.value.span,
                     format!("label `{}` is neither a condition nor a number", label.name.value),
-                    format!("its type is {}", scalar.data_type()),
+                    format!("its type is {found}"),
                     "write a comparison, for example `arr_delay > 15`",
                 ));
             }

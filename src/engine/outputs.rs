@@ -128,7 +128,7 @@ pub fn schema_of(stream: Stream, ids: DataType, features: &TypedSchema) -> Schem
         Stream::Features => {
             let mut all = TypedSchema::new([("id", ids), ("event_time", Timestamp)]);
             all.fields.extend(features.fields.iter().cloned());
-            all.fields.push(tidemill_types::Field { name: "diff".to_string(), data_type: Int64 });
+            all.fields.push(tidemill_types::Field::new("diff", Int64));
             all.to_arrow()
         }
         Stream::Models => typed(&[

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
 use tidemill_operators::column::{Builder, values};
-use tidemill_types::{DataType, Field, Id, Key, Micros, Value};
+use tidemill_types::{DataType, Field, Id, Key, MOST_ITEMS, Micros, Value};
 
 use super::clock::Clock;
 use super::{EntityRow, Online};
@@ -138,8 +138,22 @@ fn fits(value: &Value, data_type: DataType) -> bool {
         }
         Value::Float(_) => matches!(data_type, DataType::Float64 | DataType::Int64),
         Value::Text(_) => data_type == DataType::String,
-        Value::List(_) | Value::Map(_) => false,
+        Value::List(items) => match data_type {
+            DataType::List(item) => items.iter().all(|value| fits(value, item.into())),
+            _ => false,
+        },
+        Value::Map(_) => false,
     }
+}
+
+/// Whether a value may stand in a column: a list may be no longer than one of a source.
+fn belongs(value: &Value, column: &Field) -> bool {
+    let long_enough = match (value, column.length) {
+        (Value::List(items), Some(length)) => items.len() == length as usize,
+        (Value::List(items), None) => items.len() <= MOST_ITEMS,
+        _ => true,
+    };
+    long_enough && fits(value, column.data_type)
 }
 
 fn sort<'a>(compiled: &Compiled, question: &'a Question) -> Result<Sorted<'a>, Refusal> {
@@ -148,8 +162,8 @@ fn sort<'a>(compiled: &Compiled, question: &'a Question) -> Result<Sorted<'a>, R
     let mut sorted = Sorted::default();
     for (name, values) in &question.given.columns {
         let check = |field: &Field, what: &str| {
-            let wrong = values.iter().any(|value| !fits(value, field.data_type));
-            let why = || format!("{what} `{name}` is of type {}", field.data_type);
+            let wrong = values.iter().any(|value| !belongs(value, field));
+            let why = || format!("{what} `{name}` is of type {}", field.declared());
             if wrong { Err(Refusal::Invalid(why())) } else { Ok(()) }
         };
         let part = entity.iter().position(|field| field.name == *name);
@@ -172,7 +186,7 @@ fn sort<'a>(compiled: &Compiled, question: &'a Question) -> Result<Sorted<'a>, R
         // A column that only names the entity changes no feature.
         if let Some(column) = column
             && part.is_none()
-            && values.iter().all(|value| fits(value, spine.fields[column].data_type))
+            && values.iter().all(|value| belongs(value, &spine.fields[column]))
         {
             sorted.spine.push((column, values));
         } else if part.is_none() && feature.is_none() {
@@ -291,6 +305,9 @@ fn cast(value: &Value, data_type: DataType) -> Value {
         }
         (DataType::Int64, Value::Float(_)) => Value::Null,
         (DataType::Int64, value) => value.as_i64().map_or(Value::Null, Value::Int),
+        (DataType::List(item), Value::List(items)) => {
+            items.iter().map(|value| cast(value, item.into())).collect()
+        }
         (_, value) => value.clone(),
     }
 }

@@ -235,6 +235,10 @@ fn value_of(value: &Json_, data_type: Option<DataType>) -> Option<Value> {
             Some(i) => Value::Int(i),
             None => Value::Float(n.as_f64()?),
         },
+        (Json_::Array(items), Some(DataType::List(item))) => {
+            let item = |value| value_of(value, Some(item.into()));
+            items.iter().map(item).collect::<Option<Value>>()?
+        }
         (Json_::Array(_) | Json_::Object(_), _) => return None,
     })
 }

@@ -124,11 +124,18 @@ def answer(db, number, call):
                 END AS in_time
             FROM (SELECT * REPLACE (CASE WHEN is_row THEN position // {RANKS} ELSE floor END AS floor)
                   FROM floored)),
+        listed AS (
+            SELECT *, CASE WHEN s = '' THEN 0 WHEN s < 'b' THEN 1 WHEN s IS NOT NULL THEN 2 END AS items
+            FROM counted),
         ready AS (
             SELECT set_no, case_no, moment, key, read_no, place AS place_in_order,
                 CASE WHEN is_row THEN time ELSE as_of END AS time, i, x, s, b, y, passes,
+                CASE items WHEN 0 THEN [] WHEN 1 THEN [i] WHEN 2 THEN [i, b::BIGINT] END AS vi,
+                CASE items WHEN 0 THEN [] WHEN 1 THEN [x] WHEN 2 THEN [x, y] END AS vx,
+                CASE items WHEN 0 THEN [] WHEN 1 THEN [b] WHEN 2 THEN [b, s = 'b'] END AS vb,
+                CASE items WHEN 0 THEN [] WHEN 1 THEN [s] WHEN 2 THEN [s, 'a'] END AS tags,
                 CASE WHEN is_row THEN 1 ELSE least(in_time, coalesce(most, in_time)) END AS held
-            FROM counted)
+            FROM listed)
         SELECT set_no, case_no, read_no, {wanted} FROM ready
         WINDOW w AS (PARTITION BY set_no, case_no, moment, key
                      ORDER BY CASE WHEN held = 0 THEN -1 ELSE place_in_order END

@@ -50,7 +50,7 @@ pub const NOT_IN_DUCKDB: &[(&str, &str)] = &[
     ("drawdown", "no aggregate folds the rows of a frame in order"),
 ];
 
-const fn equal(ours: &'static str, duckdb: &'static str) -> Spelling {
+pub const fn equal(ours: &'static str, duckdb: &'static str) -> Spelling {
     Spelling { ours, duckdb, near: None, python: None }
 }
 
@@ -181,8 +181,12 @@ const SHAPES_OF_INTS: &str = "CASE WHEN var_pop(i) {over} > 1e-3 * max(i::DOUBLE
 /// Three roundings, or a root and a factor more.
 const SHAPE_ULPS: f64 = 2e-15;
 
-/// Every call that is compared.
-pub static SPELLINGS: &[Spelling] = &[
+/// Every call that is compared, those of lists in `of_lists.rs`.
+pub fn spellings() -> impl Iterator<Item = &'static Spelling> + Clone {
+    SPELLINGS.iter().chain(super::of_lists::SPELLINGS)
+}
+
+static SPELLINGS: &[Spelling] = &[
     equal("count(*)", "count(*) {over}"),
     equal("count(i)", "count(i) {over}"),
     equal("count(x)", "count(x) {over}"),

@@ -7,9 +7,9 @@ use tidemill_config::plan::{Edge, Exclude, Frame, Period};
 use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate};
 use tidemill_operators::expression::{Scalar, parse_feature};
 use tidemill_operators::window::{Group, Output, Store};
-use tidemill_types::{DataType, Key, Micros, Schema, Value, Zone};
+use tidemill_types::{DataType, Item, Key, Micros, Schema, Value, Zone};
 
-use crate::calls::{SPELLINGS, Spelling};
+use crate::calls::{Spelling, spellings};
 use crate::data::{Chance, DataSet, Step};
 use crate::theirs::Theirs;
 
@@ -36,7 +36,7 @@ impl Calls {
         let listed = |s: &&Spelling| {
             AGGREGATES.iter().any(|entry| s.ours.split('(').next() == Some(entry.name))
         };
-        Calls(SPELLINGS.iter().filter(listed).map(Calls::read).collect())
+        Calls(spellings().filter(listed).map(Calls::read).collect())
     }
 
     fn read(spelling: &'static Spelling) -> Typed {
@@ -47,6 +47,10 @@ impl Calls {
             ("s", DataType::String),
             ("b", DataType::Bool),
             ("y", DataType::Float64),
+            ("vi", DataType::List(Item::Int64)),
+            ("vx", DataType::List(Item::Float64)),
+            ("vb", DataType::List(Item::Bool)),
+            ("tags", DataType::List(Item::String)),
         ]);
         let source = |name: &str| (name == "w").then(|| schema.clone());
         let feature = parse_feature(&format!("{ours} over w"), &schema, &source, &["w"], "UTC")
@@ -58,6 +62,7 @@ impl Calls {
             input: call.argument.as_ref().map(Scalar::data_type),
             second: call.second.as_ref().map(Scalar::data_type),
             constants: &call.constants,
+            unnest: call.unnest,
         })
         .unwrap_or_else(|error| panic!("{ours}: {error}"));
         let column = |argument: &Option<Scalar>| argument.as_ref()?.columns().first().copied();
@@ -234,9 +239,9 @@ fn answers(data: &DataSet, outputs: Vec<Output>) -> Vec<Vec<Value>> {
     let mut answers = Vec::new();
     for step in &data.steps {
         match step {
-            Step::Insert(row) => store.insert(key(row.key), row.time, &row.id, &row.values),
+            Step::Insert(row) => store.insert(key(row.key), row.time, &row.id, &row.columns()),
             Step::Retract(row) => {
-                let found = store.retract(key(row.key), row.time, &row.id, &row.values);
+                let found = store.retract(key(row.key), row.time, &row.id, &row.columns());
                 assert!(found, "seed {}: {row:?} is there", data.seed);
             }
             Step::Read { key: of, time, id } => {

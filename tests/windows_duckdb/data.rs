@@ -51,6 +51,29 @@ pub struct Row {
     pub values: [Value; 5],
 }
 
+impl Row {
+    /// The columns, and behind them lists made of these, as `windows.py` makes them: `vi`, `vx`, `vb` and `tags`. How
+    /// long they are depends on `s`.
+    pub fn columns(&self) -> Vec<Value> {
+        let [i, x, s, b, y] = &self.values;
+        let length = match s.as_str() {
+            None => None,
+            Some("") => Some(0),
+            Some(s) if s < "b" => Some(1),
+            Some(_) => Some(2),
+        };
+        let whole = b.as_i64().map_or(Value::Null, Value::Int);
+        let is_b = Value::Bool(s.as_str() == Some("b"));
+        let a = Value::Text("a".into());
+        let pairs = [[i, &whole], [x, y], [b, &is_b], [s, &a]];
+        let list = |pair: [&Value; 2]| match length {
+            Some(length) => pair.into_iter().take(length).cloned().collect(),
+            None => Value::Null,
+        };
+        self.values.iter().cloned().chain(pairs.map(list)).collect()
+    }
+}
+
 /// What happens to a store.
 #[derive(Clone, Debug)]
 pub enum Step {

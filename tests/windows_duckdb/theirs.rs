@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use tidemill_config::plan::{Edge, Exclude, Frame, Period};
 use tidemill_types::{Id, Value};
 
-use crate::calls::SPELLINGS;
+use crate::calls::spellings;
 use crate::case::Tried;
 use crate::data::{DataSet, Row, Step};
 use crate::python;
@@ -55,7 +55,7 @@ fn reads(data: &DataSet) -> usize {
 }
 
 fn write(folder: &Path, tried: &[Tried]) {
-    let calls = SPELLINGS.iter().map(|s| {
+    let calls = spellings().map(|s| {
         json!({
             "duckdb": s.duckdb,
             "scale": s.near.map(|(_, scale)| scale),
@@ -68,7 +68,7 @@ fn write(folder: &Path, tried: &[Tried]) {
     let (mut cases, mut stream) = (file("cases.csv"), file("stream.csv"));
     for (set, tried) in tried.iter().enumerate() {
         for (n, case) in tried.cases.iter().enumerate() {
-            let call = SPELLINGS.iter().position(|s| std::ptr::eq(s, case.spelling));
+            let call = spellings().position(|s| std::ptr::eq(s, case.spelling));
             let call = call.expect("a call of the table");
             let frame = frame(case.frame);
             cases.serialize((set, n, call, case.filtered, frame, edge(case.edge))).expect("a line");

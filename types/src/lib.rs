@@ -31,7 +31,7 @@ pub mod trace;
 pub use error::{Error, Fault};
 pub use event::{DeadLetter, Id, Provenance};
 pub use key::{KEY_GROUPS, Key};
-pub use schema::{DataType, Field, Item, Schema};
+pub use schema::{DataType, Field, Item, MOST_ITEMS, Schema};
 pub use time::Micros;
 pub use trace::TraceContext;
 pub use value::Value;

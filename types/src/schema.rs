@@ -7,8 +7,8 @@ use arrow_schema as arrow;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The type of a column. Those in [`DataType::ALL`] may be declared; lists and maps come of aggregates
-/// and stand in features only.
+/// The type of a column. Those in [`DataType::ALL`] and [`DataType::LISTS`] may be declared; maps come of
+/// aggregates and stand in features only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataType {
@@ -22,11 +22,15 @@ pub enum DataType {
     String,
     /// `timestamp`: microseconds, UTC
     Timestamp,
-    /// `list<...>`: values of one type, NULL among them
+    /// `list<...>`: values of one type, NULL among them; in a column of a source at most [`MOST_ITEMS`]
     List(Item),
     /// `map<string, ...>`: values of one type by a text, in the order of its bytes, each text once
     Map(Item),
 }
+
+/// The longest list that a column of a source holds: a record with a longer one is refused. Embeddings
+/// have hundreds to some thousands of numbers.
+pub const MOST_ITEMS: usize = 4_096;
 
 /// What a list or a map holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,9 +61,18 @@ impl From<Item> for DataType {
 }
 
 impl DataType {
-    /// Every declarable type, in the order of the reference.
+    /// Every declarable type of single values, in the order of the reference.
     pub const ALL: [DataType; 5] =
         [DataType::Bool, DataType::Int64, DataType::Float64, DataType::String, DataType::Timestamp];
+
+    /// The lists of them, which may be declared too.
+    pub const LISTS: [DataType; 5] = [
+        DataType::List(Item::Bool),
+        DataType::List(Item::Int64),
+        DataType::List(Item::Float64),
+        DataType::List(Item::String),
+        DataType::List(Item::Timestamp),
+    ];
 
     /// The name that a pipeline file uses; of lists and maps, the one that people read.
     pub fn name(self) -> &'static str {
@@ -99,9 +112,9 @@ impl DataType {
         self.as_item().is_none()
     }
 
-    /// The type of that name.
+    /// The declarable type of that name.
     pub fn parse(name: &str) -> Option<DataType> {
-        DataType::ALL.into_iter().find(|t| t.name() == name)
+        DataType::ALL.into_iter().chain(DataType::LISTS).find(|t| t.name() == name)
     }
 
     /// The Arrow type of such a column.
@@ -161,12 +174,53 @@ impl fmt::Display for DataType {
 }
 
 /// A named column. Every column may be NULL; what must not be is said by the pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// The column's name.
     pub name: String,
     /// The column's type.
     pub data_type: DataType,
+    /// How many items each list has, where all have as many: a vector.
+    pub length: Option<u32>,
+}
+
+/// Fingerprints of pipelines are made of this: what a column has not is not shown.
+impl fmt::Debug for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Field");
+        shown.field("name", &self.name).field("data_type", &self.data_type);
+        if let Some(length) = self.length {
+            shown.field("length", &length);
+        }
+        shown.finish()
+    }
+}
+
+impl Field {
+    /// A column of any length, where it holds lists.
+    pub fn new(name: impl Into<String>, data_type: DataType) -> Field {
+        Field { name: name.into(), data_type, length: None }
+    }
+
+    /// The column that a type declares: [`DataType::parse`], or `vector(64)`, which is `list<float64>` of
+    /// that length, from 1 to [`MOST_ITEMS`].
+    pub fn parse(name: &str, declared: &str) -> Option<Field> {
+        if let Some(data_type) = DataType::parse(declared) {
+            return Some(Field::new(name, data_type));
+        }
+        let length = declared.strip_prefix("vector(")?.strip_suffix(')')?;
+        let length = length.parse().ok().filter(|n| (1..=MOST_ITEMS as u32).contains(n))?;
+        let data_type = DataType::List(Item::Float64);
+        Some(Field { length: Some(length), ..Field::new(name, data_type) })
+    }
+
+    /// The type as declared.
+    pub fn declared(&self) -> String {
+        match self.length {
+            Some(length) => format!("vector({length})"),
+            None => self.data_type.to_string(),
+        }
+    }
 }
 
 /// Columns in order.
@@ -182,7 +236,7 @@ impl Schema {
         Schema {
             fields: fields
                 .into_iter()
-                .map(|(name, data_type)| Field { name: name.into(), data_type })
+                .map(|(name, data_type)| Field::new(name, data_type))
                 .collect(),
         }
     }
@@ -218,7 +272,7 @@ impl Schema {
         for field in &self.fields {
             hash.update((field.name.len() as u64).to_le_bytes());
             hash.update(field.name.as_bytes());
-            hash.update(field.data_type.name().as_bytes());
+            hash.update(field.declared().as_bytes());
             hash.update([0]);
         }
         hex(&hash.finalize())
@@ -240,12 +294,34 @@ mod tests {
             let item = plain.as_item().expect("what may be declared does not nest");
             for data_type in [plain, DataType::List(item), DataType::Map(item)] {
                 assert_eq!(DataType::from_arrow(&data_type.to_arrow()), Some(data_type));
-                assert_eq!(DataType::parse(data_type.name()).is_some(), !data_type.is_nested());
+                let map = matches!(data_type, DataType::Map(_));
+                assert_eq!(DataType::parse(data_type.name()).is_some(), !map);
             }
             assert_eq!(DataType::from(item), plain);
         }
+        assert!(
+            DataType::LISTS
+                .iter()
+                .map(|list| list.name())
+                .eq(DataType::ALL.iter().map(|plain| format!("list<{plain}>")))
+        );
         let list = DataType::List(Item::Int64).to_arrow();
         let nested = arrow::DataType::List(Arc::new(arrow::Field::new("item", list, true)));
         assert_eq!(DataType::from_arrow(&nested), None);
+    }
+
+    #[test]
+    fn a_vector_is_a_list_of_one_length() {
+        let vector = Field::parse("v", "vector(64)").expect("a type");
+        assert_eq!((vector.data_type, vector.length), (DataType::LISTS[2], Some(64)));
+        assert_eq!(vector.declared(), "vector(64)");
+        for wrong in
+            ["vector", "vector(0)", "vector(4097)", "vector(x)", "vector(3", "list<vector>"]
+        {
+            assert_eq!(Field::parse("v", wrong), None, "{wrong}");
+        }
+        let print = |fields| Schema { fields }.fingerprint();
+        let list = Field::new("v", DataType::LISTS[2]);
+        assert_ne!(print(vec![vector]), print(vec![list]));
     }
 }

@@ -22,7 +22,7 @@ use arrow::util::display::array_value_to_string;
 use tidemill_types::{DataType, Error, Field};
 
 use super::text::wrong;
-use super::{Each, FileReader, FileWriter, Held, Layout, Part, Reject};
+use super::{Each, FileReader, FileWriter, Held, Layout, Part, Refusal, Reject, lists};
 
 /// Rows of a row group, and of an Arrow IPC batch.
 pub(super) const GROUP: usize = 65_536;
@@ -102,7 +102,13 @@ fn fits(found: &Arrow, wanted: DataType) -> bool {
         DataType::Timestamp => {
             matches!(found, Arrow::Timestamp(_, _) | Arrow::Date32 | Arrow::Date64)
         }
-        DataType::List(_) | DataType::Map(_) => *found == wanted.to_arrow(),
+        DataType::List(item) => match found {
+            Arrow::List(found) | Arrow::LargeList(found) | Arrow::FixedSizeList(found, _) => {
+                fits(found.data_type(), item.into())
+            }
+            _ => false,
+        },
+        DataType::Map(_) => *found == wanted.to_arrow(),
     }
 }
 
@@ -148,19 +154,18 @@ impl ColumnReader {
             let found = batch.column_by_name(&field.name).ok_or_else(|| {
                 Error::external(format!("{}: column {} is gone", self.name, field.name))
             })?;
-            let column = guarded(&self.name, || convert(found, field.data_type))?;
-            if column.null_count() > found.logical_null_count() {
-                let lost =
-                    (0..keep.len()).filter(|row| column.is_null(*row) && !found.is_null(*row));
-                for row in lost {
-                    if std::mem::replace(&mut keep[row], false) {
-                        let value = as_written(found, row);
-                        rejects.push(Reject {
-                            line: first + row as u64,
-                            refusal: wrong(field, &value, " (out of range)"),
-                            raw: value.into_bytes(),
-                        });
-                    }
+            let (column, lost) = match field.data_type {
+                DataType::List(_) => guarded(&self.name, || lists::convert_lists(found, field))?,
+                _ => {
+                    let column = guarded(&self.name, || convert(found, field.data_type))?;
+                    let lost = out_of_range(found, &column, field);
+                    (column, lost)
+                }
+            };
+            for (row, refusal) in lost {
+                if std::mem::replace(&mut keep[row], false) {
+                    let raw = as_written(found, row).into_bytes();
+                    rejects.push(Reject { line: first + row as u64, refusal, raw });
                 }
             }
             columns.push(column);
@@ -204,11 +209,20 @@ impl FileReader for ColumnReader {
     }
 }
 
+/// The rows whose value became NULL.
+fn out_of_range(found: &ArrayRef, column: &ArrayRef, field: &Field) -> Vec<(usize, Refusal)> {
+    if column.null_count() <= found.logical_null_count() {
+        return Vec::new();
+    }
+    let lost = (0..found.len()).filter(|row| column.is_null(*row) && !found.is_null(*row));
+    lost.map(|row| (row, wrong(field, as_written(found, row), " (out of range)"))).collect()
+}
+
 /// The column as declared; a value out of range becomes NULL, for the caller to find.
 ///
 /// Times keep their instant and are relabelled as UTC; naive ones are UTC. Digits below the
 /// microsecond are cut off.
-fn convert(found: &ArrayRef, wanted: DataType) -> Result<ArrayRef, ArrowError> {
+pub(super) fn convert(found: &ArrayRef, wanted: DataType) -> Result<ArrayRef, ArrowError> {
     let options = CastOptions { safe: true, ..CastOptions::default() };
     if wanted != DataType::Timestamp {
         return cast_with_options(found, &wanted.to_arrow(), &options);
@@ -225,7 +239,7 @@ fn convert(found: &ArrayRef, wanted: DataType) -> Result<ArrayRef, ArrowError> {
 
 /// A value as text; a time as the number that the file holds, for it may be none that a calendar
 /// has.
-fn as_written(found: &ArrayRef, row: usize) -> String {
+pub(super) fn as_written(found: &ArrayRef, row: usize) -> String {
     let number = match found.data_type() {
         Arrow::Timestamp(_, _) | Arrow::Date64 => cast(&found.slice(row, 1), &Arrow::Int64),
         _ => Ok(found.slice(row, 1)),

@@ -23,6 +23,8 @@ mod columnar;
 
 mod lines;
 
+mod lists;
+
 mod plain;
 
 mod records;

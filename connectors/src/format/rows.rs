@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, RecordBatch,
+    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, ListArray, RecordBatch,
     RecordBatchOptions, StringArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use tidemill_types::{DataType, Error, Schema};
 
 /// Columns of a declared schema. A row is filled column by column, in any order, and is then
@@ -19,7 +19,8 @@ pub struct Rows {
     len: usize,
 }
 
-struct Column {
+/// A column under construction.
+pub(super) struct Column {
     data: Data,
     /// Which values are there; none while all are.
     valid: Option<BooleanBufferBuilder>,
@@ -29,8 +30,17 @@ enum Data {
     Bool(BooleanBufferBuilder),
     Int64(Vec<i64>),
     Float64(Vec<f64>),
-    Text { bytes: Vec<u8>, ends: Vec<i32> },
+    Text {
+        bytes: Vec<u8>,
+        ends: Vec<i32>,
+    },
     Timestamp(Vec<i64>),
+    /// The items of all rows, and where those of each end. Items behind the last end are of a row under way.
+    List {
+        items: Box<Column>,
+        ends: Vec<i32>,
+        item: FieldRef,
+    },
 }
 
 impl Data {
@@ -39,9 +49,13 @@ impl Data {
             DataType::Bool => Data::Bool(BooleanBufferBuilder::new(0)),
             DataType::Int64 => Data::Int64(Vec::new()),
             DataType::Float64 => Data::Float64(Vec::new()),
-            // Lists and maps cannot be declared: a decoder refuses each value of theirs.
-            DataType::String | DataType::List(_) | DataType::Map(_) => {
-                Data::Text { bytes: Vec::new(), ends: vec![0] }
+            // Maps cannot be declared: a decoder refuses each value of theirs.
+            DataType::String | DataType::Map(_) => Data::Text { bytes: Vec::new(), ends: vec![0] },
+            DataType::List(item) => {
+                let item = DataType::from(item);
+                let column = Column { data: Data::new(item), valid: None };
+                let field = Arc::new(arrow::datatypes::Field::new("item", item.to_arrow(), true));
+                Data::List { items: Box::new(column), ends: vec![0], item: field }
             }
             DataType::Timestamp => Data::Timestamp(Vec::new()),
         }
@@ -52,7 +66,7 @@ impl Data {
             Data::Bool(bits) => bits.len(),
             Data::Int64(values) | Data::Timestamp(values) => values.len(),
             Data::Float64(values) => values.len(),
-            Data::Text { ends, .. } => ends.len() - 1,
+            Data::Text { ends, .. } | Data::List { ends, .. } => ends.len() - 1,
         }
     }
 
@@ -65,6 +79,19 @@ impl Data {
                 ends.truncate(rows + 1);
                 bytes.truncate(ends[rows] as usize);
             }
+            Data::List { items, ends, .. } => {
+                ends.truncate(rows + 1);
+                items.truncate(ends[rows] as usize);
+            }
+        }
+    }
+
+    /// What the largest buffer takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Data::Text { bytes, .. } => bytes.len(),
+            Data::List { items, .. } => (8 * items.data.len()).max(items.data.bytes()),
+            _ => 0,
         }
     }
 }
@@ -91,14 +118,10 @@ impl Rows {
         self.len == 0
     }
 
-    /// Bytes of text in the largest text column. An Arrow column ends at 2 GiB, so readers cut
+    /// Bytes in the largest column of texts or lists. An Arrow column ends at 2 GiB, so readers cut
     /// their chunks by this too.
     pub fn text_bytes(&self) -> usize {
-        let bytes = |column: &Column| match &column.data {
-            Data::Text { bytes, .. } => bytes.len(),
-            _ => 0,
-        };
-        self.columns.iter().map(bytes).max().unwrap_or(0)
+        self.columns.iter().map(|column| column.data.bytes()).max().unwrap_or(0)
     }
 
     /// Whether the row under way has this column already.
@@ -107,54 +130,32 @@ impl Rows {
     }
 
     pub(super) fn null(&mut self, column: usize) {
-        let column = &mut self.columns[column];
-        let rows = column.data.len();
-        match &mut column.data {
-            Data::Bool(bits) => bits.append(false),
-            Data::Int64(values) | Data::Timestamp(values) => values.push(0),
-            Data::Float64(values) => values.push(0.0),
-            Data::Text { bytes, ends } => ends.push(bytes.len() as i32),
-        }
-        let all = || {
-            let mut all = BooleanBufferBuilder::new(rows + 1);
-            all.append_n(rows, true);
-            all
-        };
-        column.valid.get_or_insert_with(all).append(false);
+        self.columns[column].null();
     }
 
     pub(super) fn bool(&mut self, column: usize, value: bool) {
-        let column = &mut self.columns[column];
-        if let Data::Bool(bits) = &mut column.data {
-            bits.append(value);
-            column.there();
-        }
+        self.columns[column].bool(value);
     }
 
     /// A whole number or microseconds.
+    #[inline]
     pub(super) fn int(&mut self, column: usize, value: i64) {
-        let column = &mut self.columns[column];
-        if let Data::Int64(values) | Data::Timestamp(values) = &mut column.data {
-            values.push(value);
-            column.there();
-        }
+        self.columns[column].int(value);
     }
 
+    #[inline]
     pub(super) fn float(&mut self, column: usize, value: f64) {
-        let column = &mut self.columns[column];
-        if let Data::Float64(values) = &mut column.data {
-            values.push(value);
-            column.there();
-        }
+        self.columns[column].float(value);
     }
 
+    #[inline]
     pub(super) fn text(&mut self, column: usize, value: &str) {
-        let column = &mut self.columns[column];
-        if let Data::Text { bytes, ends } = &mut column.data {
-            bytes.extend_from_slice(value.as_bytes());
-            ends.push(bytes.len() as i32);
-            column.there();
-        }
+        self.columns[column].text(value);
+    }
+
+    /// A column, for a value of the row under way.
+    pub(super) fn column(&mut self, column: usize) -> &mut Column {
+        &mut self.columns[column]
     }
 
     /// Keeps the row under way, of which no column is missing.
@@ -175,11 +176,8 @@ impl Rows {
     /// Takes the row under way back.
     pub(super) fn undo(&mut self) {
         for column in &mut self.columns {
-            if column.data.len() > self.len {
-                column.data.truncate(self.len);
-                if let Some(valid) = &mut column.valid {
-                    valid.truncate(self.len);
-                }
+            if column.data.len() > self.len || matches!(column.data, Data::List { .. }) {
+                column.truncate(self.len);
             }
         }
     }
@@ -195,6 +193,79 @@ impl Rows {
 }
 
 impl Column {
+    pub(super) fn null(&mut self) {
+        let rows = self.data.len();
+        match &mut self.data {
+            Data::Bool(bits) => bits.append(false),
+            Data::Int64(values) | Data::Timestamp(values) => values.push(0),
+            Data::Float64(values) => values.push(0.0),
+            Data::Text { bytes, ends } => ends.push(bytes.len() as i32),
+            Data::List { items, ends, .. } => ends.push(items.data.len() as i32),
+        }
+        let all = || {
+            let mut all = BooleanBufferBuilder::new(rows + 1);
+            all.append_n(rows, true);
+            all
+        };
+        self.valid.get_or_insert_with(all).append(false);
+    }
+
+    pub(super) fn bool(&mut self, value: bool) {
+        if let Data::Bool(bits) = &mut self.data {
+            bits.append(value);
+            self.there();
+        }
+    }
+
+    /// A whole number or microseconds.
+    #[inline]
+    pub(super) fn int(&mut self, value: i64) {
+        if let Data::Int64(values) | Data::Timestamp(values) = &mut self.data {
+            values.push(value);
+            self.there();
+        }
+    }
+
+    #[inline]
+    pub(super) fn float(&mut self, value: f64) {
+        if let Data::Float64(values) = &mut self.data {
+            values.push(value);
+            self.there();
+        }
+    }
+
+    #[inline]
+    pub(super) fn text(&mut self, value: &str) {
+        if let Data::Text { bytes, ends } = &mut self.data {
+            bytes.extend_from_slice(value.as_bytes());
+            ends.push(bytes.len() as i32);
+            self.there();
+        }
+    }
+
+    /// A list of the items that came since the last one.
+    pub(super) fn end_list(&mut self) {
+        if let Data::List { items, ends, .. } = &mut self.data {
+            ends.push(items.data.len() as i32);
+            self.there();
+        }
+    }
+
+    /// Where the items go of the list that [`Column::end_list`] ends; nowhere, if this is no column of lists.
+    pub(super) fn items(&mut self) -> Option<&mut Column> {
+        match &mut self.data {
+            Data::List { items, .. } => Some(items),
+            _ => None,
+        }
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows);
+        if let Some(valid) = &mut self.valid {
+            valid.truncate(rows);
+        }
+    }
+
     /// The value that was appended is no NULL.
     #[inline]
     fn there(&mut self) {
@@ -222,6 +293,10 @@ impl Column {
             Data::Text { bytes, ends } => {
                 let ends = OffsetBuffer::new(std::mem::replace(ends, vec![0]).into());
                 Arc::new(StringArray::new(ends, std::mem::take(bytes).into(), nulls))
+            }
+            Data::List { items, ends, item } => {
+                let ends = OffsetBuffer::new(std::mem::replace(ends, vec![0]).into());
+                Arc::new(ListArray::new(Arc::clone(item), ends, items.finish(), nulls))
             }
         }
     }

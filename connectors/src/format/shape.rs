@@ -141,7 +141,7 @@ impl Shape {
                     at = word(bytes, at, if value { b"true" } else { b"false" })?;
                     rows.bool(column, value);
                 }
-                // No column of a source has such a type.
+                // A record with an array has no common shape.
                 DataType::List(_) | DataType::Map(_) => return None,
             }
         }

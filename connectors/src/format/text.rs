@@ -5,8 +5,9 @@ use std::num::IntErrorKind;
 
 use arrow::array::RecordBatch;
 use tidemill_types::time::from_rfc3339;
-use tidemill_types::{DataType, Error, Field};
+use tidemill_types::{DataType, Error, Field, MOST_ITEMS};
 
+use super::json::put_list;
 use super::records::Records;
 use super::rows::Rows;
 use super::{Decoder, Encoder, FileReader, FileWriter, Layout, Output, Part, Refusal, Reject};
@@ -85,7 +86,7 @@ pub(super) fn utf8(record: &[u8]) -> Result<&str, Refusal> {
 
 /// A value of the wrong type.
 pub(super) fn wrong(field: &Field, found: impl std::fmt::Display, why: &str) -> Refusal {
-    let detail = format!("column {}: found {found}, wanted {}{why}", field.name, field.data_type);
+    let detail = format!("column {}: found {found}, wanted {}{why}", field.name, field.declared());
     Refusal::new("type", detail)
 }
 
@@ -108,6 +109,25 @@ pub(super) fn whole(field: &Field, value: f64) -> Result<i64, Refusal> {
         return Err(wrong(field, value, why));
     }
     Ok(value as i64)
+}
+
+/// Refuses a list that is too long, or a vector of another length.
+pub(super) fn length(field: &Field, items: usize) -> Result<(), Refusal> {
+    match field.length {
+        Some(length) if items != length as usize => {
+            Err(wrong(field, format_args!("a list of {} items", up_to_most(items)), ""))
+        }
+        None if items > MOST_ITEMS => {
+            let why = format!(" of at most {MOST_ITEMS}");
+            Err(wrong(field, format_args!("a list of {} items", up_to_most(items)), &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A number of items, which are not counted beyond the most there may be.
+fn up_to_most(items: usize) -> String {
+    if items > MOST_ITEMS { format!("more than {MOST_ITEMS}") } else { items.to_string() }
 }
 
 /// A text as microseconds.
@@ -150,8 +170,9 @@ pub(super) fn put(
             };
             rows.bool(column, value);
         }
+        DataType::List(_) => put_list(rows, column, field, text)?,
         // Not declarable.
-        DataType::List(_) | DataType::Map(_) => return Err(wrong(field, shown(text), "")),
+        DataType::Map(_) => return Err(wrong(field, shown(text), "")),
     }
     Ok(())
 }

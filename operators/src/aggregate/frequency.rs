@@ -71,7 +71,7 @@ pub(super) const HISTOGRAM: Entry = Entry {
 
 pub(super) const SET_AGG: Entry = Entry {
     name: "set_agg",
-    aliases: &["array_agg_distinct", "collect_set", "set_union"],
+    aliases: &["array_agg_distinct", "collect_set"],
     summary: "the different values in order, the k least: set_agg(x, k = 1000)",
     build: |call| {
         let (item, k) = (call.item(&DataType::ALL)?, call.bound(call.constants, Some(MOST))?);

@@ -50,14 +50,18 @@ mod shape;
 mod sketch;
 mod sum;
 mod units;
+mod unnest;
 mod value_range;
 mod variance;
+mod vector;
 mod view;
+mod within;
 
 use moment::Moment;
 
 pub(crate) use bytes::{Reader, Writer};
 pub use decay::decayed;
+pub use unnest::Unnest;
 pub(crate) use view::{Columns, Rows};
 pub use view::{Row, View};
 
@@ -93,12 +97,17 @@ pub const AGGREGATES: &[Entry] = &[
     frequency::ENTROPY,
     frequency::HISTOGRAM,
     frequency::SET_AGG,
+    unnest::SET_UNION,
     frequency::BOUNDED_UNIQUE_COUNT,
     per::COUNT_PER,
     per::SUM_PER,
     per::AVG_PER,
     per::MIN_PER,
     per::MAX_PER,
+    vector::VECTOR_SUM,
+    vector::VECTOR_AVG,
+    vector::VECTOR_MIN,
+    vector::VECTOR_MAX,
     quantile::QUANTILE,
     quantile::MEDIAN,
     shape::SKEWNESS,
@@ -140,12 +149,18 @@ pub const FORMS: &[(&str, &str)] = &[
     ("NAME_per(x, c)", "NAME for each value of c, as a map; NAME_cate too"),
     ("top_n_key_NAME_per(x, c, n)", "the same for the n greatest values of c"),
     ("top_n_value_NAME_per(x, c, n)", "the same for the n values of c with the greatest results"),
+    (
+        "NAME(unnest(x))",
+        "NAME over the items of lists; NAME(x, unnest(y)) over x and each item of y",
+    ),
+    ("vector_NAME(x)", "NAME at each place of lists, as a list"),
     ("NAME_if(x, condition)", "NAME(x) filter (where condition); NAME_where too"),
     ("count_if(condition)", "count(*) filter (where condition); count_where too"),
     ("ratio(x, y)", "sum(x) / sum(y) as a float; NULL where the divisor is 0 or there is nothing"),
 ];
 
-/// The longest list and the largest map that an aggregate gives.
+/// The longest list and the largest map that an aggregate gives; one at each place of lists is as long as
+/// these.
 pub const MOST: usize = 1_000;
 
 /// What the list says about an aggregate.
@@ -173,6 +188,9 @@ pub struct Call<'a> {
     pub second: Option<DataType>,
     /// Further arguments: constants (`quantile(x, 0.9)`, `lag(x, 2)`).
     pub constants: &'a [Value],
+    /// Whether the call is over the items of an argument: `sum(unnest(x))`. [`build`] reads it; the
+    /// entries of the list do not.
+    pub unnest: Unnest,
 }
 
 impl Call<'_> {
@@ -184,7 +202,20 @@ impl Call<'_> {
             Some(input) => input.name(),
             None => "no column",
         };
-        Err(format!("{} takes a column of type {}; found {found}", self.name, one_of(&names)))
+        let name = self.name;
+        let help = match self.input {
+            Some(DataType::List(_)) => format!("; {name}(unnest(x)) is over the items of lists"),
+            _ => String::new(),
+        };
+        Err(format!("{name} takes a column of type {}; found {found}{help}", one_of(&names)))
+    }
+
+    /// The type of the argument, which may be a list.
+    fn any_input(&self) -> Result<DataType, String> {
+        match self.input {
+            Some(input @ DataType::List(_)) => Ok(input),
+            _ => self.input(&DataType::ALL),
+        }
     }
 
     /// As [`Call::input`], for what is put into a list.
@@ -283,16 +314,25 @@ impl Primitive {
 /// # Errors
 /// A name that is on no list, or a call that the aggregate refuses.
 pub fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
-    match (listed(call.name), per::parts(call.name)) {
-        (Some(entry), _) => (entry.build)(call),
-        (None, Some((show, inner))) if listed(inner).is_some() => per::build(call, inner, show),
+    if call.unnest != Unnest::No {
+        return unnest::build(call, call.name, call.unnest);
+    }
+    if let Some(entry) = listed(call.name) {
+        return (entry.build)(call);
+    }
+    match (per::parts(call.name), vector::parts(call.name)) {
+        (Some((show, inner)), _) if listed(inner).is_some() => per::build(call, inner, show),
+        (_, Some(inner)) if listed(inner).is_some() => vector::build(call, inner),
         _ => Err(format!("there is no aggregate `{}`", call.name)),
     }
 }
 
 /// Whether [`build`] knows the name.
 pub fn is_known(name: &str) -> bool {
-    listed(name).is_some() || per::parts(name).is_some_and(|(_, inner)| listed(inner).is_some())
+    let is_listed = |name| listed(name).is_some();
+    is_listed(name)
+        || per::parts(name).is_some_and(|(_, inner)| is_listed(inner))
+        || vector::parts(name).is_some_and(is_listed)
 }
 
 fn listed(name: &str) -> Option<&'static Entry> {

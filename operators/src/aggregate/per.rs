@@ -18,9 +18,8 @@ use std::sync::Arc;
 use tidemill_types::{DataType, Item, Value};
 
 use super::bytes::{Reader, Writer};
-use super::moment::Moment;
-use super::numbers::{Asks, Numbers};
 use super::state::State;
+use super::within::{self, Within};
 use super::{
     Aggregate, Call, Columns, Entry, MOST, Primitive, Row, Rows, Running, View, category, one_of,
 };
@@ -141,7 +140,7 @@ impl Aggregate for Per {
     }
 
     fn running(&self) -> Option<Box<dyn Running>> {
-        Some(Box::new(Categories::new(&*self.inner)))
+        Some(Box::new(Categories::new(Within::new(&*self.inner))))
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
@@ -151,12 +150,8 @@ impl Aggregate for Per {
         let mut all: Vec<(Arc<str>, u64, Value)> = Vec::with_capacity(own.of.len());
         for (key, of) in &own.of {
             let rows = OfCategory { rows: view.rows, key };
-            let states = &of.states;
-            let (places, columns, time) = (&own.places, view.columns, view.time);
-            let numbers = states.iter().find_map(State::numbers);
-            let moment = &Moment::of_states(states, self.inner.output() == DataType::Int64);
-            let view = View { moment, numbers, states, places, columns, rows: &rows, time };
-            all.push((Arc::clone(key), of.rows, self.inner.finish(&view)));
+            let value = own.within.finish(&*self.inner, &of.states, &rows, view);
+            all.push((Arc::clone(key), of.rows, value));
         }
         // They are in the order of keys; the sorts are stable.
         match self.show {
@@ -171,10 +166,7 @@ impl Aggregate for Per {
 
 /// The states of each category of a window.
 struct Categories {
-    name: String,
-    places: [usize; Primitive::COUNT],
-    /// Over no rows; an extreme could not ask for rows again, so all values are kept in order.
-    states: Vec<State>,
+    within: Within,
     of: BTreeMap<Arc<str>, OfOne>,
 }
 
@@ -184,43 +176,12 @@ struct OfOne {
 }
 
 impl Categories {
-    fn new(inner: &dyn Aggregate) -> Categories {
-        let (mut places, mut states) = ([usize::MAX; Primitive::COUNT], Vec::new());
-        let mut name = "per category:".to_string();
-        let mut asks = Asks::default();
-        for primitive in inner.primitives() {
-            let kept = match primitive {
-                Primitive::Least | Primitive::Greatest => Primitive::Ordered,
-                other if asks.add(*other) => continue,
-                other => *other,
-            };
-            let state = match kept {
-                Primitive::Own => inner.running().map(State::Own),
-                _ if places[kept as usize] < states.len() => None,
-                other => State::new(other),
-            };
-            let Some(state) = state else { continue };
-            name.push_str(&match &state {
-                State::Own(running) => format!(" ({})", running.name()),
-                _ => format!(" {kept:?}"),
-            });
-            places[kept as usize] = states.len();
-            states.push(state);
-        }
-        if asks.sum {
-            name.push_str(if asks.squares { " sum and squares" } else { " sum" });
-            states.push(State::Numbers(Box::new(Numbers::new(asks))));
-        }
-        Categories { name, places, states, of: BTreeMap::new() }
+    fn new(within: Within) -> Categories {
+        Categories { within, of: BTreeMap::new() }
     }
 
     fn one(&self) -> OfOne {
-        OfOne { rows: 0, states: self.states.iter().map(State::fresh).collect() }
-    }
-
-    fn empty(&self) -> Categories {
-        let states = self.states.iter().map(State::fresh).collect();
-        Categories { name: self.name.clone(), places: self.places, states, of: BTreeMap::new() }
+        OfOne { rows: 0, states: self.within.states().collect() }
     }
 }
 
@@ -231,11 +192,11 @@ fn within<'a>(row: &Row<'a>) -> Row<'a> {
 
 impl Running for Categories {
     fn name(&self) -> String {
-        self.name.clone()
+        format!("per category:{}", self.within.name)
     }
 
     fn fresh(&self) -> Box<dyn Running> {
-        Box::new(self.empty())
+        Box::new(Categories::new(self.within.again()))
     }
 
     fn insert(&mut self, row: &Row<'_>) {
@@ -282,26 +243,21 @@ impl Running for Categories {
         out.count(self.of.len() as u64);
         for (key, of) in &self.of {
             out.text(key).count(of.rows);
-            for state in &of.states {
-                out.bytes(&state.save());
-            }
+            within::save(&of.states, &mut out);
         }
         out.finish()
     }
 
     fn restore(&self, bytes: &[u8]) -> Option<Box<dyn Running>> {
         let mut bytes = Reader::new(bytes);
-        let mut restored = self.empty();
+        let mut restored = Categories::new(self.within.again());
         for _ in 0..bytes.count()? {
             let key: Arc<str> = bytes.text()?.into();
             let rows = bytes.count().filter(|rows| *rows > 0)?;
             if restored.of.last_key_value().is_some_and(|(last, _)| *last >= key) {
                 return None;
             }
-            let mut states = Vec::with_capacity(self.states.len());
-            for state in &self.states {
-                states.push(state.restore(bytes.bytes()?)?);
-            }
+            let states = self.within.restore(&mut bytes)?;
             restored.of.insert(key, OfOne { rows, states });
         }
         bytes.end(Box::new(restored) as Box<dyn Running>)
@@ -309,8 +265,7 @@ impl Running for Categories {
 
     fn bytes(&self) -> usize {
         let one = |(key, of): (&Arc<str>, &OfOne)| {
-            let states: usize = of.states.iter().map(|s| size_of::<State>() + s.bytes()).sum();
-            key.len() + size_of::<(Arc<str>, OfOne)>() + states
+            key.len() + size_of::<(Arc<str>, OfOne)>() + within::bytes(&of.states)
         };
         size_of::<Categories>() + self.of.iter().map(one).sum::<usize>()
     }

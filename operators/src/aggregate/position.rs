@@ -1,6 +1,6 @@
 //! `first_value(x)`, `last_value(x)`, `lag(x, n)`: by position in (event time, id) order.
 //!
-//! Rows whose value is NULL count, as with SQL's `RESPECT NULLS`, which is its default.
+//! Rows whose value is NULL count, as with SQL's `RESPECT NULLS`, which is its default. A list is one value.
 
 use tidemill_types::{DataType, Value};
 
@@ -55,7 +55,7 @@ pub(super) const LAG: Entry = Entry {
 fn build(call: &Call<'_>, place: Place) -> Result<Box<dyn Aggregate>, String> {
     call.without_distinct()?;
     call.without_second()?;
-    Ok(Box::new(Position { output: call.input(&DataType::ALL)?, place }))
+    Ok(Box::new(Position { output: call.any_input()?, place }))
 }
 
 enum Place {

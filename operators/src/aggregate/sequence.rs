@@ -76,7 +76,7 @@ pub(super) const NTH_VALUE: Entry = Entry {
     build: |call| {
         call.without_distinct()?;
         call.without_second()?;
-        let output = call.input(&DataType::ALL)?;
+        let output = call.any_input()?;
         match call.constants {
             [Value::Int(n @ 1..)] => Ok(Box::new(Nth { output, skip: *n as usize - 1 })),
             other => {

@@ -193,7 +193,8 @@ mod tests {
     fn sketch(name: &str, input: DataType, lg_k: i64, values: &[Value]) -> String {
         let entry = [HLL_SKETCH, CPC_SKETCH].into_iter().find(|entry| entry.name == name).unwrap();
         let (input, constants) = (Some(input), &[Value::Int(lg_k)]);
-        let call = Call { name, distinct: false, input, second: None, constants };
+        let unnest = crate::aggregate::Unnest::No;
+        let call = Call { name, distinct: false, input, second: None, constants, unnest };
         let aggregate = (entry.build)(&call).unwrap();
         let mut ordered = Ordered::default();
         values.iter().for_each(|value| ordered.insert(value));

@@ -14,7 +14,7 @@ use tidemill_types::{DataType, Field, Schema, Value};
 use super::parse::{self, Source};
 use super::plan::plan;
 use super::{ExpressionError, Scalar, suggestion};
-use crate::aggregate::{AGGREGATES, is_known};
+use crate::aggregate::{AGGREGATES, Unnest, is_known};
 
 /// What a call's column is called; no user's column can be.
 const CALL: &str = "__call_";
@@ -32,6 +32,8 @@ pub struct Call {
     pub second: Option<Scalar>,
     /// Further arguments.
     pub constants: Vec<Value>,
+    /// Which argument's items the call is over: `sum(unnest(x))`. The argument is the list.
+    pub unnest: Unnest,
     /// `FILTER (WHERE ...)`, over the window's source.
     pub filter: Option<Scalar>,
     /// The window.
@@ -88,7 +90,7 @@ impl Feature {
     ) -> Result<Scalar, ExpressionError> {
         let mut schema = spine.clone();
         for (n, data_type) in call_types.iter().enumerate() {
-            schema.fields.push(Field { name: format!("{CALL}{n}"), data_type: *data_type });
+            schema.fields.push(Field::new(format!("{CALL}{n}"), *data_type));
         }
         let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
         Scalar::of_feature(&self.text, planned, &schema)
@@ -143,6 +145,9 @@ impl VisitorMut for Cut<'_> {
             ));
         }
         let Expr::Function(function) = &*expr else { return ControlFlow::Continue(()) };
+        if is_unnest(expr) {
+            return ControlFlow::Break(at(misplaced(), self.source.range_of(expr)));
+        }
         if function.over.is_none() {
             return ControlFlow::Continue(());
         }
@@ -224,6 +229,7 @@ impl Cut<'_> {
         if conditional {
             filter = Some(condition(&name, &mut arguments, filter)?);
         }
+        let unnest = unnested(&name, &mut arguments)?;
         let mut arguments = arguments.into_iter();
         let argument = arguments.next().map(|tree| self.scalar(tree, &schema)).transpose()?;
         let (mut second, mut constants) = (None, Vec::new());
@@ -252,7 +258,8 @@ impl Cut<'_> {
             None => None,
         };
         let distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
-        Ok(Call { function: name, distinct, argument, second, constants, filter, window, span })
+        let function = name;
+        Ok(Call { function, distinct, argument, second, constants, unnest, filter, window, span })
     }
 
     fn window(&self, function: &Function) -> Result<String, ExpressionError> {
@@ -278,12 +285,8 @@ impl Cut<'_> {
     }
 
     fn scalar(&self, tree: Expr, schema: &Schema) -> Result<Scalar, ExpressionError> {
-        if let ControlFlow::Break(()) = Visit::visit(&tree, &mut Nested) {
-            return Err(ExpressionError::new(
-                "a call over a window cannot stand inside another",
-                "the inner one has no value for the rows of the outer one's window",
-                "compute the inner one as a column of the source, or split the feature",
-            ));
+        if let ControlFlow::Break(error) = Visit::visit(&tree, &mut Nested) {
+            return Err(error);
         }
         let text = tree.to_string();
         let planned = plan(tree, schema)?;
@@ -312,6 +315,48 @@ fn condition(
         1 => Ok(arguments.remove(0)),
         _ => Ok(arguments.remove(1)),
     }
+}
+
+/// Whether this is `unnest(...)` by itself.
+fn is_unnest(expr: &Expr) -> bool {
+    let Expr::Function(function) = expr else { return false };
+    function.over.is_none() && function.name.to_string().eq_ignore_ascii_case("unnest")
+}
+
+fn misplaced() -> ExpressionError {
+    ExpressionError::new(
+        "`unnest` stands alone as an argument of an aggregate",
+        "it makes many values of one, and only an aggregate over a window takes these",
+        "write sum(unnest(column)) over WINDOW; of a list itself, cardinality, array_max and others",
+    )
+}
+
+/// Puts a list in the place of `unnest(list)`; says which argument that was.
+fn unnested(name: &str, arguments: &mut [Expr]) -> Result<Unnest, ExpressionError> {
+    let mut found = Unnest::No;
+    for (n, argument) in arguments.iter_mut().enumerate() {
+        let Expr::Function(function) = &*argument else { continue };
+        if !is_unnest(argument) {
+            continue;
+        }
+        let FunctionArguments::List(list) = &function.args else { continue };
+        let [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] = list.args.as_slice() else {
+            return Err(refused(name, "unnest takes one list", "write it as unnest(column)"));
+        };
+        found = match (n, found) {
+            (0, Unnest::No) => Unnest::First,
+            (1, Unnest::No) => Unnest::Second,
+            _ => {
+                return Err(refused(
+                    name,
+                    "only one of the first two arguments may be taken apart into its items",
+                    "leave one unnest out",
+                ));
+            }
+        };
+        *argument = of.clone();
+    }
+    Ok(found)
 }
 
 /// `ratio(x, y)`: a quotient of two sums under the same filter over the same window.
@@ -359,15 +404,22 @@ fn refused(name: &str, reason: &str, help: &str) -> ExpressionError {
     ExpressionError::new(format!("`{name}` cannot be called like this"), reason, help)
 }
 
-/// Finds calls over windows.
+/// Finds what cannot stand within an argument: calls over windows, and `unnest`.
 struct Nested;
 
 impl Visitor for Nested {
-    type Break = ();
+    type Break = ExpressionError;
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<ExpressionError> {
         match expr {
-            Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
+            Expr::Function(function) if function.over.is_some() => {
+                ControlFlow::Break(ExpressionError::new(
+                    "a call over a window cannot stand inside another",
+                    "the inner one has no value for the rows of the outer one's window",
+                    "compute the inner one as a column of the source, or split the feature",
+                ))
+            }
+            _ if is_unnest(expr) => ControlFlow::Break(misplaced()),
             _ => ControlFlow::Continue(()),
         }
     }

@@ -30,6 +30,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| Functions {
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
         Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
+        Arc::new(function::Lists),
     ],
 });
 

@@ -51,17 +51,17 @@ impl Scalar {
         planned: Planned,
         schema: &Schema,
     ) -> Result<Scalar, ExpressionError> {
-        Scalar::typed(text, planned, schema, declared)
+        Scalar::typed(text, planned, schema, |found| declared(found).or_else(|| list(found)))
     }
 
-    /// A feature: it may be a list or a map too.
+    /// A feature: it may be a map too.
     pub(super) fn of_feature(
         text: &str,
         planned: Planned,
         schema: &Schema,
     ) -> Result<Scalar, ExpressionError> {
         Scalar::typed(text, planned, schema, |found| {
-            declared(found).or_else(|| DataType::from_arrow(found))
+            declared(found).or_else(|| list(found)).or_else(|| DataType::from_arrow(found))
         })
     }
 
@@ -84,8 +84,8 @@ impl Scalar {
             ExpressionError::new(
                 format!("`{text}` is no value that a column can hold"),
                 format!("its type is {found}"),
-                "columns are bool, int64, float64, string or timestamp; of a duration take \
-                 date_part('epoch', ...)",
+                "columns are bool, int64, float64, string or timestamp, or lists of these; of a duration \
+                 take date_part('epoch', ...)",
             )
         })?;
         let names: BTreeSet<usize> =
@@ -237,6 +237,16 @@ fn declared(found: &ArrowType) -> Option<DataType> {
         A::Timestamp(..) | A::Date32 | A::Date64 => DataType::Timestamp,
         _ => return None,
     })
+}
+
+/// The list that holds a result; none for what is no list of what columns hold.
+fn list(found: &ArrowType) -> Option<DataType> {
+    match found {
+        ArrowType::List(item) | ArrowType::LargeList(item) | ArrowType::FixedSizeList(item, _) => {
+            Some(DataType::List(declared(item.data_type())?.as_item()?))
+        }
+        _ => None,
+    }
 }
 
 fn constant(value: &ScalarValue, data_type: DataType) -> Value {

@@ -1,4 +1,5 @@
-//! What does not fit into a word of a row: texts, each once and counted, and ids that are no numbers.
+//! What does not fit into a word of a row: texts, each once and counted; lists, each as it came; and ids
+//! that are no numbers.
 
 use std::sync::Arc;
 
@@ -8,11 +9,12 @@ use xxhash_rust::xxh3::Xxh3Builder;
 
 use crate::column::Cell;
 
-/// Texts and ids of all keys of a store, by the words that stand for them.
+/// Texts, lists and ids of all keys of a store, by the words that stand for them.
 #[derive(Default)]
 pub(super) struct Heap {
     texts: Slab<(Arc<str>, u64)>,
     words: HashMap<Arc<str>, u64, Xxh3Builder>,
+    lists: Slab<Arc<[Value]>>,
     ids: Slab<Id>,
     bytes: usize,
 }
@@ -21,7 +23,7 @@ impl Heap {
     /// Whether rows may have something to release.
     #[inline]
     pub(super) fn holds_anything(&self) -> bool {
-        self.texts.len + self.ids.len > 0
+        self.texts.len + self.lists.len + self.ids.len > 0
     }
 
     /// The text that a word stands for.
@@ -64,6 +66,28 @@ impl Heap {
         }
     }
 
+    /// The list that a word stands for.
+    pub(super) fn list(&self, word: u64) -> Value {
+        self.list_cell(word).to_value()
+    }
+
+    /// The same where it stands.
+    pub(super) fn list_cell(&self, word: u64) -> Cell<'_> {
+        self.lists.get(word).map_or(Cell::Null, Cell::List)
+    }
+
+    /// The word for a list. Lists are hardly ever equal: each is held on its own.
+    pub(super) fn hold_list(&mut self, items: &Arc<[Value]>) -> u64 {
+        self.bytes += list_bytes(items);
+        self.lists.put(Arc::clone(items))
+    }
+
+    pub(super) fn release_list(&mut self, word: u64) {
+        if let Some(items) = self.lists.take(word) {
+            self.bytes -= list_bytes(&items);
+        }
+    }
+
     /// The id that a word stands for.
     pub(super) fn id(&self, word: u64) -> &Id {
         static NONE: Id = Id::Int(0);
@@ -84,8 +108,15 @@ impl Heap {
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.texts.bytes() + self.ids.bytes() + self.words.allocation_size()
+        let slabs = self.texts.bytes() + self.lists.bytes() + self.ids.bytes();
+        self.bytes + slabs + self.words.allocation_size()
     }
+}
+
+/// What the items take, and the texts among them.
+fn list_bytes(items: &[Value]) -> usize {
+    let texts: usize = items.iter().filter_map(Value::as_str).map(str::len).sum();
+    size_of_val(items) + texts
 }
 
 fn length(id: &Id) -> usize {

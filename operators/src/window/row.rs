@@ -18,6 +18,7 @@ const BOOL: u64 = 1;
 const INT: u64 = 2;
 const FLOAT: u64 = 3;
 const TEXT: u64 = 4;
+const LIST: u64 = 5;
 
 /// The words of a row: time, id, kinds, then a word a column.
 #[derive(Clone, Copy)]
@@ -62,7 +63,8 @@ impl<'a> RowRef<'a> {
             BOOL => Value::Bool(word == 1),
             INT => Value::Int(word as i64),
             FLOAT => Value::Float(f64::from_bits(word)),
-            _ => heap.text(word),
+            TEXT => heap.text(word),
+            _ => heap.list(word),
         }
     }
 
@@ -117,7 +119,8 @@ impl<'a> RowRef<'a> {
             BOOL => Cell::Bool(word == 1),
             INT => Cell::Int(word as i64),
             FLOAT => Cell::Float(f64::from_bits(word)),
-            _ => heap.cell(word),
+            TEXT => heap.cell(word),
+            _ => heap.list_cell(word),
         }
     }
 
@@ -159,8 +162,12 @@ impl<'a> RowRef<'a> {
         if self.0[2] >> ID_KIND != 0 {
             heap.release_id(self.0[1]);
         }
-        for column in (0..self.1.columns as usize).filter(|column| self.kind(*column) == TEXT) {
-            heap.release_text(self.word(column));
+        for column in 0..self.1.columns as usize {
+            match self.kind(column) {
+                TEXT => heap.release_text(self.word(column)),
+                LIST => heap.release_list(self.word(column)),
+                _ => {}
+            }
         }
     }
 }
@@ -239,6 +246,7 @@ impl Width {
                 Cell::Int(i) => (INT, i as u64),
                 Cell::Float(x) => (FLOAT, x.to_bits()),
                 Cell::Text(text) => (TEXT, heap.hold_text(text)),
+                Cell::List(items) => (LIST, heap.hold_list(items)),
             };
             if shift == ID_KIND {
                 row[at] = kinds;
@@ -261,6 +269,10 @@ impl Width {
 fn by_bits(a: &Value, b: &Value) -> Ordering {
     a.cmp(b).then_with(|| match (a, b) {
         (Value::Float(a), Value::Float(b)) => a.to_bits().cmp(&b.to_bits()),
+        (Value::List(a), Value::List(b)) => {
+            let orders = a.iter().zip(b.iter()).map(|(a, b)| by_bits(a, b));
+            orders.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        }
         _ => Ordering::Equal,
     })
 }

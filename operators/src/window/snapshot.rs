@@ -241,7 +241,7 @@ fn put_id(id: &Id, out: &mut Vec<u8>) {
     }
 }
 
-/// A value with its very bits; rows hold no lists and maps.
+/// A value with its very bits; rows hold no maps, and lists hold single values.
 fn put_value(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Bool(b) => out.push(1 + u8::from(*b)),
@@ -257,7 +257,12 @@ fn put_value(value: &Value, out: &mut Vec<u8>) {
             out.push(5);
             put_bytes(text.as_bytes(), out);
         }
-        Value::Null | Value::List(_) | Value::Map(_) => out.push(0),
+        Value::List(items) => {
+            out.push(6);
+            put(items.len() as u64, out);
+            items.iter().for_each(|item| put_value(item, out));
+        }
+        Value::Null | Value::Map(_) => out.push(0),
     }
 }
 
@@ -340,6 +345,11 @@ impl<'a> Bytes<'a> {
         })
     }
 
+    /// What a list holds: no list.
+    fn item(&mut self) -> Option<Value> {
+        if *self.0.first()? < 6 { self.value() } else { None }
+    }
+
     fn value(&mut self) -> Option<Value> {
         Some(match self.byte()? {
             0 => Value::Null,
@@ -348,6 +358,10 @@ impl<'a> Bytes<'a> {
             3 => Value::Int(self.signed()?),
             4 => Value::Float(f64::from_bits(u64::from_le_bytes(self.take(8)?.try_into().ok()?))),
             5 => Value::Text(Arc::from(self.text()?)),
+            6 => {
+                let items = self.number()?;
+                (0..items).map(|_| self.item()).collect::<Option<Value>>()?
+            }
             _ => return None,
         })
     }

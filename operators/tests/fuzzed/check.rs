@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use tidemill_operators::aggregate;
 use tidemill_operators::expression::{ExpressionError, Scalar, parse_feature};
-use tidemill_types::{DataType, Schema};
+use tidemill_types::{DataType, Item, Schema};
 
-/// Every type, a name with a capital, and one that needs quotes.
+/// Every type and lists, a name with a capital, and one that needs quotes.
 fn schema() -> Schema {
     Schema::new([
         ("i", DataType::Int64),
@@ -17,6 +17,8 @@ fn schema() -> Schema {
         ("t", DataType::Timestamp),
         ("arrDelay", DataType::Int64),
         ("a name", DataType::Float64),
+        ("v", DataType::List(Item::Float64)),
+        ("tags", DataType::List(Item::String)),
     ])
 }
 
@@ -49,6 +51,7 @@ pub fn check(text: &str) -> Came {
             input: call.argument.as_ref().map(Scalar::data_type),
             second: call.second.as_ref().map(Scalar::data_type),
             constants: &call.constants,
+            unnest: call.unnest,
         });
         // A call that cannot be built is refused later; the rest is to stand whatever its type.
         types.push(built.map_or(DataType::Float64, |aggregate| aggregate.output()));

@@ -97,6 +97,13 @@ const ODD: &[&str] = &[
     "prior x",
     "match (a) against ('b')",
     "lambda x: x",
+    "unnest(v)",
+    "sum(unnest(v)) over w",
+    "sum_per(x, unnest(tags)) over w",
+    "vector_avg(v) over w",
+    "tags[1]",
+    "v[1:2]",
+    "['a', 'b']",
     "map {'a': 1}",
     "\u{feff}",
     "ı",
@@ -124,7 +131,8 @@ const NUMBERS: &[&str] = &[
     "2147483648",
 ];
 
-const COLUMNS: &[&str] = &["i", "x", "s", "b", "t", "arrDelay", "\"a name\"", "arrdelay", "y", "w"];
+const COLUMNS: &[&str] =
+    &["i", "x", "s", "b", "t", "arrDelay", "\"a name\"", "arrdelay", "y", "w", "v", "tags"];
 
 const TYPES: &[&str] = &[
     "bigint",

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Exclude, Frame};
-use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
+use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call, Unnest};
 use tidemill_operators::window::{Group, Output, Store, members};
-use tidemill_types::{DataType, Id, Key, Micros, Value};
+use tidemill_types::{DataType, Id, Item, Key, Micros, Value};
 
 use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
 
-pub const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::String];
+pub const TYPES: [DataType; 4] =
+    [DataType::Int64, DataType::Float64, DataType::String, DataType::List(Item::Int64)];
 /// The column of truth values behind those of [`TYPES`].
-pub const FILTER: usize = 3;
+pub const FILTER: usize = 4;
 
 /// A row is known by these: its values follow from them, so that equal ids mean equal rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +39,10 @@ impl Row {
             pick(0, Value::Int(hash as i64 % 50 - 20)),
             pick(3, Value::Float((hash % 1_000) as f64 / 64.0 - 5.0)),
             pick(6, Value::Text(format!("t{}", hash % 9).into())),
+            pick(
+                12,
+                (0..hash >> 15 & 3).map(|n| pick(n as u32, Value::Int(n as i64 * 7 - 9))).collect(),
+            ),
             pick(9, Value::Bool(hash >> 12 & 1 == 0)),
         ]
     }
@@ -112,13 +117,15 @@ pub fn edge(offset: Micros, exclude: Exclude) -> Edge {
     Edge { offset, exclude }
 }
 
-/// Every call, spread over the frames; each frame has every third, filtered or not.
+/// Every call, spread over the frames; each frame has every third, of those over items fewer, filtered or not.
 pub fn asked(frames: &[(Frame, Edge)], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (f, &(frame, edge)) in frames.iter().enumerate() {
         let inputs: Vec<_> = std::iter::once(None).chain(TYPES.map(Some)).collect();
         for (i, mut call) in every_call(&inputs).into_iter().enumerate() {
-            if (i + f) % 3 != 0 || !keep(&*call.aggregate) {
+            // Over items all are kept alike: few of them do.
+            let every = if call.unnest == Unnest::No { 3 } else { 18 };
+            if (i + f) % every != 0 || !keep(&*call.aggregate) {
                 continue;
             }
             let place = |of: DataType| TYPES.iter().position(|t| *t == of);
@@ -143,8 +150,15 @@ pub fn count() -> Box<dyn Aggregate> {
 
 pub fn build(name: &str, input: Option<DataType>) -> Box<dyn Aggregate> {
     let entry = AGGREGATES.iter().find(|e| e.name == name).expect("listed");
-    (entry.build)(&Call { name, distinct: false, input, second: None, constants: &[] })
-        .expect("can be built")
+    (entry.build)(&Call {
+        name,
+        distinct: false,
+        input,
+        second: None,
+        constants: &[],
+        unnest: Unnest::No,
+    })
+    .expect("can be built")
 }
 
 /// The latest time up to `time` that is `origin` and a multiple of `size`.

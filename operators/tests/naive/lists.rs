@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_operators::aggregate::{self, Call};
+use tidemill_operators::aggregate::{self, Call, Unnest};
 use tidemill_types::Value;
 
 use super::{Built, Given};
@@ -153,7 +153,8 @@ fn per(inner: &'static str, call: &Built, rows: &[Given], now: i64) -> Value {
         return Value::Null;
     }
     let (distinct, input, constants) = (call.distinct, call.input, call.constants.clone());
-    let alone = Call { name: inner, distinct, input, second: None, constants: &constants };
+    let (second, unnest) = (None, Unnest::No);
+    let alone = Call { name: inner, distinct, input, second, constants: &constants, unnest };
     let aggregate = aggregate::build(&alone).expect("what is built per category is built alone");
     let alone = Built {
         name: inner,
@@ -161,6 +162,7 @@ fn per(inner: &'static str, call: &Built, rows: &[Given], now: i64) -> Value {
         input,
         second: None,
         constants: constants.clone(),
+        unnest,
         aggregate,
     };
     let one = |rows: &[Given]| super::evaluate(&alone, rows, now);

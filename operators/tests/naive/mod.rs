@@ -4,16 +4,17 @@
 #![allow(dead_code)] // Not every test asks for all of it.
 
 mod lists;
+mod nested;
 mod numeric;
 
-use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call};
+use tidemill_operators::aggregate::{self, AGGREGATES, Aggregate, Call, Unnest};
 use tidemill_types::{DataType, Value};
 
 /// Names of those whose result depends on the times of rows or their order; no others do.
 pub const ORDERED: &[&[&str]] = &[lists::ORDERED, numeric::ORDERED];
 
 /// Definitions that fill files of their own; each knows its aggregates and no others.
-const FAMILIES: &[Family] = &[lists::evaluate, numeric::evaluate];
+const FAMILIES: &[Family] = &[nested::evaluate, lists::evaluate, numeric::evaluate];
 
 /// What some rows give, read at a time, if the call is one of its own.
 type Family = fn(&Built, &[Given], i64) -> Option<Value>;
@@ -33,20 +34,21 @@ pub struct Built {
     pub input: Option<DataType>,
     pub second: Option<DataType>,
     pub constants: Vec<Value>,
+    pub unnest: Unnest,
     pub aggregate: Box<dyn Aggregate>,
 }
 
 impl Built {
     pub fn title(&self) -> String {
         format!(
-            "{}({:?}, {:?}, {:?}, distinct: {})",
-            self.name, self.input, self.second, self.constants, self.distinct
+            "{}({:?}, {:?}, {:?}, distinct: {}, unnest: {:?})",
+            self.name, self.input, self.second, self.constants, self.distinct, self.unnest
         )
     }
 }
 
 /// Every aggregate of the list, on every input and second column, with and without DISTINCT, that it can
-/// be built for.
+/// be built for; of inputs that are lists over their items too.
 pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
     let [short, long] = numeric::HALF_LIVES.map(|text| Value::Text(text.into()));
     let (comma, two) = (Value::Text(", ".into()), Value::Int(2));
@@ -66,16 +68,25 @@ pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
     for entry in AGGREGATES {
         let before = built.len();
         let seconds = || std::iter::once(None).chain(DataType::ALL.map(Some));
-        for (&input, second) in inputs.iter().flat_map(|i| seconds().map(move |s| (i, s))) {
+        let lists = || inputs.iter().flatten().filter(|input| input.is_nested()).copied();
+        let alone = inputs.iter().flat_map(|i| seconds().map(move |s| (*i, s, Unnest::No)));
+        let few = || [None, Some(DataType::String)].into_iter();
+        let items = lists().flat_map(|i| few().map(move |s| (Some(i), s, Unnest::First)));
+        let by_item = lists().map(|i| (Some(DataType::Int64), Some(i), Unnest::Second));
+        for (input, second, unnest) in alone.chain(items).chain(by_item) {
             for (distinct, constants) in constants.iter().flat_map(|c| [(false, *c), (true, *c)]) {
-                let call = Call { name: entry.name, distinct, input, second, constants };
-                if let Ok(aggregate) = (entry.build)(&call) {
-                    let (name, constants) = (entry.name, constants.to_vec());
-                    built.push(Built { name, distinct, input, second, constants, aggregate });
+                let name = entry.name;
+                let call = Call { name, distinct, input, second, constants, unnest };
+                if let Ok(aggregate) = aggregate::build(&call) {
+                    let constants = constants.to_vec();
+                    let call =
+                        Built { name, distinct, input, second, constants, unnest, aggregate };
+                    built.push(call);
                 }
             }
         }
-        let some = built.len() > before || inputs.len() == 1;
+        let of_lists = entry.name.starts_with("vector_") && lists().next().is_none();
+        let some = built.len() > before || inputs.len() == 1 || of_lists;
         assert!(some, "{} can be built for nothing", entry.name);
     }
     built

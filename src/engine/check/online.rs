@@ -30,7 +30,7 @@ pub(super) fn compile(
             continue;
         };
         let data_type = spine.fields[index].data_type;
-        if matches!(data_type, DataType::Float64 | DataType::Timestamp) {
+        if data_type.is_nested() || matches!(data_type, DataType::Float64 | DataType::Timestamp) {
             errors.push(Diagnostic::new(
                 &column.span,
                 format!("`{}` cannot name an entity", column.value),

@@ -57,6 +57,13 @@ impl<'a> Groups<'a> {
                 let theirs =
                     Scalar::compile(&expression.value, &self.sources[spine].schema, self.zone);
                 match (ours, theirs) {
+                    (Ok(ours), _) if ours.data_type().is_nested() => errors.push(Diagnostic::new(
+                        &column.span,
+                        format!("`{}` cannot be the key of a window", column.value),
+                        format!("its type is {}, and a row has one key", ours.data_type()),
+                        "name a column of single values; for a window of each item, aggregate by \
+                         the items instead: sum_per(x, unnest(items))",
+                    )),
                     (Ok(ours), Ok(theirs)) if ours.data_type() == theirs.data_type() => {
                         source_key.push(ours);
                         spine_key.push(theirs);
@@ -104,6 +111,7 @@ impl<'a> Groups<'a> {
                 input: call.argument.as_ref().map(Scalar::data_type),
                 second: call.second.as_ref().map(Scalar::data_type),
                 constants: &call.constants,
+                unnest: call.unnest,
             };
             let (built, frame) = match window.frame {
                 // The weights are the aggregate's; the rows are all there are.
@@ -150,6 +158,7 @@ impl<'a> Groups<'a> {
             let outputs = &mut self.groups[group];
             // Features that ask for the same share its answer.
             let asked = format!("{at} {} {} {:?}", typed.name, typed.distinct, typed.constants);
+            let asked = format!("{asked} {:?}", typed.unnest);
             let asked = (group, format!("{asked} {column:?} {second:?} {filter:?}"));
             if let Some(known) = self.asked.get(&asked) {
                 calls.push(*known);
@@ -220,7 +229,7 @@ fn check_secondary(column: &At<String>, schema: &Schema, errors: &mut Vec<Diagno
         ));
         return;
     };
-    if matches!(data_type, DataType::Float64 | DataType::Timestamp) {
+    if data_type.is_nested() || matches!(data_type, DataType::Float64 | DataType::Timestamp) {
         errors.push(Diagnostic::new(
             &column.span,
             format!("`{}` cannot be a secondary key", column.value),

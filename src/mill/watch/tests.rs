@@ -10,7 +10,7 @@ const HOUR: Micros = 100;
 
 /// A column of numbers, one of categories, and the score.
 fn watch() -> Watch {
-    let field = |name: &str, data_type| Field { name: name.into(), data_type };
+    let field = |name: &str, data_type| Field::new(name, data_type);
     let plan = DriftPlan {
         name: At::nowhere("inputs".to_string()),
         of: DriftOf::Inputs { features: vec![0, 1], score: true },

@@ -5,16 +5,17 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tidemill_types::{DataType, Micros, Value};
+use tidemill_types::{DataType, Item, Micros, Value};
 
 use super::super::bytes::{Reader, Writer};
 use super::super::extreme::{End, Extreme};
 use super::super::moment::Moment;
 use super::super::numbers::{Asks, Numbers};
-use super::super::{AGGREGATES, Aggregate, Call, Columns, Primitive, Row, Rows, View};
+use super::super::{AGGREGATES, Aggregate, Call, Columns, Primitive, Row, Rows, Unnest, View};
 use super::State;
 
 const TYPES: [DataType; 4] = [DataType::Int64, DataType::Float64, DataType::String, DataType::Bool];
+const LISTS: [DataType; 2] = [DataType::List(Item::Float64), DataType::List(Item::String)];
 
 /// A row before it has types.
 #[derive(Clone, Debug)]
@@ -28,6 +29,9 @@ struct Seed {
 fn value(of: DataType, n: i32) -> Value {
     match (of, n) {
         (_, 0) => Value::Null,
+        (DataType::List(item), _) => {
+            (0..n.rem_euclid(5)).map(|k| value(item.into(), n / (k + 1))).collect()
+        }
         (DataType::Bool, _) => Value::Bool(n % 2 == 0),
         (DataType::String, _) => Value::Text(format!("{}", n % 40).into()),
         (DataType::Float64, 1..=3) => {
@@ -95,16 +99,19 @@ fn aggregates() -> Vec<(&'static str, (DataType, DataType), Box<dyn Aggregate>)>
     let constants = [vec![], vec![half_life], vec![Value::Int(2)], vec![Value::Float(0.25)]];
     let mut all = Vec::new();
     for entry in AGGREGATES {
-        for input in TYPES {
-            for second in
-                [None, Some(DataType::Int64), Some(DataType::Float64), Some(DataType::String)]
-            {
-                for constants in &constants {
-                    let (name, input_type) = (entry.name, Some(input));
-                    let call = Call { name, distinct: false, input: input_type, second, constants };
-                    if let Ok(aggregate) = (entry.build)(&call) {
-                        all.push((name, (input, second.unwrap_or(DataType::Int64)), aggregate));
-                    }
+        let seconds =
+            [None, Some(DataType::Int64), Some(DataType::Float64), Some(DataType::String)];
+        let plain = TYPES.iter().chain(&LISTS).map(|input| (*input, Unnest::No));
+        let over = plain.chain(LISTS.map(|input| (input, Unnest::First)));
+        let over = over.flat_map(|(input, unnest)| seconds.map(|second| (input, second, unnest)));
+        let by_item = LISTS.map(|second| (DataType::Int64, Some(second), Unnest::Second));
+        for (input, second, unnest) in over.chain(by_item) {
+            for constants in &constants {
+                let (name, input_type) = (entry.name, Some(input));
+                let call =
+                    Call { name, distinct: false, input: input_type, second, constants, unnest };
+                if let Ok(aggregate) = super::super::build(&call) {
+                    all.push((name, (input, second.unwrap_or(DataType::Int64)), aggregate));
                 }
             }
         }

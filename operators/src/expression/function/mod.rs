@@ -3,6 +3,7 @@
 
 mod duration;
 mod local;
+mod nested;
 mod real;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, plan_err};
 use datafusion_expr::{ScalarUDF, Volatility};
+
+pub(super) use nested::Lists;
 
 /// Functions of SQL systems that depend on more than their arguments.
 const VOLATILE: &[&str] = &[
@@ -61,6 +64,7 @@ static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| 
         .into_iter()
         .filter(|f| f.signature().volatility == Volatility::Immutable)
         .filter(|f| !LEFT_OUT.contains(&f.name()))
+        .chain(nested::functions())
         .chain(ours.map(Arc::new))
     {
         for name in std::iter::once(function.name()).chain(function.aliases().iter().map(|a| &**a))
