@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::Redis;
+use redis::{Authority, Cluster, Redis};
 use serde_json::{Value as Json, json};
-use tidemill_connectors::client::redis::Reply;
+use tidemill_connectors::client::redis::Value;
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -92,9 +92,14 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new(redis: &Redis, count: usize, cards: usize) -> Folder {
+        Folder::with(&format!("{:?}", redis.url()), count, cards)
+    }
+
+    /// Into Redis at such a `url`, with the keys that follow it.
+    fn with(url: &str, count: usize, cards: usize) -> Folder {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("payments.jsonl"), payments(count, cards)).expect("payments");
-        let pipeline = PIPELINE.replace("URL", &redis.url());
+        let pipeline = PIPELINE.replace("\"URL\"", url);
         fs::write(folder.path().join("payments.toml"), pipeline).expect("a pipeline");
         Folder(folder)
     }
@@ -126,36 +131,70 @@ impl Folder {
     }
 }
 
+/// Feast's SDK beside a run in `once`; the store is what Feast calls an online store's configuration.
+fn feast(folder: &Folder, store: &Json, mode: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocols/feast_redis.py");
+    let mut python = python::command("feast", include_str!("protocols/feast.txt"));
+    python.arg(script).arg(store.to_string()).arg(folder.path().join("once/features.jsonl"));
+    let done = python.arg(mode).output().expect("Python starts");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.ends_with("all is well\n"), "{said}{errors}");
+}
+
 #[test]
 fn feast_reads_every_type_and_writes_beside_the_sink() {
     let redis = Redis::start(&[]);
     let folder = Folder::new(&redis, 3_000, 40);
+    let store = json!({ "type": "redis", "connection_string": redis.address() });
     folder.run("once", &[]);
-    let feast = |mode: &str| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocols/feast_redis.py");
-        let mut python = python::command("feast", include_str!("protocols/feast.txt"));
-        python.arg(script).arg(redis.address()).arg(folder.path().join("once/features.jsonl"));
-        let done = python.arg(mode).output().expect("Python starts");
-        let said = String::from_utf8_lossy(&done.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success() && said.ends_with("all is well\n"), "{said}{errors}");
-    };
-    feast("read");
-    feast("write");
+    feast(&folder, &store, "read");
+    feast(&folder, &store, "write");
     // All rows again: what Feast wrote is newer, and stays.
     folder.run("again", &[]);
-    feast("after");
+    feast(&folder, &store, "after");
+}
+
+/// The same in a cluster that speaks TLS, and only with those who have a certificate.
+#[test]
+fn feast_reads_from_a_cluster_over_tls() {
+    let authority = Authority::new();
+    let cluster = Cluster::start(0, Some(&authority));
+    let url = format!("{}\ncluster = true\n{}", cluster.url(), authority.keys());
+    let folder = Folder::with(&url, 3_000, 40);
+    folder.run("once", &[]);
+    let mut connection: Vec<String> = cluster.nodes.iter().map(Redis::address).collect();
+    connection.push("ssl=true".to_string());
+    for (key, name) in
+        [("ca_certs", "ca.pem"), ("certfile", "client.pem"), ("keyfile", "client-key.pem")]
+    {
+        connection.push(format!("ssl_{key}={}", authority.file(name)));
+    }
+    let store = json!({
+        "type": "redis",
+        "redis_type": "redis_cluster",
+        "connection_string": connection.join(","),
+    });
+    feast(&folder, &store, "read");
+    feast(&folder, &store, "write");
+    folder.run("again", &[]);
+    feast(&folder, &store, "after");
+    // The crash kit reads all masters, and clears them.
+    let before = cluster.contents("payments");
+    crash_test(&folder, 5);
+    assert!(cluster.contents("payments") == before, "a life has touched another's rows");
+    for node in &cluster.nodes {
+        let keys = node.contents("").len();
+        assert_eq!(keys, node.contents("payments").len(), "lives clear away what they wrote");
+    }
 }
 
 /// The crash kit kills the run at any moment and where Redis has answered, and compares every field.
-#[test]
-fn killed_runs_leave_the_same_in_redis() {
-    let redis = Redis::start(&[]);
-    let folder = Folder::new(&redis, 20_000, 5_000);
+fn crash_test(folder: &Folder, kills: u64) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidemill"))
         .arg("crash-test")
         .arg(folder.path().join("payments.toml"))
-        .args(["--output", "json", "--kills", "20", "--seed", "5", "--folder"])
+        .args(["--output", "json", "--kills", &kills.to_string(), "--seed", "5", "--folder"])
         .arg(folder.path().join("runs"))
         .output()
         .expect("it starts");
@@ -163,10 +202,20 @@ fn killed_runs_leave_the_same_in_redis() {
         (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{said}{told}");
     let told: Json = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(told["kills"].as_u64() >= Some(20) && told["went_on"].as_u64() > Some(0), "{told}");
-    assert!(told["by_point"]["redis.answered"].as_u64() > Some(0), "{told}");
+    assert!(told["kills"].as_u64() >= Some(kills), "{told}");
     assert_eq!(told["not_compared"], json!([]), "{told}");
-    assert_eq!(redis.ask(&["DBSIZE"]), Reply::Number(0), "lives clear away what they wrote");
+    if kills >= 20 {
+        assert!(told["went_on"].as_u64() > Some(0), "{told}");
+        assert!(told["by_point"]["redis.answered"].as_u64() > Some(0), "{told}");
+    }
+}
+
+#[test]
+fn killed_runs_leave_the_same_in_redis() {
+    let redis = Redis::start(&[]);
+    let folder = Folder::new(&redis, 20_000, 5_000);
+    crash_test(&folder, 20);
+    assert_eq!(redis.ask(&["DBSIZE"]), Value::Int(0), "lives clear away what they wrote");
 }
 
 #[test]
@@ -176,10 +225,10 @@ fn a_redis_that_is_killed_and_comes_back_has_every_row() {
     folder.run("whole", &["--set", "sink.online.project=whole"]);
     let wanted = redis.contents("whole");
     assert!(wanted.len() > 19_000, "{}", wanted.len());
-    let Reply::Number(before) = redis.ask(&["DBSIZE"]) else { panic!("no number") };
+    let Value::Int(before) = redis.ask(&["DBSIZE"]) else { panic!("no number") };
     let (mut child, log) = folder.start("interrupted", &["--set", "sink.online.project=cut"]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    while redis.ask(&["DBSIZE"]) == Reply::Number(before) {
+    while redis.ask(&["DBSIZE"]) == Value::Int(before) {
         assert!(Instant::now() < deadline, "nothing was written");
     }
     redis.kill();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use tidemill_config::plan::SinkPlan;
-use tidemill_connectors::client::redis::Reply;
+use tidemill_connectors::client::redis::Value;
 use tidemill_connectors::sink::{Entry, SINKS, Sink};
 use tidemill_types::{DataType, Error, Fault, Schema};
 
@@ -20,7 +20,7 @@ use common::{Chance, open_sink, sink_plan};
 
 #[path = "../../tests/support/redis.rs"]
 mod redis;
-use redis::Redis;
+use redis::{Authority, Cluster, Contents, Redis, bytes};
 
 fn kind() -> &'static Entry {
     SINKS.iter().find(|entry| entry.name == "redis").expect("the sink of Redis")
@@ -58,6 +58,11 @@ fn plan(url: &str, more: &str) -> SinkPlan {
     sink_plan("redis", &format!("url = \"{url}\"\nkey = [\"shop\", \"card\"]\n{more}"))
 }
 
+/// With a list of addresses.
+fn plan_of(urls: &str, more: &str) -> SinkPlan {
+    sink_plan("redis", &format!("url = {urls}\nkey = [\"shop\", \"card\"]\n{more}"))
+}
+
 fn open(plan: &SinkPlan) -> Result<Box<dyn Sink>, Error> {
     open_sink(plan, &schema(), Path::new(""))
 }
@@ -67,7 +72,7 @@ fn refused(plan: &SinkPlan) -> Error {
 }
 
 /// The amount of each entity, and the bytes of its time.
-fn held(redis: &Redis) -> BTreeMap<(String, i64), (f64, Vec<u8>)> {
+fn held(contents: Contents) -> BTreeMap<(String, i64), (f64, Vec<u8>)> {
     let of = |(key, fields): (Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>)| {
         // Two names, card and shop; then a text and a number behind their types and lengths.
         assert_eq!(&key[..4], &[2, 0, 0, 0], "{key:?}");
@@ -84,7 +89,7 @@ fn held(redis: &Redis) -> BTreeMap<(String, i64), (f64, Vec<u8>)> {
         let amount = f64::from_le_bytes(amount[1..].try_into().expect("eight bytes"));
         ((card, shop), (amount, time))
     };
-    redis.contents("shop").into_iter().map(of).collect()
+    contents.into_iter().map(of).collect()
 }
 
 /// Rows of some entities in any order of times, before 1970 and within a second too; no time twice for one entity.
@@ -117,7 +122,11 @@ fn newest(rows: &[Row]) -> BTreeMap<(String, i64), f64> {
 }
 
 fn amounts(redis: &Redis) -> BTreeMap<(String, i64), f64> {
-    held(redis).into_iter().map(|(key, (amount, _))| (key, amount)).collect()
+    amounts_of(redis.contents("shop"))
+}
+
+fn amounts_of(contents: Contents) -> BTreeMap<(String, i64), f64> {
+    held(contents).into_iter().map(|(key, (amount, _))| (key, amount)).collect()
 }
 
 #[test]
@@ -142,11 +151,11 @@ fn the_newest_row_wins_whoever_writes_and_in_whatever_order() {
     });
     assert_eq!(amounts(&redis), newest(&rows));
     // Once more, all of it: nothing changes.
-    let before = held(&redis);
+    let before = held(redis.contents("shop"));
     let mut sink = open(&plan).expect("it is opened");
     write(sink.as_mut(), &rows).expect("written");
     sink.close().expect("closed");
-    assert_eq!(held(&redis), before);
+    assert_eq!(held(redis.contents("shop")), before);
 }
 
 #[test]
@@ -167,14 +176,14 @@ fn of_equal_times_the_last_counts_and_rows_without_a_key_or_taken_back_do_not() 
     let wanted = BTreeMap::from([(("a".to_string(), 1), 2.0), (("b".to_string(), 1), 1.0)]);
     assert_eq!(amounts(&redis), wanted);
     // Time to live, in milliseconds.
-    let Reply::All(keys) = redis.ask(&["KEYS", "*"]) else { panic!("no keys") };
+    let Value::Array(keys) = redis.ask(&["KEYS", "*"]) else { panic!("no keys") };
     assert_eq!(keys.len(), 2);
     let script = "local all = {} for _, key in ipairs(redis.call('KEYS', '*')) do \
                   all[#all + 1] = redis.call('PTTL', key) end return all";
-    let Reply::All(left) = redis.ask(&["EVAL", script, "0"]) else { panic!("no times") };
+    let Value::Array(left) = redis.ask(&["EVAL", script, "0"]) else { panic!("no times") };
     for left in left {
         assert!(
-            matches!(left, Reply::Number(ms) if (3_000_000..=3_600_000).contains(&ms)),
+            matches!(left, Value::Int(ms) if (3_000_000..=3_600_000).contains(&ms)),
             "{left:?}"
         );
     }
@@ -328,7 +337,17 @@ fn what_cannot_be_meant_is_found_before_anything_is_opened() {
         ("key = \"card\"", "has no `url`"),
         ("url = \"redis://here\"", "has no `key`"),
         ("url = \"here:6379\"\nkey = \"card\"", "does not begin with redis://"),
-        ("url = \"rediss://here\"\nkey = \"card\"", "TLS to Redis is left to a proxy"),
+        ("url = \"rediss://here#insecure\"\nkey = \"card\"", "only if its certificate is right"),
+        ("url = [\"redis://a\", \"redis://b\"]\nkey = \"card\"", "those of a cluster"),
+        (
+            "url = [\"redis://a\", \"redis://:x@b\"]\ncluster = true\nkey = \"card\"",
+            "of the whole cluster",
+        ),
+        ("url = \"redis://a/1\"\ncluster = true\nkey = \"card\"", "no databases"),
+        ("url = []\nkey = \"card\"", "cannot be an array"),
+        ("url = \"redis://a\"\nca = \"ca.pem\"\nkey = \"card\"", "nothing is encrypted"),
+        ("url = \"rediss://a\"\nca = \"nowhere.pem\"\nkey = \"card\"", "nowhere.pem"),
+        ("url = \"rediss://a\"\ncertificate = \"c.pem\"\nkey = \"card\"", "without `private_key`"),
         ("url = \"redis://here\"\nkey = [\"card\", \"card\"]", "twice"),
         ("url = \"redis://here\"\nkey = \"card\"\nview = \"x\"", "has no key `view`"),
         ("url = \"redis://here\"\nkey = \"card\"\nttl = \"0s\"", "`ttl` is shorter"),
@@ -343,4 +362,140 @@ fn what_cannot_be_meant_is_found_before_anything_is_opened() {
     assert!(opened("key = \"cart\"").contains("no column cart"));
     assert!(opened("key = \"amount\"").contains("`amount` is float64"));
     assert!(opened("key = [\"card\", \"shop\", \"amount\"]").contains("`amount` is float64"));
+}
+
+/// As many rows, each of an entity of its own, with amounts of their own.
+fn entities(of: std::ops::Range<i64>, round: i64) -> Vec<Row> {
+    of.map(|i| (Some(format!("c{i}")), i % 4, (i * 10 + round) as f64, (i + round) * 999_983))
+        .collect()
+}
+
+/// Rows of slots that are on their way between two masters go to where they are, and after that to their new master.
+#[test]
+fn slots_that_move_take_their_rows_along() {
+    let cluster = Cluster::start(0, None);
+    let (from, to) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let plan = plan_of(&cluster.url(), "cluster = true");
+    let mut sink = open(&plan).expect("it is opened");
+    let mut rows = entities(0..2_000, 0);
+    write(sink.as_mut(), &rows).expect("written");
+    sink.commit().expect("committed");
+    let (ids, slots) = ([from.id(), to.id()], (0..300).map(|slot: i32| slot.to_string()));
+    let slots: Vec<String> = slots.collect();
+    for slot in &slots {
+        to.ask(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &ids[0]]);
+        from.ask(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &ids[1]]);
+    }
+    // Half of the entities are known; of the others those in the slots are for the new master.
+    rows.extend(entities(0..4_000, 1));
+    write(sink.as_mut(), &rows[2_000..]).expect("written");
+    sink.commit().expect("committed");
+    let held_there = || {
+        let count = |slot| match to.ask(&["CLUSTER", "COUNTKEYSINSLOT", slot]) {
+            Value::Int(count) => count,
+            other => panic!("no number: {other:?}"),
+        };
+        slots.iter().map(|slot| count(slot)).sum::<i64>()
+    };
+    let asked = held_there();
+    assert!(asked > 10, "{asked} rows were led to the new master");
+    for slot in &slots {
+        let keys = from.connect().ask(&[b"CLUSTER", b"GETKEYSINSLOT", slot.as_bytes(), b"1000"]);
+        let Ok(Value::Array(keys)) = keys else { panic!("no keys") };
+        for key in keys.into_iter().map(bytes) {
+            let moved = from.connect().ask(&[
+                b"MIGRATE",
+                b"127.0.0.1",
+                to.port().as_bytes(),
+                &key,
+                b"0",
+                b"5000",
+            ]);
+            assert_eq!(moved.expect("an answer"), Value::Okay);
+        }
+        to.ask(&["CLUSTER", "SETSLOT", slot, "NODE", &ids[1]]);
+        from.ask(&["CLUSTER", "SETSLOT", slot, "NODE", &ids[1]]);
+    }
+    let moved = held_there();
+    assert!(moved > asked, "{moved} rows were moved");
+    rows.extend(entities(0..6_000, 2));
+    write(sink.as_mut(), &rows[6_000..]).expect("written");
+    sink.close().expect("closed");
+    assert!(held_there() > moved, "new rows come to the new master");
+    assert_eq!(amounts_of(cluster.contents("shop")), newest(&rows));
+}
+
+/// A master is killed while rows are on their way, and does not come back: its replica takes over.
+#[test]
+fn nothing_is_lost_when_a_replica_takes_over() {
+    let mut cluster = Cluster::start(1, None);
+    let plan = plan_of(&cluster.url(), "cluster = true");
+    // Each of an entity of its own: no later row makes up for one that is lost.
+    let rows = entities(0..30_000, 0);
+    let sent = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut sink = open(&plan).expect("it is opened");
+            for some in rows.chunks(50) {
+                write(sink.as_mut(), some).expect("written");
+                sink.commit().expect("committed");
+                sent.fetch_add(some.len(), Ordering::SeqCst);
+            }
+            sink.close().expect("closed");
+        });
+        while sent.load(Ordering::SeqCst) < rows.len() / 2 && !writer.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        cluster.nodes[0].kill();
+        assert!(!writer.is_finished(), "everything was written before the master was killed");
+    });
+    assert!(cluster.nodes[3].says(&["ROLE"], "master"), "the replica has not taken over");
+    assert_eq!(amounts_of(cluster.contents("shop")), newest(&rows));
+}
+
+#[test]
+fn tls_trusts_who_it_was_told_to_and_shows_who_it_is() {
+    let authority = Authority::new();
+    let redis = Redis::secured(&[], &authority);
+    let mut sink = open(&plan(&redis.url(), &authority.keys())).expect("it is opened");
+    let rows = entities(0..3_000, 0);
+    write(sink.as_mut(), &rows).expect("written");
+    sink.close().expect("closed");
+    assert_eq!(amounts(&redis), newest(&rows));
+
+    let other = Authority::new();
+    let ca = |authority: &Authority| format!("ca = {:?}\n", authority.file("ca.pem"));
+    let localhost = redis.url().replace("127.0.0.1", "localhost");
+    let plain = Redis::start(&[]);
+    let to_plain = plain.url().replace("redis://", "rediss://");
+    for (url, more, why, cure) in [
+        (redis.url(), other.keys(), "invalid peer certificate", "name the file of who did, ca"),
+        (redis.url(), ca(&authority), "CertificateRequired", "private_key = "),
+        (
+            redis.url(),
+            other.keys().replace(&ca(&other), &ca(&authority)),
+            "alert",
+            "private_key = ",
+        ),
+        (localhost, authority.keys(), "certificate not valid for name", "is for other names"),
+        (to_plain, authority.keys(), "no TLS with Redis", "or write redis://"),
+    ] {
+        let error = refused(&plan(&url, &more)).to_string();
+        assert!(error.contains(why) && error.contains(cure), "{url} {more}: {error}");
+    }
+    let unencrypted = redis.url().replace("rediss://", "redis://");
+    let error = refused(&plan(&unencrypted, "")).to_string();
+    assert!(error.contains("if it wants TLS, write rediss://"), "{error}");
+}
+
+#[test]
+fn a_cluster_and_a_server_are_not_taken_for_each_other() {
+    let redis = Redis::start(&[]);
+    let error = refused(&plan(&redis.url(), "cluster = true")).to_string();
+    assert!(error.contains("leave `cluster = true` out"), "{error}");
+    let cluster = Cluster::start(0, None);
+    let mut sink = open(&plan(&cluster.nodes[0].url(), "")).expect("it is opened");
+    let written = write(sink.as_mut(), &entities(0..100, 0)).and_then(|()| sink.commit());
+    let error = written.expect_err("two thirds of the rows are not its own").to_string();
+    assert!(error.contains("MOVED") && error.contains("add `cluster = true`"), "{error}");
 }

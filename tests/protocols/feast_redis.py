@@ -1,9 +1,9 @@
 """What the Redis sink wrote, read by Feast's own SDK, and Feast writing beside it.
 
-    feast_redis.py ADDRESS FEATURES.jsonl read|write|after
+    feast_redis.py STORE FEATURES.jsonl read|write|after
 
-`read` compares every feature of every entity with its newest row in the file. `write` has Feast write an older row
-of one entity and a newer one of another. `after` wants both to be as Feast left them.
+`STORE` is Feast's configuration of the online store, as JSON. `read` compares every feature of every entity with its
+newest row in the file. `write` has Feast write an older row of one entity and a newer one of another. `after` wants both to be as Feast left them.
 """
 
 import datetime
@@ -22,7 +22,7 @@ import pandas as pd
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Array, Bool, Float64, Int64, Map, String, UnixTimestamp
 
-address, path, mode = sys.argv[1:4]
+store, path, mode = sys.argv[1:4]
 TYPES = {
     "id": Int64,
     "whole": Int64,
@@ -81,7 +81,7 @@ with tempfile.TemporaryDirectory() as folder:
         project="payments",
         provider="local",
         registry=f"{folder}/registry.db",
-        online_store={"type": "redis", "connection_string": address},
+        online_store=json.loads(store),
         entity_key_serialization_version=3,
     )
     store = FeatureStore(config=config)

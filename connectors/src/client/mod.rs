@@ -8,3 +8,5 @@ pub mod mlflow;
 pub mod otlp;
 
 pub mod redis;
+
+mod tls;

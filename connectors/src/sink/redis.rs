@@ -6,29 +6,32 @@
 //! * **Commit** waits until Redis has answered for every row; of rows that wait, only the newest of each entity is sent.
 //! * **Delivery** at least once, of upserts that change nothing the second time: after a crash the same contents.
 //! * **Away** it is tried again at growing intervals, up to [`PATIENCE`]; what has no answer is sent again. A server that was started anew
-//!   has lost what its disk had not: the last [`KEPT`] are sent again too, and one that comes back empty ends the run.
-//! * **Memory** the rows of a pipeline, and what was sent in the last [`KEPT`], [`MOST_KEPT`] bytes at most.
+//!   has lost what its disk had not, and a replica that takes over what it was not told: the last seconds are sent again too
+//!   ([`nodes`]), and a server that comes back empty ends the run.
+//! * **Memory** the rows of a pipeline, and what was sent in the last seconds, 64 MiB at most.
 
 mod layout;
+mod nodes;
 mod readback;
 
-use std::collections::{HashMap, VecDeque};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::SinkPlan;
+use tidemill_config::plan::{At, SinkPlan};
+use tidemill_config::section::Params;
 use tidemill_types::time::MILLISECOND;
 use tidemill_types::{Error, Micros};
 
 use super::{Delivery, Entry, Mark, Readback, Sink};
-use crate::client::redis::{Connection, Reply, Server, Trouble, request};
+use crate::client::redis::{Files, Server, Slot, Trouble, request};
 use crate::keys;
-use crate::steps;
 use layout::Layout;
+use nodes::{Nodes, names};
 use readback::{elsewhere, read_back, remove};
 
 /// What the list says.
@@ -36,7 +39,19 @@ pub const ENTRY: Entry = Entry {
     name: "redis",
     summary: "the newest row of each entity, for Feast's online store",
     keys: &[
-        ("url", "text", "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]"),
+        (
+            "url",
+            "text or list of texts",
+            "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS; some of a cluster",
+        ),
+        ("cluster", "true or false, false", "`url` names servers of a cluster, one or more"),
+        (
+            "ca",
+            "text, none",
+            "PEM: who signs the servers' certificates; those whom this machine trusts if not given",
+        ),
+        ("certificate", "text, none", "PEM: what this program shows to servers that ask"),
+        ("private_key", "text, none", "PEM: the key of `certificate`"),
         ("key", "text or list of texts", "columns that are the entity's join keys"),
         ("project", "text, the pipeline's name", "Feast's project"),
         ("feature_view", "text, the pipeline's name", "Feast's feature view"),
@@ -66,24 +81,11 @@ const PIPELINE_BYTES: usize = 4 << 20;
 /// How long rows may wait for others. The first after a quiet time do not.
 const COMMIT_EVERY: Duration = Duration::from_millis(10);
 
-/// How long what was sent is kept: with `appendfsync everysec` Redis may lose what it acknowledged in the last second, or
-/// two where its disk is slow.
-const KEPT: Duration = Duration::from_secs(5);
-
-/// Bytes of that.
-const MOST_KEPT: usize = 64 << 20;
-
 /// How long Redis may be away before the run ends. A restart goes on all the same.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long it may be away when the run begins.
 const PATIENCE_AT_OPEN: Duration = Duration::from_secs(10);
-
-/// Between two attempts: doubled from the first to the last.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
-
-/// Between two warnings about the same trouble.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes a row unless the entity has a newer one of its view; the answer is 1 if it did. `ARGV`: milliseconds
 /// to live (0: for ever), field and value of the time, fields and values of the features. Times are
@@ -119,30 +121,112 @@ if ARGV[1] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return 1";
 
 struct Keys {
-    server: Server,
+    /// The only one, or some of a cluster.
+    servers: Vec<Server>,
+    cluster: bool,
     key: Vec<String>,
     project: String,
     view: String,
     ttl: Option<Micros>,
 }
 
+/// `ca`, `certificate` and `private_key`.
+fn files(params: &mut Params<'_>) -> (Files, Option<At<PathBuf>>) {
+    let mut file = |key| params.node(key).is_some().then(|| params.path(key));
+    let (ca, certificate, key) = (file("ca"), file("certificate"), file("private_key"));
+    let any = [&ca, &certificate, &key].into_iter().flatten().next().cloned();
+    let alone = match (&certificate, &key) {
+        (Some(certificate), None) => {
+            Some((certificate, "`certificate` stands without `private_key`"))
+        }
+        (None, Some(key)) => Some((key, "`private_key` stands without `certificate`")),
+        _ => None,
+    };
+    if let Some((file, what)) = alone {
+        params.refuse(Diagnostic::new(
+            &file.span,
+            what,
+            "whoever shows a certificate has to prove that it is theirs",
+            "name both files, or none",
+        ));
+    }
+    let identity = certificate.zip(key).map(|(certificate, key)| (certificate.value, key.value));
+    (Files { ca: ca.map(|ca| ca.value), identity }, any)
+}
+
+/// The servers of `url`.
+fn servers(
+    urls: &[At<String>],
+    cluster: bool,
+    (files, file): (&Files, Option<&At<PathBuf>>),
+    errors: &mut Vec<Diagnostic>,
+) -> Vec<Server> {
+    let mut servers: Vec<Server> = Vec::new();
+    for url in urls {
+        let wrong = |why: String, cure: &str| {
+            Diagnostic::new(&url.span, "`url` is no address of a Redis server", why, cure)
+        };
+        match Server::parse(&url.value) {
+            Err((why, cure)) => errors.push(wrong(why, cure)),
+            Ok(server) if cluster && server.database() > 0 => {
+                let cure = "leave out the number behind the /";
+                errors.push(wrong("a cluster has no databases".to_string(), cure));
+            }
+            Ok(server) if servers.first().is_some_and(|first| !first.alike(&server)) => {
+                let why = "user, password and TLS are those of the whole cluster";
+                let cure = "write all addresses with the same user and password, and all with redis:// or all with rediss://";
+                errors.push(wrong(why.to_string(), cure));
+            }
+            Ok(server) => servers.push(server),
+        }
+    }
+    if let Some(second) = urls.get(1).filter(|_| !cluster) {
+        errors.push(Diagnostic::new(
+            &second.span,
+            "`url` names more than one server",
+            "several servers are those of a cluster",
+            "add `cluster = true`, or name one server",
+        ));
+    }
+    if let Some(file) = file.filter(|_| servers.iter().any(|server| !server.secure())) {
+        errors.push(Diagnostic::new(
+            &file.span,
+            "certificates without TLS",
+            "`url` begins with redis://, so nothing is encrypted",
+            "write rediss:// in `url`, with the port that speaks TLS",
+        ));
+        return Vec::new();
+    }
+    let mut trusting = Vec::new();
+    for server in servers {
+        match server.trusting(files) {
+            Ok(server) => trusting.push(server),
+            Err(why) => {
+                let at = file.map_or_else(|| urls[0].span.clone(), |file| file.span.clone());
+                let cure = "give files of PEM: ca, and where the servers ask for it certificate and private_key";
+                errors.push(Diagnostic::new(&at, "no TLS to Redis with these files", why, cure));
+                return Vec::new();
+            }
+        }
+    }
+    trusting
+}
+
 fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
     let mut params = plan.section.params();
-    let url = params.text("url");
+    let urls = params.optional_texts("url").unwrap_or_default();
+    if urls.is_empty() {
+        // Says that it is missing.
+        params.text("url");
+    }
+    let cluster = params.boolean("cluster", false);
+    let (files, file) = files(&mut params);
     let key = params.strings("key");
     let project = params.optional_text("project");
     let view = params.optional_text("feature_view");
     let ttl = params.optional_duration("ttl");
     let mut errors = params.finish().err().unwrap_or_default();
-    let server = match Server::parse(&url.value) {
-        _ if url.value.is_empty() => None,
-        Ok(server) => Some(server),
-        Err((why, cure)) => {
-            let what = "`url` is no address of a Redis server";
-            errors.push(Diagnostic::new(&url.span, what, why, cure));
-            None
-        }
-    };
+    let servers = servers(&urls, cluster, (&files, file.as_ref()), &mut errors);
     if key.value.is_empty() {
         errors.push(Diagnostic::new(
             &plan.section.span,
@@ -167,22 +251,23 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
             "write `ttl = \"7d\"`, or leave it out to keep rows for ever",
         ));
     }
-    match server {
-        Some(server) if errors.is_empty() => Ok(Keys {
-            server,
+    match errors.is_empty() {
+        true => Ok(Keys {
+            servers,
+            cluster,
             key: key.value,
             project: project.map_or_else(|| plan.pipeline.clone(), |p| p.value),
             view: view.map_or_else(|| plan.pipeline.clone(), |v| v.value),
             ttl,
         }),
-        _ => Err(errors),
+        false => Err(errors),
     }
 }
 
-fn given_up(server: &Server, trouble: Trouble, what: &str) -> Error {
+fn given_up(servers: &str, trouble: Trouble, what: &str) -> Error {
     match trouble {
         Trouble::Refused(error) => error,
-        Trouble::Away(why) => Error::external(format!("Redis at {server} {what}: {why}"))
+        Trouble::Away(why) => Error::external(format!("Redis at {servers} {what}: {why}"))
             .help("see that the server is up and that `url` is right, and start again"),
     }
 }
@@ -193,39 +278,29 @@ struct Standing {
     rows: u64,
 }
 
-/// A pipeline that was sent.
-struct Sent {
-    at: Instant,
-    bytes: Vec<u8>,
-    rows: usize,
-    answered: bool,
-    /// Whether they were counted: the first answer does that.
-    counted: bool,
+struct Row {
+    time: Micros,
+    slot: Slot,
+    request: Vec<u8>,
 }
 
 /// Rows that wait to be sent.
 #[derive(Default)]
 struct Waiting {
-    /// Times and requests, in the order of their first coming.
-    rows: Vec<(Micros, Vec<u8>)>,
+    /// In the order of their first coming.
+    rows: Vec<Row>,
     /// Where an entity's row stands.
     by_key: HashMap<Vec<u8>, usize>,
     bytes: usize,
 }
 
 struct RedisSink {
-    server: Server,
     layout: Layout,
     /// Milliseconds, as text.
     ttl: String,
-    connection: Option<Connection>,
-    /// See [`Connection::life`].
-    life: Option<String>,
-    script: Vec<u8>,
     waiting: Waiting,
-    sent: VecDeque<Sent>,
-    /// Rows that Redis has answered for, those of former lives before the line too.
-    rows: u64,
+    nodes: Nodes,
+    /// Rows that found a newer one here already.
     older: u64,
     without_key: u64,
 }
@@ -234,132 +309,18 @@ impl RedisSink {
     fn open(keys: Keys, schema: &SchemaRef, rows: u64) -> Result<RedisSink, Error> {
         let layout = Layout::new(schema, (&keys.project, &keys.view), &keys.key)?;
         let ttl = keys.ttl.map_or(0, |ttl| ttl / MILLISECOND).to_string();
-        let mut sink = RedisSink {
-            server: keys.server,
-            layout,
-            ttl,
-            connection: None,
-            life: None,
-            script: Vec::new(),
-            waiting: Waiting::default(),
-            sent: VecDeque::new(),
-            rows,
-            older: 0,
-            without_key: 0,
-        };
-        sink.settle(PATIENCE_AT_OPEN)?;
-        Ok(sink)
-    }
-
-    /// Connects. What a server has lost that was started anew is to be sent again.
-    fn connect(&mut self) -> Result<(), Trouble> {
-        let mut connection = Connection::open(&self.server)?;
-        if let Reply::Bytes(Some(hash)) =
-            connection.ask(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()])?
-        {
-            self.script = hash;
-        }
-        let life = connection.life()?;
-        let anew = life.is_none() || life != self.life;
-        if anew && self.rows > 0 {
-            if self.ttl == "0" && connection.ask(&[b"DBSIZE"])? == Reply::Number(0) {
-                return Err(Trouble::Refused(self.emptied()));
-            }
-            let rows: usize = self.sent.iter().map(|sent| sent.rows).sum();
-            self.sent.iter_mut().for_each(|sent| sent.answered = false);
-            if rows > 0 {
-                tracing::warn!(redis = %self.server, rows, "Redis was started anew: the newest rows are sent again");
-            }
-        }
-        self.life = life;
-        self.connection = Some(connection);
-        Ok(())
-    }
-
-    fn emptied(&self) -> Error {
-        let (server, rows) = (&self.server, self.rows);
-        Error::external(format!("Redis at {server} is empty, and {rows} rows of this pipeline were written to it"))
-            .help("it keeps nothing on its disk, or was emptied: restore it, or remove the run's checkpoints to write all rows again; appendonly yes lets it keep them")
-    }
-
-    /// Sends what has no answer, and takes the answers.
-    fn exchange(&mut self) -> Result<(), Trouble> {
-        if self.connection.is_none() {
-            self.connect()?;
-        }
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        for sent in self.sent.iter_mut().filter(|sent| !sent.answered) {
-            connection.send(&sent.bytes)?;
-            let mut older = 0;
-            for _ in 0..sent.rows {
-                older += u64::from(connection.take()? == Reply::Number(0));
-            }
-            steps::pass("redis.answered");
-            sent.answered = true;
-            if !std::mem::replace(&mut sent.counted, true) {
-                self.rows += sent.rows as u64;
-                self.older += older;
-            }
-        }
-        // It has been up until now: what it took that long ago is on its disk, if it keeps anything there.
-        let now = Instant::now();
-        let mut held: usize = self.sent.iter().map(|sent| sent.bytes.len()).sum();
-        while let Some(oldest) = self.sent.front()
-            && (now.duration_since(oldest.at) > KEPT || held > MOST_KEPT)
-        {
-            held -= oldest.bytes.len();
-            self.sent.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Exchanges until all is answered.
-    fn settle(&mut self, patience: Duration) -> Result<(), Error> {
-        let began = Instant::now();
-        let (mut pause, mut warned) = (PAUSES.0, None::<Instant>);
-        loop {
-            let why = match self.exchange() {
-                Ok(()) => {
-                    if warned.is_some() {
-                        let seconds = began.elapsed().as_secs();
-                        tracing::info!(redis = %self.server, seconds, "Redis is back");
-                    }
-                    return Ok(());
-                }
-                Err(Trouble::Refused(error)) => return Err(error),
-                Err(Trouble::Away(why)) => why,
-            };
-            // Answers that are still to come belong to nobody now.
-            self.connection = None;
-            let left = patience.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                let what = format!("was away for {} s", patience.as_secs());
-                return Err(given_up(&self.server, Trouble::Away(why), &what));
-            }
-            if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                warned = Some(Instant::now());
-                tracing::warn!(redis = %self.server, why, "Redis does not take rows: they wait");
-            }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSES.1);
-        }
+        let mut nodes = Nodes::new(keys.servers, keys.cluster, keys.ttl.is_some(), rows);
+        nodes.settle(PATIENCE_AT_OPEN)?;
+        let waiting = Waiting::default();
+        Ok(RedisSink { layout, ttl, waiting, nodes, older: 0, without_key: 0 })
     }
 
     fn send(&mut self) -> Result<(), Error> {
-        let Waiting { rows, bytes, .. } = std::mem::take(&mut self.waiting);
-        if rows.is_empty() {
-            return Ok(());
+        let Waiting { rows, .. } = std::mem::take(&mut self.waiting);
+        match rows.is_empty() {
+            true => Ok(()),
+            false => self.nodes.send(rows.into_iter().map(|row| (row.slot, row.request)), PATIENCE),
         }
-        let mut all = Vec::with_capacity(bytes);
-        rows.iter().for_each(|(_, request)| all.extend_from_slice(request));
-        self.sent.push_back(Sent {
-            at: Instant::now(),
-            bytes: all,
-            rows: rows.len(),
-            answered: false,
-            counted: false,
-        });
-        self.settle(PATIENCE)
     }
 
     /// The request for a row.
@@ -367,14 +328,12 @@ impl RedisSink {
         let time = layout::timestamp(time);
         let features: Vec<_> = self.layout.features(rows, row).collect();
         let mut arguments: Vec<&[u8]> = Vec::with_capacity(7 + 2 * features.len());
-        arguments.extend([b"EVALSHA", &self.script[..], b"1", key, self.ttl.as_bytes()]);
+        arguments.extend([b"EVALSHA", self.nodes.script(), b"1", key, self.ttl.as_bytes()]);
         arguments.extend([&self.layout.time[..], &time]);
         for (field, value) in &features {
             arguments.extend([&field[..], value]);
         }
-        let mut out = Vec::new();
-        request(&arguments, &mut out);
-        out
+        request(&arguments)
     }
 }
 
@@ -389,20 +348,21 @@ impl Sink for RedisSink {
                 continue;
             };
             let at = self.waiting.by_key.get(&key).copied();
-            if at.is_some_and(|at| self.waiting.rows[at].0 > time) {
+            if at.is_some_and(|at| self.waiting.rows[at].time > time) {
                 self.older += 1;
                 continue;
             }
             let request = self.request(&key, time, rows, row);
             self.waiting.bytes += request.len();
+            let new = Row { time, slot: self.nodes.slot(&key), request };
             match at {
                 Some(at) => {
-                    self.waiting.bytes -= self.waiting.rows[at].1.len();
-                    self.waiting.rows[at] = (time, request);
+                    self.waiting.bytes -= self.waiting.rows[at].request.len();
+                    self.waiting.rows[at] = new;
                 }
                 None => {
                     self.waiting.by_key.insert(key, self.waiting.rows.len());
-                    self.waiting.rows.push((time, request));
+                    self.waiting.rows.push(new);
                 }
             }
             if self.waiting.rows.len() >= PIPELINE || self.waiting.bytes >= PIPELINE_BYTES {
@@ -421,17 +381,18 @@ impl Sink for RedisSink {
     }
 
     fn mark(&mut self) -> Result<Option<Mark>, Error> {
-        let state = bincode::serialize(&Standing { rows: self.rows })
+        let state = bincode::serialize(&Standing { rows: self.nodes.rows })
             .map_err(|e| Error::internal(format!("the mark of a Redis sink: {e}")))?;
         Ok(Some(Mark { state, files: Vec::new() }))
     }
 
     fn close(mut self: Box<Self>) -> Result<(), Error> {
         self.send()?;
-        let (written, older, without_key) = (self.rows, self.older, self.without_key);
-        tracing::info!(redis = %self.server, written, older, without_key, "Redis has every row");
+        let (written, older) = (self.nodes.rows, self.older + self.nodes.older);
+        let without_key = self.without_key;
+        tracing::info!(redis = %self.nodes, written, older, without_key, "Redis has every row");
         if without_key > 0 {
-            tracing::warn!(redis = %self.server, rows = without_key, "rows whose key is NULL were not written: no entity has them");
+            tracing::warn!(redis = %self.nodes, rows = without_key, "rows whose key is NULL were not written: no entity has them");
         }
         Ok(())
     }
