@@ -364,7 +364,7 @@ fn what_cannot_be_meant_is_found_before_anything_is_opened() {
     assert!(opened("key = [\"card\", \"shop\", \"amount\"]").contains("`amount` is float64"));
 }
 
-/// As many rows, each of an entity of its own, with amounts of their own.
+/// Rows, each of an entity of its own.
 fn entities(of: std::ops::Range<i64>, round: i64) -> Vec<Row> {
     of.map(|i| (Some(format!("c{i}")), i % 4, (i * 10 + round) as f64, (i + round) * 999_983))
         .collect()
@@ -478,7 +478,7 @@ fn tls_trusts_who_it_was_told_to_and_shows_who_it_is() {
             "private_key = ",
         ),
         (localhost, authority.keys(), "certificate not valid for name", "is for other names"),
-        (to_plain, authority.keys(), "no TLS with Redis", "or write redis://"),
+        (to_plain, authority.keys(), "no TLS comes back", "write redis://"),
     ] {
         let error = refused(&plan(&url, &more)).to_string();
         assert!(error.contains(why) && error.contains(cure), "{url} {more}: {error}");

@@ -220,9 +220,20 @@ fn secured(server: &Server, mut stream: TcpStream) -> Result<Stream, Trouble> {
     })?;
     let mut connection = ClientConnection::new(tls.clone(), name)
         .map_err(|error| failed(server, &io::Error::other(error)))?;
+    let limit = |stream: &TcpStream, most| {
+        stream.set_read_timeout(Some(most)).map_err(|error| failed(server, &error))
+    };
+    limit(&stream, CONNECT)?;
     while connection.is_handshaking() {
-        connection.complete_io(&mut stream).map_err(|error| failed(server, &error))?;
+        connection.complete_io(&mut stream).map_err(|error| match error.kind() {
+            // A server without TLS waits for the end of a line.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Trouble::Away("no TLS comes back (if it speaks none, write redis://)".to_string())
+            }
+            _ => failed(server, &error),
+        })?;
     }
+    limit(&stream, ANSWER)?;
     Ok(Stream::Secure(Box::new(StreamOwned::new(connection, stream))))
 }
 

@@ -257,19 +257,23 @@ impl Nodes {
             return Ok(());
         };
         let anew = life.is_none() || life != known.life;
-        (known.connection, known.life, known.heard) = (Some(connection), life, heard);
+        (known.connection, known.heard) = (Some(connection), heard);
         let written = known.rows;
         if anew && written > 0 {
+            let its = |slot| !self.cluster || self.slots.owner(slot) == Some(place);
+            let again = again(&mut self.sent, its);
             if !self.mortal && self.is_empty(place)? {
                 // It may be no master any more, and not know it yet.
                 self.see_that_it_is_up(place)?;
                 return Err(Trouble::Refused(self.emptied(&server.to_string(), written)));
             }
-            let its = |slot| !self.cluster || self.slots.owner(slot) == Some(place);
-            let again = again(&mut self.sent, its);
             if again > 0 {
                 tracing::warn!(redis = %server, rows = again, "Redis was started anew: the newest rows are sent again");
             }
+        }
+        // Last: until then the next attempt has all of this to do again.
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.life = life;
         }
         Ok(())
     }
@@ -412,11 +416,11 @@ impl Nodes {
                 };
                 let details = said.details().unwrap_or_default();
                 match (said.code(), redirected(details, place)) {
-                    // The slots are asked for anew.
-                    ("MOVED", Some(_)) if self.cluster => {}
                     ("ASK", Some(to)) if self.cluster && !asking => {
                         elsewhere.entry(to).or_default().push(*row);
                     }
+                    // The slots are asked for anew.
+                    ("MOVED" | "ASK", _) if self.cluster => {}
                     (code, _) => return Err(trouble(&server, &format!("{code} {details}"))),
                 }
             }
