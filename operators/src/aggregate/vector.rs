@@ -83,10 +83,7 @@ impl Aggregate for AtPlaces {
     }
 
     fn primitives(&self) -> &'static [Primitive] {
-        match self.inner.primitives().contains(&Primitive::Position) {
-            true => &[Primitive::Own, Primitive::Position],
-            false => &[Primitive::Own],
-        }
+        within::primitives(&*self.inner)
     }
 
     fn running(&self) -> Option<Box<dyn Running>> {

@@ -17,6 +17,14 @@ pub(super) struct Within {
     states: Vec<State>,
 }
 
+/// What is asked for by an aggregate around this one: the states within are its own, rows it reads itself.
+pub(super) fn primitives(inner: &dyn Aggregate) -> &'static [Primitive] {
+    match inner.primitives().contains(&Primitive::Position) {
+        true => &[Primitive::Own, Primitive::Position],
+        false => &[Primitive::Own],
+    }
+}
+
 impl Within {
     pub(super) fn new(inner: &dyn Aggregate) -> Within {
         let mut within = Within { places: Primitive::NOWHERE, ..Within::default() };
