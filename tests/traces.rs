@@ -1,5 +1,5 @@
 //! Traces go through: from the header of a record to that of its score, and into requests. A collector in this file takes
-//! OTLP; Kafka is real.
+//! OTLP with JSON, one in OpenTelemetry's own classes the other protocols; Kafka is real.
 
 #[path = "support/kafka.rs"]
 mod kafka;
@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -24,6 +25,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value as Json, json};
 use shop::{Shop, tensor};
 use tidemill_connectors::client::kafka::{Cluster, Topic};
+
+/// The protocol of the collector in this file.
+const JSON: &str = "traces.protocol=http/json";
 
 /// What a collector was sent.
 #[derive(Clone, Default)]
@@ -276,7 +280,7 @@ fn a_trace_goes_from_the_header_of_a_record_to_that_of_its_score() {
         let collector = Collector::start();
         let folder = tempfile::tempdir().expect("a folder");
         let topic = payments(&broker, folder.path(), delivery);
-        let (told, said) = run(folder.path(), &["--set", &collector.endpoint()]);
+        let (told, said) = run(folder.path(), &["--set", &collector.endpoint(), "--set", JSON]);
         assert_eq!(told["scores"], PAYMENTS, "{told}{said}");
         let spans = collector.spans();
         let scores = headers(&broker, &format!("{topic}-scores"));
@@ -354,7 +358,7 @@ fn a_collector_that_is_away_changes_nothing() {
 fn requests_are_spans_below_who_asks() {
     let collector = Collector::start();
     let shop = Shop::new();
-    let server = shop.serve(&["--set", &collector.endpoint()]);
+    let server = shop.serve(&["--set", &collector.endpoint(), "--set", JSON]);
     let parent = |flags: &str| {
         format!("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}\r\n")
     };
@@ -391,4 +395,132 @@ fn requests_are_spans_below_who_asks() {
     let rest = "POST /v2/models/{model}/infer".to_string();
     let grpc = "inference.GRPCInferenceService/ModelInfer".to_string();
     assert_eq!(names, [(rest.clone(), json!(200)), (rest, json!(404)), (grpc, json!(200))]);
+}
+
+/// `tests/protocols/otlp.py`; it ends with this value.
+struct Official {
+    child: Child,
+    ports: Json,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Official {
+    /// With a certificate and those who signed it in `ca.pem` of the folder.
+    fn start(folder: &std::path::Path) -> Official {
+        let mut ca = CertificateParams::new(Vec::new()).expect("parameters");
+        ca.distinguished_name.push(DnType::CommonName, "authority");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        fs::write(folder.join("ca.pem"), ca.self_signed(&key).expect("a certificate").pem())
+            .expect("a file");
+        let issuer = Issuer::new(ca, key);
+        let server = CertificateParams::new(vec!["127.0.0.1".to_string()]).expect("parameters");
+        let key = KeyPair::generate().expect("a key");
+        let signed = server.signed_by(&key, &issuer).expect("a certificate");
+        fs::write(folder.join("server.pem"), signed.pem()).expect("a file");
+        fs::write(folder.join("key.pem"), key.serialize_pem()).expect("a file");
+        let script =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocols/otlp.py");
+        let mut python = python::command("otlp", include_str!("protocols/otlp.txt"));
+        python.arg(script).arg(folder.join("server.pem")).arg(folder.join("key.pem"));
+        let mut child =
+            python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("a text");
+        Official { child, ports: serde_json::from_str(&first).expect("ports"), lines }
+    }
+
+    /// The next request that it was sent.
+    fn next(&mut self) -> Json {
+        let line = self.lines.next().expect("a line").expect("a text");
+        serde_json::from_str(&line).expect("JSON")
+    }
+}
+
+impl Drop for Official {
+    fn drop(&mut self) {
+        // It reads to the end of this.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// OTLP over HTTP and gRPC, with and without TLS, as OpenTelemetry's own classes read it; what those refuse counts as dropped.
+#[test]
+fn every_protocol_brings_the_same_spans() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut collector = Official::start(folder.path());
+    let ca = format!("traces.ca={}", folder.path().join("ca.pem").display());
+    let body = json!({"inputs": [tensor("card", "BYTES", json!(["c2"]))]}).to_string();
+    let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    let mut first = None;
+    for (way, protocol) in
+        [("http", None), ("https", None), ("grpc", Some("grpc")), ("grpcs", Some("grpc"))]
+    {
+        let shop = Shop::new();
+        let mut pipeline = fs::read_to_string(shop.path("shop.toml")).expect("a pipeline");
+        pipeline += "[traces]\nheaders = { Authorization = \"Bearer ${COLLECTOR_TOKEN}\" }\n";
+        let secure = way.ends_with('s');
+        let scheme = if secure { "https" } else { "http" };
+        pipeline += &format!("endpoint = \"{scheme}://127.0.0.1:{}\"\n", collector.ports[way]);
+        if let Some(protocol) = protocol {
+            pipeline += &format!("protocol = \"{protocol}\"\n");
+        }
+        fs::write(shop.path("shop.toml"), pipeline).expect("a pipeline");
+        let trusted = ["--set", ca.as_str()];
+        let mut command = shop.command(if secure { &trusted } else { &[] });
+        command.env("COLLECTOR_TOKEN", "token-of-4711");
+        let server = shop::Server::start(command);
+        assert_eq!(server.send("POST", "/v2/models/shop/infer", parent, &body).0, 200);
+        assert_eq!(server.send("POST", "/v2/models/other/infer", parent, &body).0, 404);
+        let mut found = Vec::new();
+        while found.len() < 2 {
+            let request = collector.next();
+            assert_eq!(request["protocol"], json!(way));
+            assert_eq!(request["authorization"], json!("Bearer token-of-4711"));
+            let resource = &request["spans"]["resourceSpans"][0];
+            assert_eq!(attributes(&resource["resource"])["service.name"], json!("tidemill"));
+            let spans = resource["scopeSpans"][0]["spans"].as_array().expect("spans");
+            for span in spans {
+                assert!(nanos(span, "startTimeUnixNano") <= nanos(span, "endTimeUnixNano"));
+                assert_eq!(text(span, "traceId"), "0af7651916cd43dd8448eb211c80319c");
+                assert_eq!(text(span, "parentSpanId"), "b7ad6b7169203331");
+                assert_eq!(text(span, "spanId").len(), 16);
+                found.push((
+                    text(span, "name").to_string(),
+                    span["kind"].clone(),
+                    attributes(span),
+                ));
+            }
+        }
+        let statuses: Vec<_> =
+            found.iter().map(|(_, _, of)| &of["http.response.status_code"]).collect();
+        assert_eq!(statuses, [&json!(200), &json!(404)], "{way}");
+        assert_eq!(*first.get_or_insert_with(|| found.clone()), found, "{way}");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let (_, metrics) = server.send("GET", "/metrics", "", "");
+            let is = |outcome: &str| {
+                metrics
+                    .contains(&format!("tidemill_trace_spans_total{{outcome=\"{outcome}\"}} 1\n"))
+            };
+            if is("sent") && is("dropped") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{way}: {metrics}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(!server.log().contains("token-of-4711"), "{way}: {}", server.log());
+        server.stop();
+    }
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_found_before_the_run_begins() {
+    let shop = Shop::new();
+    let more = ["--set", "traces.endpoint=https://127.0.0.1:1", "--set", "traces.ca=nowhere.pem"];
+    let output = shop.command(&more).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("nowhere.pem") && said.contains("let `ca` name a file of PEM"), "{said}");
 }

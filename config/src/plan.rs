@@ -5,6 +5,7 @@
 //! so that each error can show file, line and excerpt ([`crate::diagnostic`]).
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use tidemill_types::{Micros, Schema};
 
@@ -365,8 +366,25 @@ pub enum Fallback {
 /// `[traces]`: it never changes a result.
 #[derive(Clone, Debug)]
 pub struct TracesPlan {
-    /// `endpoint`: the collector's address, without `/v1/traces`.
+    /// `endpoint`: the collector's address, `http://` or `https://`, without `/v1/traces`.
     pub endpoint: String,
+    /// `protocol`: how it is spoken to.
+    pub protocol: TracesProtocol,
+    /// `headers`: what goes with each message, names in small letters.
+    pub headers: Vec<(String, String)>,
+    /// `ca`: PEM, who signs the certificate of an `https://` endpoint; without it those whom this machine trusts.
+    pub ca: Option<PathBuf>,
+}
+
+/// The protocols of OTLP (<https://opentelemetry.io/docs/specs/otlp/>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TracesProtocol {
+    /// `http/protobuf`, which the specification recommends.
+    HttpProtobuf,
+    /// `http/json`.
+    HttpJson,
+    /// `grpc`.
+    Grpc,
 }
 
 /// `[online]`: the newest feature row of each entity, for requests.

@@ -240,7 +240,13 @@ const SCORE: &[Key] = &[
 
 const TRACES: &[Key] = &[
     ("endpoint", "text", "a collector of OpenTelemetry, http://127.0.0.1:4318 for example"),
-    ("protocol", "\"http/json\", http/json", "how it is spoken to"),
+    (
+        "protocol",
+        "\"http/protobuf\" or \"grpc\" or \"http/json\", http/protobuf",
+        "which OTLP it speaks; on port 4317 usually grpc, on 4318 the others",
+    ),
+    ("headers", "table of texts, none", "name = value: sent with all spans, a token for example"),
+    ("ca", "text, none", "PEM: who signs the certificate of an https:// endpoint"),
 ];
 
 const ONLINE: &[Key] = &[

@@ -151,7 +151,7 @@ pub(super) fn run(
         run_member(compiled, &chosen, &stop)?;
         return Err(Failure::Said(0));
     }
-    traces::start(&compiled.plan);
+    traces::start(&compiled.plan)?;
     let ran = run::run(compiled, &chosen, Arc::clone(&stop), bar);
     traces::finish();
     let (report, server) = ran?;

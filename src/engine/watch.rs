@@ -14,7 +14,6 @@ use super::watermarks::{Stand, Watermarks};
 use crate::mill::Status;
 use crate::mill::status::Now;
 use crate::observe::metrics::LabelOutcome;
-use crate::observe::traces::{self, Tracer};
 use crate::observe::{Metrics, Progress};
 use crate::report::Step;
 
@@ -51,8 +50,6 @@ const DRIFT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Told {
     turns: [u64; 3],
-    /// Spans that were sent and dropped.
-    spans: (u64, u64),
     rows: Vec<u64>,
     dead: BTreeMap<(String, String), u64>,
     late: BTreeMap<String, u64>,
@@ -106,10 +103,6 @@ impl Watcher {
             self.metrics.turns(thread, turns - *told);
             *told = turns;
         }
-        let (sent, dropped) = traces::tracer().map(Tracer::counts).unwrap_or_default();
-        self.metrics.spans("sent", sent - self.told.spans.0);
-        self.metrics.spans("dropped", dropped - self.told.spans.1);
-        self.told.spans = (sent, dropped);
         let counts = self.outputs.counts();
         if let Ok(dead) = counts.dead_letters.lock() {
             for ((source, reason), rows) in dead.iter() {

@@ -20,6 +20,8 @@ use prometheus::{
 };
 use tidemill_types::{Error, Micros};
 
+use super::traces::{self, Tracer};
+
 /// A family has at most so many series.
 pub const SERIES_LIMIT: usize = 1_000;
 const OTHER: &str = "other";
@@ -37,6 +39,8 @@ pub struct Metrics {
     late_rows: Limited<IntCounterVec>,
     turns: Limited<IntCounterVec>,
     spans: Limited<IntCounterVec>,
+    /// Sent and dropped.
+    spans_told: Mutex<(u64, u64)>,
     waits: Limited<GaugeVec>,
     watermark: Limited<GaugeVec>,
     lag: Limited<GaugeVec>,
@@ -111,6 +115,7 @@ impl Metrics {
                 "Spans for the collector of traces: sent, or dropped because it or the queue took no more.",
                 &["outcome"],
             )?,
+            spans_told: Mutex::default(),
             waits: of.gauges(
                 "source_waits",
                 "1 while rows of a source wait until earlier ones are done.",
@@ -191,11 +196,21 @@ impl Metrics {
         if let Some(bytes) = super::resident_bytes() {
             self.resident_memory.set(bytes as f64);
         }
+        self.count_spans();
         let mut text = Vec::with_capacity(1 << 14);
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
             .map_err(|e| Error::internal(format!("metrics cannot be written: {e}")))?;
         String::from_utf8(text).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// Requests are traced after the run has ended too, when nobody looks at it any more.
+    fn count_spans(&self) {
+        let mut told = self.spans_told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let now = traces::tracer().map(Tracer::counts).unwrap_or_default();
+        self.spans.add(["sent"], now.0 - told.0);
+        self.spans.add(["dropped"], now.1 - told.1);
+        *told = now;
     }
 
     /// The names of all metrics, those without a value yet too; a histogram by its base name.
@@ -221,11 +236,6 @@ impl Metrics {
     /// Loops of a thread went round.
     pub fn turns(&self, thread: &str, turns: u64) {
         self.turns.add([thread], turns);
-    }
-
-    /// Spans were sent to the collector of traces, or dropped.
-    pub fn spans(&self, outcome: &str, spans: u64) {
-        self.spans.add([outcome], spans);
     }
 
     /// Whether rows of a source wait until earlier ones are done.

@@ -8,8 +8,7 @@
 //! * **Never waited for**: a queue of [`QUEUE`] spans and [`ROWS`] rows; what finds them full, or a collector that is away, is
 //!   dropped and counted.
 //!
-//! The encoding is OTLP's JSON, made here: the crates of OpenTelemetry bring 125 more, and an HTTP stack beside the
-//! one that is there, for what is one message.
+//! OpenTelemetry's own tracer is not used: its spans end where they began, in one thread and one stack, and a row's go through many.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -23,8 +22,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde_json::{Value as Json, json};
 use tidemill_config::plan::{Plan, Stream};
 use tidemill_connectors::client::otlp::Collector;
-use tidemill_types::schema::hex;
-use tidemill_types::{Id, TraceContext};
+use tidemill_connectors::client::otlp::messages::{self, Any};
+use tidemill_types::{Error, Id, TraceContext};
 
 /// Spans that wait to be sent.
 const QUEUE: usize = 8_192;
@@ -52,11 +51,15 @@ pub fn tracer() -> Option<&'static Tracer> {
 }
 
 /// Starts tracing, where the pipeline asks for it.
-pub fn start(plan: &Plan) {
-    let Some(collector) = plan.traces.as_ref().and_then(|traces| Collector::new(&traces.endpoint))
-    else {
-        return;
-    };
+///
+/// # Errors
+/// Certificates that cannot be used.
+pub fn start(plan: &Plan) -> Result<(), Error> {
+    let Some(traces) = &plan.traces else { return Ok(()) };
+    let collector = Collector::new(traces).map_err(|why| {
+        let error = Error::user(format!("[traces] cannot send to {}: {why}", traces.endpoint));
+        error.help("let `ca` name a file of PEM: who signed the collector's certificate")
+    })?;
     let (to, from) = bounded(QUEUE);
     let counts = Arc::new(Counts::default());
     let (told, pipeline) = (Arc::clone(&counts), plan.pipeline.name.value.clone());
@@ -72,6 +75,7 @@ pub fn start(plan: &Plan) {
         };
         let _ = TRACER.set(tracer);
     }
+    Ok(())
 }
 
 /// Sends what waits, at the end of a run.
@@ -389,21 +393,20 @@ fn post(collector: &Collector, pipeline: &str, from: &Receiver<Message>, counts:
         let now = Instant::now();
         if !batch.is_empty() && (batch.len() >= BATCH || now >= due || flushed.is_some()) {
             let n = batch.len() as u64;
-            match collector
-                .send(encode(pipeline, &std::mem::take(&mut batch)).to_string().as_bytes())
-            {
-                Ok(()) => counts.sent.fetch_add(n, Ordering::Relaxed),
-                Err(why) => {
-                    if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                        warned = Some(now);
-                        tracing::warn!(
-                            why,
-                            "the collector of traces takes no spans: they are dropped"
-                        );
-                    }
-                    counts.dropped.fetch_add(n, Ordering::Relaxed)
-                }
+            let sent = collector.send(&encode(pipeline, &std::mem::take(&mut batch)));
+            let (dropped, why) = match sent {
+                Ok(0) => (0, None),
+                Ok(refused) => (refused.min(n), Some("it refuses some of them".to_string())),
+                Err(why) => (n, Some(why)),
             };
+            counts.sent.fetch_add(n - dropped, Ordering::Relaxed);
+            counts.dropped.fetch_add(dropped, Ordering::Relaxed);
+            if let Some(why) = why
+                && warned.is_none_or(|at| at.elapsed() > WARN_EVERY)
+            {
+                warned = Some(now);
+                tracing::warn!(why, "the collector of traces takes no spans: they are dropped");
+            }
         }
         if let Some(done) = flushed {
             let _ = done.send(());
@@ -411,43 +414,51 @@ fn post(collector: &Collector, pipeline: &str, from: &Receiver<Message>, counts:
     }
 }
 
-/// An `ExportTraceServiceRequest`: numbers of 64 bits are texts, ids are hexadecimal.
-fn encode(pipeline: &str, spans: &[Span]) -> Json {
+/// A message of these spans.
+fn encode(pipeline: &str, spans: &[Span]) -> messages::ExportTraceServiceRequest {
     let nanos = |at: SystemTime| {
-        at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos().to_string()
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     };
     let value = |value: &Json| match value {
-        Json::Number(number) if number.is_f64() => json!({ "doubleValue": number }),
-        Json::Number(number) => json!({ "intValue": number.to_string() }),
-        other => json!({ "stringValue": other }),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => Any::Int(whole),
+            None => Any::Double(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Any::Text(text.clone()),
+        other => Any::Text(other.to_string()),
     };
-    let pair = |(key, of): (&str, &Json)| json!({ "key": key, "value": value(of) });
-    let span = |span: &Span| {
-        json!({
-            "traceId": hex(&span.context.trace),
-            "spanId": hex(&span.context.span),
-            "parentSpanId": hex(&span.parent),
-            // Sampled, and its parent is of another process or of this one: not told.
-            "flags": 1,
-            "name": span.name,
-            "kind": span.kind as u8,
-            "startTimeUnixNano": nanos(span.began),
-            "endTimeUnixNano": nanos(span.ended),
-            "attributes": span.attributes.iter().map(|(k, v)| pair((k, v))).collect::<Vec<_>>(),
-            "status": if span.failed { json!({ "code": 2 }) } else { json!({}) },
-        })
+    let pair = |(key, of): (&str, &Json)| {
+        let value = Some(messages::AnyValue { value: Some(value(of)) });
+        messages::KeyValue { key: key.to_string(), value }
     };
-    let version = env!("CARGO_PKG_VERSION");
+    let span = |span: &Span| messages::Span {
+        trace_id: span.context.trace.to_vec(),
+        span_id: span.context.span.to_vec(),
+        parent_span_id: span.parent.to_vec(),
+        name: span.name.clone(),
+        kind: span.kind as i32,
+        start_time_unix_nano: nanos(span.began),
+        end_time_unix_nano: nanos(span.ended),
+        attributes: span.attributes.iter().map(|(k, v)| pair((k, v))).collect(),
+        status: span.failed.then_some(messages::Status { code: 2 }),
+        // Sampled, and its parent is of another process or of this one: not told.
+        flags: 1,
+    };
+    let (name, version) = ("tidemill".to_string(), env!("CARGO_PKG_VERSION").to_string());
     let resource = [
-        ("service.name", json!("tidemill")),
+        ("service.name", json!(name)),
         ("service.instance.id", json!(pipeline)),
         ("service.version", json!(version)),
     ];
-    json!({ "resourceSpans": [{
-        "resource": { "attributes": resource.iter().map(|(k, v)| pair((k, v))).collect::<Vec<_>>() },
-        "scopeSpans": [{
-            "scope": { "name": "tidemill", "version": version },
-            "spans": spans.iter().map(span).collect::<Vec<_>>(),
-        }],
-    }] })
+    let attributes = resource.iter().map(|(k, v)| pair((k, v))).collect();
+    let scope = messages::ScopeSpans {
+        scope: Some(messages::InstrumentationScope { name, version }),
+        spans: spans.iter().map(span).collect(),
+    };
+    let resource = messages::ResourceSpans {
+        resource: Some(messages::Resource { attributes }),
+        scope_spans: vec![scope],
+    };
+    messages::ExportTraceServiceRequest { resource_spans: vec![resource] }
 }
