@@ -12,7 +12,9 @@ use tidemill_types::{Error, Micros};
 
 use super::depot::Depot;
 use super::epochs::Epochs;
-use super::line::{Cut, Gift, Lines, Round, SavedSources, SharedLines, Wait, Windows};
+use super::line::{
+    Cut, Gift, Later, Lines, Parts, Round, SavedSources, SharedLines, Wait, Windows,
+};
 use super::manifest::{FORMAT, Manifest, Part};
 use super::store::Store;
 use super::{points, section};
@@ -64,7 +66,7 @@ struct Gathering {
     /// What other processes have put, and that one could not.
     parts: BTreeMap<usize, Vec<Part>>,
     failed: Option<Error>,
-    mill: Option<(Vec<(String, Vec<u8>)>, Vec<Wait>)>,
+    mill: Option<(Parts, Option<Later>, Vec<Wait>)>,
     sinks: Option<(Vec<u8>, Vec<File>)>,
 }
 
@@ -119,7 +121,9 @@ impl Keeper {
             (Gift::Windows(worker, saved), Some(line)) => {
                 line.windows.insert(worker, saved);
             }
-            (Gift::Mill(parts, waits), Some(line)) => line.mill = Some((parts, waits)),
+            (Gift::Mill { parts, later, waits }, Some(line)) => {
+                line.mill = Some((parts, later, waits));
+            }
             (Gift::Sinks(state, files), Some(line)) => line.sinks = Some((state, files)),
             (Gift::Parts(process, round, parts), Some(line)) if line.round == round => {
                 // Given up when all have given: what still comes would be taken for the next one's.
@@ -171,7 +175,10 @@ impl Keeper {
         // A store that is not the same for all processes would show only when the line is needed.
         self.depot.store.has(&elsewhere)?;
         parts.extend(elsewhere);
-        let (mill, waits) = line.mill.unwrap_or_default();
+        let (mut mill, later, waits) = line.mill.unwrap_or_default();
+        if let Some(later) = later {
+            mill.extend(later().map_err(Error::internal)?);
+        }
         for (name, bytes) in mill {
             parts.push(self.depot.put(format!("mill/{name}"), &bytes)?);
         }

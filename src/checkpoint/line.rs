@@ -34,8 +34,15 @@ pub enum Gift {
     Windows(usize, Windows),
     /// `at_once`: a worker's rows that are owed their last answer.
     Held(usize, Vec<u8>),
-    /// Everything that the mill holds, by name, and when its files are whole.
-    Mill(Vec<(String, Vec<u8>)>, Vec<Wait>),
+    /// Everything that the mill holds.
+    Mill {
+        /// What it has saved.
+        parts: Parts,
+        /// What is saved by whoever writes the line.
+        later: Option<Later>,
+        /// When its files are whole.
+        waits: Vec<Wait>,
+    },
     /// The sinks, and files that must be on the disk.
     Sinks(Vec<u8>, Vec<File>),
     /// What another process has put into the store for the line at a round, or why it has not.
@@ -55,6 +62,12 @@ pub enum Given {
 
 /// The windows of a worker: by group, by range of key groups. They are put in order by whoever writes them.
 pub type Windows = Box<dyn FnOnce() -> Vec<BTreeMap<u64, Vec<u8>>> + Send>;
+
+/// Bytes by name.
+pub type Parts = Vec<(String, Vec<u8>)>;
+
+/// Saves what was there when it was made.
+pub type Later = Box<dyn FnOnce() -> Result<Parts, String> + Send>;
 
 /// The way to the head.
 pub type ToHead = Box<dyn Fn(Given) + Send + Sync>;

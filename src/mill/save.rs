@@ -28,10 +28,11 @@ use super::sample::SavedSample;
 use super::score::SavedOpen;
 use super::training::SavedParts;
 use super::{Landed, Mill};
-use crate::checkpoint::line::{Gift, Lines, Wait};
+use crate::checkpoint::line::{Gift, Lines, Parts, Wait};
 use crate::checkpoint::{points, section};
 use crate::engine::offsets::SavedOffsets;
 use crate::observe::summary::Retraining;
+use crate::online::Keeper;
 use crate::report::Moment;
 
 /// What is kept under `state`.
@@ -92,15 +93,16 @@ impl Mill {
             waits.push(Box::new(move || written.look(true).map(drop)));
         }
         let parts = self.save().map_err(Error::internal)?;
+        let later = self.online.as_mut().map(Keeper::save);
         points::pass("line.mill");
-        lines.give(Gift::Mill(parts, waits));
+        lines.give(Gift::Mill { parts, later, waits });
         self.emit.outputs().mark();
         Ok(())
     }
 
-    /// Everything as bytes, by name.
-    fn save(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
-        let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+    /// Everything as bytes, by name, but for the online store.
+    fn save(&self) -> Result<Parts, String> {
+        let mut parts = Parts::new();
         let mut table = Table::default();
         let models = self.models.iter().map(|model| models::save(model, &mut parts, &mut table));
         let models = models.collect::<Result<_, _>>()?;
@@ -232,6 +234,9 @@ impl Mill {
         results.moments = saved.moments;
         for (detector, found) in saved.drift {
             results.drift.insert(watches::detector(&detector).map_err(broken)?, found);
+        }
+        if let Some(online) = &mut self.online {
+            online.restore(parts).map_err(broken)?;
         }
         self.show();
         Ok(())

@@ -1,8 +1,8 @@
 //! The writing end of the store. There is one, on the mill's thread.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -10,6 +10,7 @@ use arrow::compute::take;
 use tidemill_operators::column::{keys, values};
 use tidemill_types::{Id, Key, Micros, Value};
 
+use super::saved::Cut;
 use super::{EntityRow, Online, View};
 use crate::engine::check::Compiled;
 use crate::mill::join::Scored;
@@ -22,16 +23,18 @@ const SLACK: usize = 4_096;
 
 /// Writes to the store.
 pub struct Keeper {
-    online: Arc<Online>,
+    pub(super) online: Arc<Online>,
     /// Columns at the front of what is kept that name the entity; 0 where the pipeline names none.
     entity: usize,
     max_entities: usize,
     recent: usize,
-    sequence: u64,
+    pub(super) sequence: u64,
     /// Updates in their order; one that was overtaken by a later one of the same entity is skipped.
-    updates: VecDeque<(u64, Key)>,
+    pub(super) updates: VecDeque<(u64, Key)>,
     ids: VecDeque<Id>,
     copied: Option<Instant>,
+    /// Gone when the line is saved.
+    pub(super) cut: Weak<Cut>,
 }
 
 impl Keeper {
@@ -47,6 +50,7 @@ impl Keeper {
             updates: VecDeque::new(),
             ids: VecDeque::new(),
             copied: None,
+            cut: Weak::new(),
         }
     }
 
@@ -81,7 +85,7 @@ impl Keeper {
         let mut features: Vec<_> = of(features.columns()).into_iter().map(Vec::into_iter).collect();
         let mut rest: Vec<_> =
             of(&kept.columns()[self.entity..]).into_iter().map(Vec::into_iter).collect();
-        let pinned = self.online.entities.pin();
+        let (pinned, cut) = (self.online.entities.pin(), self.cut());
         for row in picks.into_iter().map(|row| row as usize) {
             let next = |columns: &mut Vec<std::vec::IntoIter<Value>>| -> Box<[Value]> {
                 columns.iter_mut().map(|column| column.next().unwrap_or_default()).collect()
@@ -89,25 +93,35 @@ impl Keeper {
             let (features, kept) = (next(&mut features), next(&mut rest));
             let Some(key) = keys[row] else { continue };
             let (time, id) = (times[row], ids[row].clone());
-            if pinned.get(&key).is_some_and(|held| (held.time, &held.id) > (time, &id)) {
-                continue;
+            if let Some(held) = pinned.get(&key) {
+                if (held.time, &held.id) > (time, &id) {
+                    continue;
+                }
+                cut.iter().for_each(|cut| cut.leaves(key, held));
             }
             self.sequence += 1;
             let sequence = self.sequence;
             pinned.insert(key, Arc::new(EntityRow { time, id, features, kept, sequence }));
             self.updates.push_back((sequence, key));
         }
-        let is_last =
-            |(n, key): &(u64, Key)| pinned.get(key).is_some_and(|held| held.sequence == *n);
+        drop(pinned);
+        self.bound();
+    }
+
+    /// Lets go of the entities that were updated longest ago, beyond so many.
+    pub(super) fn bound(&mut self) {
+        let (pinned, cut) = (self.online.entities.pin(), self.cut());
+        let last = |(n, key): &(u64, Key)| pinned.get(key).filter(|held| held.sequence == *n);
         while pinned.len() > self.max_entities {
             let Some(oldest) = self.updates.pop_front() else { break };
-            if is_last(&oldest) {
+            if let Some(held) = last(&oldest) {
+                cut.iter().for_each(|cut| cut.leaves(oldest.1, held));
                 pinned.remove(&oldest.1);
                 self.online.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
         if self.updates.len() > 2 * pinned.len() + SLACK {
-            self.updates.retain(is_last);
+            self.updates.retain(|update| last(update).is_some());
         }
     }
 

@@ -9,6 +9,8 @@
 //! Where the pipeline's leading edge is the wall clock, windows are read as of the request instead, where
 //! the workers keep them (`clock.rs`): there a request waits for a round, and a round for a request.
 //!
+//! Entities are in checkpoints (`saved.rs`), so that a restart answers for them before their next rows come.
+//!
 //! What is held is bounded by the pipeline file: `max_entities` and `recent`. A read costs about 100 ns
 //! beside the work on the row itself; a write about 1 us a row and 25 ns a feature.
 
@@ -16,6 +18,7 @@ mod clock;
 mod desk;
 mod keeper;
 mod question;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod view;

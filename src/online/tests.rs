@@ -93,6 +93,72 @@ fn the_store_is_bounded_and_who_was_updated_longest_ago_leaves() {
 }
 
 #[test]
+fn a_line_has_every_entity_as_it_was_and_who_leaves_next() {
+    let (online, mut first) = keeper();
+    put(&mut first, &[("a", 1, 1, 1.0), ("b", 2, 2, f64::NAN), ("c", 3, 3, -0.0)]);
+    put(&mut first, &[("a", 4, 4, 4.0)]);
+    let bits = |online: &Online| {
+        ["a", "b", "c", "d"].map(|card| match held(online, card) {
+            Some((time, Value::Float(feature), Value::Float(kept))) => {
+                Some((time, feature.to_bits(), kept.to_bits()))
+            }
+            _ => None,
+        })
+    };
+    let (then, later) = (bits(&online), first.save());
+    // It is saved when these have come, and `b` and `c` have left.
+    put(&mut first, &[("a", 5, 5, 5.0), ("a", 6, 6, 6.0), ("d", 7, 7, 7.0), ("e", 8, 8, 8.0)]);
+    assert_eq!(online.entities(), 3);
+    let parts = later().expect("bytes");
+    let (again, mut second) = keeper();
+    second.restore(&parts.iter().cloned().collect()).expect("the same entities");
+    assert_eq!(bits(&again), then);
+    assert_eq!(second.save()().expect("bytes"), parts, "unchanged, it is not written again");
+    put(&mut second, &[("d", 5, 5, 5.0)]);
+    let [a, b, c, d] = bits(&again);
+    assert_eq!((a, b, c), (then[0], None, then[2]), "the one updated longest ago leaves");
+    assert!(d.is_some());
+    let cut = parts.into_iter().map(|(name, bytes)| (name, bytes[..bytes.len() - 1].to_vec()));
+    let (_, mut third) = keeper();
+    assert!(third.restore(&cut.collect()).is_err(), "a part that is cut off");
+}
+
+/// Lines are saved by another thread, while rows come.
+#[test]
+fn lines_saved_meanwhile_have_what_was_there() {
+    let online = Arc::new(Online::default());
+    let text = PIPELINE.replace("max_entities = 3", "max_entities = 700");
+    let mut keeper = Keeper::new(Arc::clone(&online), &compiled(&text).expect("sound"));
+    let cards: Vec<String> = (0..1_000).map(|card| format!("card {card}")).collect();
+    let mut at = 0;
+    let mut next = |keeper: &mut Keeper| {
+        let rows: Vec<_> = (0..50)
+            .map(|i| {
+                let n = at + i;
+                (cards[(n * n + n / 7) as usize % cards.len()].as_str(), n, n, n as f64)
+            })
+            .collect();
+        at += 50;
+        put(keeper, &rows);
+    };
+    for _ in 0..50 {
+        next(&mut keeper);
+        let all = || -> Vec<_> { cards.iter().map(|card| held(&online, card)).collect() };
+        let (then, later) = (all(), keeper.save());
+        let saving = std::thread::spawn(later);
+        while !saving.is_finished() {
+            next(&mut keeper);
+        }
+        let parts = saving.join().expect("no panic").expect("bytes");
+        let again = Arc::new(Online::default());
+        let mut second = Keeper::new(Arc::clone(&again), &compiled(&text).expect("sound"));
+        second.restore(&parts.into_iter().collect()).expect("the same entities");
+        let found: Vec<_> = cards.iter().map(|card| held(&again, card)).collect();
+        assert_eq!(found, then);
+    }
+}
+
+#[test]
 fn readers_see_whole_rows_while_they_are_written() {
     let (online, mut keeper) = keeper();
     put(&mut keeper, &[("a", 0, 0, 0.0)]);

@@ -7,6 +7,7 @@ use tidemill_operators::evaluate::{Evaluation, Tally};
 
 use super::super::judge::Judge;
 use super::part;
+use crate::checkpoint::line::Parts;
 use crate::checkpoint::section;
 
 /// What is kept beside the buckets.
@@ -31,7 +32,7 @@ impl Judge {
     }
 
     /// Adds the parts, and tells the rest.
-    pub(super) fn save(&self, parts: &mut Vec<(String, Vec<u8>)>) -> Result<SavedJudge, String> {
+    pub(super) fn save(&self, parts: &mut Parts) -> Result<SavedJudge, String> {
         let spans = self.by_span.iter().enumerate().map(|(i, e)| (format!("span{i}"), e));
         let calendar = [("week".to_string(), &self.by_week), ("month".to_string(), &self.by_month)];
         let mut evaluations = Vec::new();

@@ -20,6 +20,7 @@ use super::super::trigger::Budget;
 use super::super::watch::Reference;
 use super::part;
 use super::rows::{Table, Taken};
+use crate::checkpoint::line::Parts;
 use crate::checkpoint::section;
 use crate::journal::record::Check;
 
@@ -87,9 +88,6 @@ struct SavedRunning {
 
 /// Numbers, categories, scores, separation.
 type SavedReference = (Vec<Vec<f64>>, Vec<Vec<u64>>, Vec<f64>, Vec<f64>);
-
-/// Parts that stand for themselves, by name.
-type Parts = Vec<(String, Vec<u8>)>;
 
 /// A model as bytes; the rows that it holds go to the table.
 pub fn save(model: &Model, parts: &mut Parts, table: &mut Table) -> Result<SavedModel, String> {
