@@ -1,6 +1,7 @@
 //! From a plan to what runs: every expression typed against its schema, every component found and
 //! its keys read. Whatever is wrong is reported together, with file, line, reason and cure.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct Compiled {
     pub sources: Vec<Arc<Derive>>,
     /// For each model, its inputs.
     pub inputs: Vec<ModelInputs>,
+    /// Where each feature stands: requests name them, and there may be thousands.
+    pub places: HashMap<String, usize>,
 }
 
 impl Compiled {
@@ -103,12 +106,15 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
     for (model, inputs) in plan.models.iter().zip(&inputs) {
         check_model(model, inputs, &mut errors);
     }
+    let places = program.feature_schema.fields.iter().enumerate();
+    let places = places.map(|(place, field)| (field.name.clone(), place)).collect();
     let compiled = Compiled {
         fingerprint: fingerprint::of(&plan),
         plan,
         program: Arc::new(program),
         sources: sources.into_iter().map(Arc::new).collect(),
         inputs,
+        places,
     };
     let (ids, features) = (compiled.id_type(), compiled.sent_features());
     sinks::columns(&compiled.plan.sinks, ids, &features, &mut errors);

@@ -249,7 +249,7 @@ impl Scorer for Desk {
         let all = &self.compiled.program.feature_schema;
         let index = |name: &String| {
             let unknown = || Refusal::Invalid(format!("there is no feature `{name}`"));
-            all.index_of(name).ok_or_else(unknown)
+            self.compiled.places.get(name).copied().ok_or_else(unknown)
         };
         let wanted: Vec<usize> = match wanted.is_empty() {
             true => (0..all.fields.len()).collect(),

@@ -167,7 +167,7 @@ fn sort<'a>(compiled: &Compiled, question: &'a Question) -> Result<Sorted<'a>, R
             if wrong { Err(Refusal::Invalid(why())) } else { Ok(()) }
         };
         let part = entity.iter().position(|field| field.name == *name);
-        let feature = features.index_of(name);
+        let feature = compiled.places.get(name).copied();
         let column = spine.index_of(name);
         if let Some(part) = part {
             check(&entity[part], "column")?;

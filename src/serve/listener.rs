@@ -17,13 +17,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::access::callers::hash;
+use super::lanes::Lane;
 
 /// What a connection may take.
 #[derive(Clone)]
@@ -57,6 +58,7 @@ pub(super) async fn serve(
     limits: Limits,
     router: Router,
     mut stopped: watch::Receiver<bool>,
+    lanes: Vec<Lane>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut builder = Builder::new(TokioExecutor::new());
@@ -84,17 +86,21 @@ pub(super) async fn serve(
             // An error of the channel means that the server's handle is gone, which is a stop too.
             _ = stopped.wait_for(|stop| *stop) => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Some((Ok(stream), (lane, seat))) =
+            accepted.ok().map(|(stream, _)| stream.into_std()).zip(Lane::choose(&lanes))
+        else {
             tokio::time::sleep(BREATH).await;
             continue;
         };
         // Small answers should not wait for more; without it they are only slower.
         _ = stream.set_nodelay(true);
-        let stream = Watched::new(stream, limits.idle);
         let (builder, router, tls) = (builder.clone(), router.clone(), tls.clone());
         let watcher = graceful.watcher();
-        tokio::spawn(async move {
-            let _permit = permit;
+        lane.spawn(async move {
+            let _held = (permit, seat);
+            // From here on it is that lane which is told of what comes.
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
+            let stream = Watched::new(stream, limits.idle);
             match tls {
                 None => connection(stream, None, &builder, router, watcher).await,
                 Some(tls) => {
@@ -142,26 +148,37 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 struct Watched<S> {
     stream: S,
     idle_timeout: Duration,
+    /// When something moved last.
+    moved: Instant,
+    /// Not later than the moment at which it has been idle for too long.
     deadline: Pin<Box<Sleep>>,
 }
 
 impl<S> Watched<S> {
     fn new(stream: S, idle_timeout: Duration) -> Watched<S> {
-        Watched { stream, idle_timeout, deadline: Box::pin(tokio::time::sleep(idle_timeout)) }
+        let deadline = Box::pin(tokio::time::sleep(idle_timeout));
+        Watched { stream, idle_timeout, moved: Instant::now(), deadline }
     }
 
-    /// Moves the deadline on if something moved, else fails once it has passed.
+    /// Notes if something moved, else fails once it has not for too long. The timer is set again only when it is due:
+    /// that is once in the timeout, and not for every byte.
     fn watch<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.deadline.as_mut().reset(Instant::now() + self.idle_timeout);
+            self.moved = Instant::now();
             return polled;
         }
-        ready!(self.deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        loop {
+            ready!(self.deadline.as_mut().poll(cx));
+            let due = self.moved + self.idle_timeout;
+            if due <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.deadline.as_mut().reset(due);
+        }
     }
 }
 

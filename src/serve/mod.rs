@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod feast;
 pub mod grpc;
 mod guard;
+mod lanes;
 mod listener;
 pub mod load;
 pub mod mcp;
@@ -25,6 +26,7 @@ pub mod tensor;
 mod tests;
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,10 +36,14 @@ use tokio::sync::watch;
 
 use self::access::tls::Files;
 use self::access::{Audit, Callers, Role};
+use self::lanes::Lanes;
 use crate::observe::Metrics;
 pub use dashboard::Watched;
 pub use feast::json_of;
 pub use scorer::{Answer, Features, ModelInfo, Question, Refusal, Scorer};
+
+/// Threads that answer requests, at most: they share the machine with the pipeline.
+const MOST_LANES: usize = 8;
 
 /// Where the server listens and what it bears.
 #[derive(Clone)]
@@ -109,12 +115,6 @@ impl Server {
         })?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(options.concurrency.max(1))
-            .thread_name("tidemill-http")
-            .enable_all()
-            .build()?;
         let (stop, stopped) = watch::channel(false);
         let limits = listener::Limits {
             idle: options.idle_timeout,
@@ -124,13 +124,13 @@ impl Server {
         let tls = options.tls.as_ref().map(access::tls::acceptor).transpose()?;
         let secure = tls.is_some();
         let router = routes::router(&options, scorer, watched, metrics);
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let lanes = Lanes::start(cores.min(MOST_LANES), options.concurrency.max(1))?;
+        let serving = listener::serve(listener, tls, limits, router, stopped, lanes.all());
         let thread = std::thread::Builder::new().name("tidemill-http".into()).spawn(move || {
-            let serving = listener::serve(listener, tls, limits, router, stopped);
-            if let Err(error) = runtime.block_on(serving) {
+            if let Err(error) = lanes.run(serving) {
                 tracing::error!(%error, "the HTTP server stopped");
             }
-            // A scorer that hangs must not hold up the end of the program.
-            runtime.shutdown_timeout(Duration::from_millis(100));
         })?;
         tracing::info!(secure, %address, "HTTP is served");
         Ok(Server { address, stop, thread: Some(thread) })

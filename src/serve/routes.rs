@@ -19,20 +19,22 @@ use super::scorer::{Answer, Asked, Question, Refusal, Scorer};
 use super::{Options, feast, grpc, guard, mcp, orders, rest};
 use crate::observe::{Metrics, metrics};
 
-/// What every route has at hand.
-#[derive(Clone)]
-pub(super) struct Shared {
+/// What every route has at hand: several clones are made for each request.
+pub(super) type Shared = Arc<AtHand>;
+
+/// See [`Shared`].
+pub(super) struct AtHand {
     pub(super) scorer: Arc<dyn Scorer>,
     pub(super) watched: Arc<dyn Watched>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) callers: Arc<Callers>,
-    pub(super) rates: Option<Arc<Rates>>,
+    pub(super) rates: Option<Rates>,
     pub(super) audit: Arc<Audit>,
     pub(super) timeout: Duration,
     pub(super) body_bytes: usize,
     permits: Arc<Semaphore>,
     /// Models that an operator has taken out of service.
-    unloaded: Arc<RwLock<BTreeSet<String>>>,
+    unloaded: RwLock<BTreeSet<String>>,
     /// Features to a row.
     features: usize,
 }
@@ -92,19 +94,19 @@ pub(super) fn router(
     watched: Arc<dyn Watched>,
     metrics: Arc<Metrics>,
 ) -> Router {
-    let shared = Shared {
+    let shared = Arc::new(AtHand {
         features: scorer.store().features.len(),
         scorer,
         watched,
         metrics,
         callers: Arc::clone(&options.callers),
-        rates: options.rate.map(|rate| Arc::new(Rates::new(rate))),
+        rates: options.rate.map(Rates::new),
         audit: Arc::clone(&options.audit),
         timeout: options.timeout,
         body_bytes: options.body_bytes,
         permits: Arc::new(Semaphore::new(options.concurrency.max(1))),
-        unloaded: Arc::default(),
-    };
+        unloaded: RwLock::default(),
+    });
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -162,7 +164,7 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
 /// changing threads would cost more than the answer.
 const QUICK: usize = 20_000;
 
-impl Shared {
+impl AtHand {
     /// The model that was asked for, and its version.
     pub(super) fn find(&self, model: &str, version: Option<&str>) -> Result<Asked, Failure> {
         let not_found = |message| Failure::new(StatusCode::NOT_FOUND, message);

@@ -102,6 +102,7 @@ impl Value {
     }
 
     /// The value as a number; truth counts as 0 and 1; text and NULL have none.
+    #[inline]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Value::Bool(b) => Some(f64::from(u8::from(*b))),
