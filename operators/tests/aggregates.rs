@@ -344,6 +344,23 @@ fn every_aggregate_has_a_form_per_category() {
 }
 
 #[test]
+fn a_window_that_decays_takes_items() {
+    let (input, second) = (Some(DataType::List(Item::Float64)), None);
+    let (distinct, constants, unnest) = (false, &[], Unnest::First);
+    let call = Call { name: "sum", distinct, input, second, constants, unnest };
+    let built = aggregate::decayed(&call, 10).unwrap_or_else(|error| panic!("{error}"));
+    let output = output(input, second, Arc::from(built));
+    let mut store = Store::new(Group { own_stream: false, outputs: vec![output] });
+    let list = [1.0, 2.0].map(Value::Float).into_iter().collect();
+    store.insert(Key::GLOBAL, 0, &Id::Int(0), &[list]);
+    assert!(same(&read(&mut store, 0), &Value::Float(3.0)));
+    assert!(same(&read(&mut store, 10), &Value::Float(1.5)));
+    let whole = Call { input: Some(DataType::Int64), ..call };
+    let refused = aggregate::decayed(&whole, 10).err().expect("no list");
+    assert_eq!(refused, "unnest takes a column of lists; found int64");
+}
+
+#[test]
 fn a_map_shows_the_categories_with_most_rows() {
     let names: Vec<String> = (0..1_500).map(|n| format!("{n:04}")).collect();
     let rare = names.iter().map(|name| (1, name.as_str()));

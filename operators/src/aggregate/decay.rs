@@ -28,7 +28,7 @@ use super::bytes::{Reader, Writer};
 use super::dyadic::{Dyadic, Term};
 use super::exact_sum::Special;
 use super::wide::Wide;
-use super::{Aggregate, Call, Entry, Primitive, Row, Running, View};
+use super::{Aggregate, Call, Entry, Primitive, Row, Running, Unnest, View, unnest};
 
 /// Half-lives in a bucket.
 const BUCKET: i64 = 64;
@@ -63,6 +63,9 @@ pub(super) const DECAYED_AVG: Entry = Entry {
 /// # Errors
 /// Another aggregate, or a call that it refuses.
 pub fn decayed(call: &Call<'_>, half_life: Micros) -> Result<Box<dyn Aggregate>, String> {
+    if call.unnest != Unnest::No {
+        return unnest::over(call, call.unnest, |items| decayed(items, half_life));
+    }
     let answer = match call.name {
         "sum" => Answer::Sum,
         "count" => Answer::Count,

@@ -48,18 +48,27 @@ pub(super) fn build(
     inner: &str,
     unnest: Unnest,
 ) -> Result<Box<dyn Aggregate>, String> {
+    over(call, unnest, |items| super::build(&Call { name: inner, ..items.clone() }))
+}
+
+/// What is built for a call over single values, over items.
+pub(super) fn over(
+    call: &Call<'_>,
+    unnest: Unnest,
+    build: impl FnOnce(&Call<'_>) -> Result<Box<dyn Aggregate>, String>,
+) -> Result<Box<dyn Aggregate>, String> {
     let items = |of: Option<DataType>| match of {
         Some(DataType::List(item)) => Ok(Some(item.into())),
         Some(other) => Err(format!("unnest takes a column of lists; found {other}")),
         None => Err("unnest takes a column of lists; found none".to_string()),
     };
-    let mut over = Call { name: inner, unnest: Unnest::No, ..call.clone() };
+    let mut over = Call { unnest: Unnest::No, ..call.clone() };
     match unnest {
         Unnest::No => {}
         Unnest::First => over.input = items(call.input)?,
         Unnest::Second => over.second = items(call.second)?,
     }
-    let inner = Arc::from(super::build(&over)?);
+    let inner = Arc::from(build(&over)?);
     Ok(Box::new(OverItems { inner, unnest }))
 }
 
