@@ -15,10 +15,11 @@ use tidemill_operators::window::members;
 use tidemill_types::{Error, Id, Key, Micros};
 
 use super::check::Compiled;
+use super::crew::{Way, open_sources, shared, start};
 use super::lines::Begin;
 use super::outputs::Outputs;
 use super::rows::OrderedRows;
-use super::run::{Options, Way, open_sources, shared, start};
+use super::run::Options;
 use super::watch::Turns;
 use crate::host::Host;
 use crate::journal::Settled;

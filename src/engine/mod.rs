@@ -8,6 +8,7 @@ pub mod bell;
 pub mod check;
 pub mod cluster;
 pub mod control;
+pub mod crew;
 mod driver;
 pub mod explain;
 pub mod feed;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value as Json;
-use tidemill::engine::run::{Options, Shares, begin};
+use tidemill::engine::crew::Shares;
+use tidemill::engine::run::{Options, begin};
 use tidemill::engine::workers::Seated;
 use tidemill::host::Host;
 use tidemill_connectors::source::Source;

@@ -14,9 +14,10 @@ use super::{Order, Word, about, gone};
 use crate::checkpoint::line::{SharedLines, ToHead};
 use crate::engine::bell::Bell;
 use crate::engine::check::Compiled;
+use crate::engine::crew::{Crew, open_sources, shared};
 use crate::engine::outputs::Outputs;
 use crate::engine::recovery::Recovery;
-use crate::engine::run::{Crew, LOOK, Options, open_sources, shared};
+use crate::engine::run::{LOOK, Options};
 use crate::engine::watch::Turns;
 use crate::engine::workers::{Common, work};
 
