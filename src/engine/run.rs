@@ -28,7 +28,7 @@ use crate::checkpoint::keeper::Told;
 use crate::checkpoint::points;
 use crate::host::{Handle, Host};
 use crate::journal::Settled;
-use crate::mill::{Inbox, Ledger, Results, Setup, SharedMill, Status};
+use crate::mill::{Inbox, Ledger, Mill, Results, Setup, SharedMill, Status};
 use crate::observe::ProgressBar;
 use crate::observe::metrics::Metrics;
 use crate::online::{Desk, Keeper, Online};
@@ -309,6 +309,10 @@ pub fn run(
         std::thread::park_timeout(LOOK);
         bar.update(&watcher.look());
         board.iter().for_each(|board| board.look(Instant::now()));
+        // Where the mill is at work it shows them by itself.
+        if let Ok(mut mill) = begun.mill.try_lock() {
+            mill.iter_mut().for_each(Mill::catch_up);
+        }
         if shared.stop.load(Ordering::Relaxed) {
             leading.iter().for_each(Leading::stop);
             shared.bells.iter().for_each(Bell::ring);

@@ -279,11 +279,18 @@ impl Mill {
         }
     }
 
+    /// Lets whoever asks see what was learnt and not shown yet, for it was too soon: it may be long until a row comes.
+    pub fn catch_up(&mut self) {
+        if self.online.as_ref().is_some_and(|keeper| keeper.behind) {
+            self.show_models(false);
+        }
+    }
+
     /// Lets whoever asks see the models as they stand; `last` is said at the end of the run.
     pub(super) fn show_models(&mut self, last: bool) {
         let Some(keeper) = &mut self.online else { return };
         let shown = keeper.shown();
-        let copies = keeper.wants_copies(last);
+        let (copies, mut behind) = (keeper.wants_copies(last), false);
         let models = self.models.iter().enumerate().map(|(m, model)| {
             let before = shown.models.get(m);
             let learnt = match &model.state {
@@ -300,6 +307,7 @@ impl Mill {
                     if before.version == model.version()
                         && (!copies || before.learnt == learnt) =>
                 {
+                    behind |= before.learnt != learnt;
                     return before.clone();
                 }
                 (State::Online(online), _) => Judge::Learnt(online.learner.snapshot()),
@@ -312,7 +320,9 @@ impl Mill {
             let (canary, rolled_back) = (model.canary(), model.rolled_back());
             ModelView { name, version, learnt, inputs, judge, canary, rolled_back }
         });
-        keeper.show(View { models: models.collect() }, self.clock);
+        let view = View { models: models.collect() };
+        keeper.behind = behind;
+        keeper.show(view, self.clock);
     }
 
     /// The run was asked to stop: nothing more is walked.

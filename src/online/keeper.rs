@@ -33,6 +33,8 @@ pub struct Keeper {
     pub(super) updates: VecDeque<(u64, Key)>,
     ids: VecDeque<Id>,
     copied: Option<Instant>,
+    /// Whether a model has learnt since it was copied.
+    pub behind: bool,
     /// Gone when the line is saved.
     pub(super) cut: Weak<Cut>,
 }
@@ -50,6 +52,7 @@ impl Keeper {
             updates: VecDeque::new(),
             ids: VecDeque::new(),
             copied: None,
+            behind: false,
             cut: Weak::new(),
         }
     }
