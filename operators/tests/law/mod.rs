@@ -11,10 +11,15 @@ use tidemill_types::{DataType, Id, Item, Key, Micros, Value};
 
 use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
 
-pub const TYPES: [DataType; 4] =
-    [DataType::Int64, DataType::Float64, DataType::String, DataType::List(Item::Int64)];
+pub const TYPES: [DataType; 5] = [
+    DataType::Int64,
+    DataType::Float64,
+    DataType::String,
+    DataType::List(Item::Int64),
+    DataType::Map(Item::Float64),
+];
 /// The column of truth values behind those of [`TYPES`].
-pub const FILTER: usize = 4;
+pub const FILTER: usize = 5;
 
 /// A row is known by these: its values follow from them, so that equal ids mean equal rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +47,13 @@ impl Row {
             pick(
                 12,
                 (0..hash >> 15 & 3).map(|n| pick(n as u32, Value::Int(n as i64 * 7 - 9))).collect(),
+            ),
+            pick(
+                5,
+                Value::map((0..hash >> 17 & 3).map(|n| {
+                    let value = Value::Float((hash >> n & 255) as f64 / 64.0 - 1.0);
+                    (format!("k{}", (hash >> (2 * n + 7)) % 4).into(), pick(n as u32 + 2, value))
+                })),
             ),
             pick(9, Value::Bool(hash >> 12 & 1 == 0)),
         ]
