@@ -5,12 +5,10 @@ mod nested;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float32Builder, Int32Builder, Int64Array, Int64Builder, LargeStringBuilder,
-    MapArray, MapBuilder, MapFieldNames, StringBuilder, StringDictionaryBuilder, StructArray,
-    UInt64Builder,
+    ArrayRef, Float32Builder, Int32Builder, Int64Array, Int64Builder, LargeStringBuilder,
+    MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt64Builder,
 };
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow::datatypes::Int32Type;
 use nested::{columnar, format, layout, read_text, refused};
 use tidemill_connectors::format::Packing;
 use tidemill_connectors::format::compression::Input;
@@ -175,39 +173,6 @@ fn maps_that_do_not_fit_are_refused_row_by_row() {
     }
 }
 
-/// Arrow has maps whose keys may be NULL; Parquet has none.
-#[test]
-fn an_entry_without_a_key_is_refused() {
-    let mut keys = StringBuilder::new();
-    let mut values = Int64Builder::new();
-    for (key, value) in [(Some("b"), 1), (Some("a"), 2), (None, 3), (Some("a"), 4)] {
-        keys.append_option(key);
-        values.append_value(value);
-    }
-    let fields =
-        vec![Field::new("key", DataType::Utf8, true), Field::new("value", DataType::Int64, true)];
-    let entries = StructArray::new(
-        fields.into(),
-        vec![Arc::new(keys.finish()), Arc::new(values.finish())],
-        None,
-    );
-    let field = Arc::new(Field::new("entries", entries.data_type().clone(), false));
-    let ends = OffsetBuffer::from_lengths([2, 1, 1]);
-    let maps: ArrayRef = Arc::new(MapArray::new(field, ends, entries, None, false));
-    let batch = arrow::array::RecordBatch::try_from_iter([("m", maps)]).expect("a batch");
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("rows.arrow");
-    let file = std::fs::File::create(&path).expect("a file");
-    let mut writer =
-        (format("arrow_ipc").writer)(Box::new(file), &batch.schema(), Packing::default())
-            .expect("it opens");
-    writer.write(&batch).expect("written");
-    writer.finish().expect("ended");
-    let (rows, rejects) = nested::read("arrow_ipc", &path, &layout(&[("m", "map<int64>")]));
-    assert_eq!(rows, [(1, "{a: 2, b: 1}".to_string()), (3, "{a: 4}".to_string())]);
-    refused(&rejects, &[(2, "column m: found an entry without a key, wanted map<string, int64>")]);
-}
-
 #[test]
 fn a_column_of_another_kind_is_no_map() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -222,7 +187,7 @@ fn a_column_of_another_kind_is_no_map() {
         ("n", Arc::new(numbered.finish())),
         ("id", Arc::new(Int64Array::from_iter_values([1]))),
     ];
-    let batch = arrow::array::RecordBatch::try_from_iter(columns).expect("a batch");
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
     let path = folder.path().join("rows.parquet");
     let file = std::fs::File::create(&path).expect("a file");
     let mut writer =

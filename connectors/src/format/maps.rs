@@ -153,3 +153,39 @@ fn fits(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    /// The readers of both formats refuse the files that they see this in.
+    #[test]
+    fn an_entry_without_a_key_does_not_fit() {
+        let field = Field::new("m", DataType::Map(Item::Int64));
+        let keys = StringArray::from(vec![Some("a"), None, Some("b")]);
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3));
+        let items = Items::of(&values, DataType::Int64).expect("whole numbers");
+        assert_eq!(fits(&field, &keys, &items, 0..1), Ok(()));
+        let refusal = fits(&field, &keys, &items, 0..3).err().flatten().expect("a reason");
+        assert_eq!(
+            refusal.detail,
+            "column m: found an entry without a key, wanted map<string, int64>"
+        );
+    }
+
+    #[test]
+    fn entries_are_put_in_order_and_what_does_not_fit_is_passed_over() {
+        let keys: [&[u8]; 6] = [b"b", b"a", b"x", b"c", b"b", b"c"];
+        let key = |place: usize| keys[place];
+        let mut order = Order::default();
+        assert_eq!(order.add(0..2, key), Ok(()));
+        order.pass_over(2..3);
+        assert_eq!(order.add(3..6, key), Err(5));
+        assert_eq!(order.add(4..6, key), Ok(()));
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..6));
+        let wanted: ArrayRef = Arc::new(Int64Array::from(vec![1, 0, 4, 5]));
+        assert_eq!((order.len(), &order.of(values).expect("taken")), (4, &wanted));
+    }
+}

@@ -129,14 +129,16 @@ pub fn edge(offset: Micros, exclude: Exclude) -> Edge {
     Edge { offset, exclude }
 }
 
-/// Every call, spread over the frames; each frame has every third, of those over items fewer, filtered or not.
+/// Every call, spread over the frames; each frame has every third, of those over items and keys fewer, filtered or
+/// not.
 pub fn asked(frames: &[(Frame, Edge)], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (f, &(frame, edge)) in frames.iter().enumerate() {
         let inputs: Vec<_> = std::iter::once(None).chain(TYPES.map(Some)).collect();
         for (i, mut call) in every_call(&inputs).into_iter().enumerate() {
-            // Over items all are kept alike: few of them do.
-            let every = if call.unnest == Unnest::No { 3 } else { 18 };
+            // Over items, and over keys, all are kept alike: few of them do.
+            let alike = call.unnest != Unnest::No || call.name.starts_with("map_");
+            let every = if alike { 18 } else { 3 };
             if (i + f) % every != 0 || !keep(&*call.aggregate) {
                 continue;
             }
