@@ -2,14 +2,16 @@
 //! number of workers, in `at_once` after all corrections, and after a run was cut off; and what does not fit among
 //! the dead letters.
 
+#[path = "support/nested.rs"]
+mod nested;
 #[path = "support/shop.rs"]
 mod shop;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
+use nested::{csv, lines, run, tidemill};
 use serde_json::{Value, json};
 use shop::Server;
 
@@ -59,6 +61,8 @@ type = "file"
 path = "dead.jsonl"
 "#;
 
+const NAMES: [&str; 7] = ["id", "at", "card", "amount", "tags", "prices", "taste"];
+
 /// Two days of orders; some lists are NULL or empty, some items NULL.
 fn orders() -> Vec<Value> {
     let mut state = 7u64;
@@ -90,47 +94,6 @@ fn orders() -> Vec<Value> {
     (0..900).map(row).collect()
 }
 
-fn tidemill(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    command.args(args).current_dir(folder).output().expect("the program starts")
-}
-
-/// The features of a run by id, after all corrections.
-fn run(folder: &Path, out: &str, more: &[&str]) -> BTreeMap<i64, String> {
-    let args = [&["run", "baskets.toml", "--quiet", "--folder", out][..], more].concat();
-    let output = tidemill(folder, &args);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = fs::read_to_string(folder.join(out).join("features.jsonl")).expect("features");
-    let mut found = BTreeMap::new();
-    for line in text.lines() {
-        let mut row: Value = serde_json::from_str(line).expect("JSON");
-        let object = row.as_object_mut().expect("an object");
-        let diff = object.remove("diff").and_then(|d| d.as_i64()).unwrap_or(1);
-        let (id, text) = (object["id"].as_i64().expect("an id"), row.to_string());
-        match diff {
-            1 => assert!(found.insert(id, text).is_none(), "row {id} is there twice"),
-            _ => assert_eq!(found.remove(&id), Some(text), "row {id} was another"),
-        }
-    }
-    found
-}
-
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
-fn csv(rows: &[Value]) -> String {
-    let cell = |value: &Value| match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        list @ Value::Array(_) => format!("\"{}\"", list.to_string().replace('"', "\"\"")),
-        other => other.to_string(),
-    };
-    let names = ["id", "at", "card", "amount", "tags", "prices", "taste"];
-    let line = |row: &Value| names.map(|name| cell(&row[name])).join(",") + "\n";
-    names.join(",") + "\n" + &rows.iter().map(line).collect::<String>()
-}
-
 #[test]
 fn lists_are_the_same_however_they_come_and_run() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -138,8 +101,8 @@ fn lists_are_the_same_however_they_come_and_run() {
     let rows = orders();
     fs::write(folder.join("baskets.toml"), PIPELINE).expect("written");
     fs::write(folder.join("orders.jsonl"), lines(&rows)).expect("written");
-    fs::write(folder.join("orders.csv"), csv(&rows)).expect("written");
-    let wanted = run(folder, "json", &[]);
+    fs::write(folder.join("orders.csv"), csv(&NAMES, &rows)).expect("written");
+    let wanted = run(folder, "baskets.toml", "json", &[]);
     assert_eq!(wanted.len(), rows.len());
     said(&rows, &wanted);
     // The same rows by way of the columns of a feature table.
@@ -156,7 +119,7 @@ fn lists_are_the_same_however_they_come_and_run() {
         ("two", &["--workers", "2", "--set", "pipeline.bundle=1"]),
         ("at_once", &["--set", "pipeline.mode=at_once", "--workers", "2"]),
     ] {
-        let found = run(folder, out, more);
+        let found = run(folder, "baskets.toml", out, more);
         assert!(found == wanted, "{out}: other features");
         let dead = fs::read_to_string(folder.join(out).join("dead.jsonl")).unwrap_or_default();
         assert_eq!(dead, "", "{out}");
@@ -227,7 +190,7 @@ fn a_list_that_does_not_fit_is_a_dead_letter() {
     let mut rows: Vec<Value> = orders().into_iter().take(50).collect();
     fs::write(folder.join("baskets.toml"), PIPELINE).expect("written");
     fs::write(folder.join("orders.jsonl"), lines(&rows)).expect("written");
-    let wanted = run(folder, "good", &[]);
+    let wanted = run(folder, "baskets.toml", "good", &[]);
     let long: Value = (0..5_000).map(|n| json!(n)).collect();
     let wrong =
         [("taste", json!([1, 2])), ("tags", json!([1])), ("prices", long), ("tags", json!("tea"))];
@@ -238,7 +201,7 @@ fn a_list_that_does_not_fit_is_a_dead_letter() {
         rows.insert(10 * (n + 1), row);
     }
     fs::write(folder.join("orders.jsonl"), lines(&rows)).expect("written");
-    assert!(run(folder, "bad", &[]) == wanted);
+    assert!(run(folder, "baskets.toml", "bad", &[]) == wanted);
     let dead = fs::read_to_string(folder.join("bad/dead.jsonl")).expect("dead letters");
     let dead: Vec<Value> =
         dead.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

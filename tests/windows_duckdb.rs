@@ -14,6 +14,8 @@ mod case;
 mod data;
 #[path = "windows_duckdb/of_lists.rs"]
 mod of_lists;
+#[path = "windows_duckdb/of_maps.rs"]
+mod of_maps;
 #[path = "support/python.rs"]
 mod python;
 #[path = "windows_duckdb/theirs.rs"]

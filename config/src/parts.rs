@@ -50,17 +50,27 @@ pub(crate) fn strs(names: &[String]) -> Vec<&str> {
 fn no_type(text: &At<String>) -> Diagnostic {
     let lists = DataType::LISTS.map(DataType::name);
     let types = DataType::ALL.map(DataType::name);
+    let maps = types.map(|name| format!("map<{name}>"));
     Diagnostic::new(
         &text.span,
         format!("`{}` is no type", text.value),
         format!(
-            "the types are {}, the lists of these ({}, ...) and vector(n), n numbers from 1 to {MOST_ITEMS}",
+            "the types are {}, the lists of these ({}, ...), maps to these ({}, ...) and vector(n), n numbers from 1 to {MOST_ITEMS}",
             types.join(", "),
             lists[0],
+            maps[0],
         ),
-        match text.value.starts_with("vector") {
-            true => "write how long each is: `vector(64)`".to_string(),
-            false => cure(&text.value, types.into_iter().chain(lists)),
+        match text.value.as_str() {
+            vector if vector.starts_with("vector") => {
+                "write how long each is: `vector(64)`".to_string()
+            }
+            map if map.starts_with("map") && (map.contains(',') || !map.contains('<')) => {
+                "write what it maps to: `map<float64>`; its keys are texts".to_string()
+            }
+            other => {
+                let maps = maps.iter().map(String::as_str);
+                cure(other, types.into_iter().chain(lists).chain(maps))
+            }
         },
     )
 }

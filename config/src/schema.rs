@@ -75,7 +75,7 @@ const SOURCE: &[Key] = &[
     (
         "schema",
         "table of texts",
-        "column = type, list<type> or vector(length); types are declared, never guessed",
+        "column = type, list<type>, map<type> or vector(length); types are declared, never guessed",
     ),
     ("null", "list of texts, [\"\"]", "CSV: texts that mean NULL"),
     ("timezone", "text, UTC", "of times without one"),

@@ -1,68 +1,21 @@
 //! Columns of lists: what each format reads of them, and what it refuses.
 
+mod nested;
+
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, FixedSizeListBuilder, Float32Builder, Float64Builder, Int64Array,
-    Int64Builder, LargeListBuilder, ListBuilder, RecordBatch, StringBuilder, UInt64Builder,
+    ArrayRef, FixedSizeListBuilder, Float32Builder, Float64Builder, Int64Array, Int64Builder,
+    LargeListBuilder, ListBuilder, RecordBatch, StringBuilder, UInt64Builder,
 };
-use arrow::compute::concat_batches;
-use arrow::util::display::array_value_to_string;
+use nested::{columnar, format, layout, read_text, refused};
+use tidemill_connectors::format::Packing;
 use tidemill_connectors::format::compression::Input;
-use tidemill_connectors::format::{Entry, FORMATS, Layout, Packing, Reject};
-use tidemill_types::{Field, MOST_ITEMS, Schema};
-
-fn format(name: &str) -> &'static Entry {
-    FORMATS.iter().find(|format| format.name == name).expect("a format")
-}
-
-fn layout(fields: &[(&str, &str)]) -> Layout {
-    let field = |(name, declared): &(&str, &str)| Field::parse(name, declared).expect("a type");
-    Layout::new(Schema { fields: fields.iter().map(field).collect() })
-}
-
-/// The rows of a file as text with the lines they came from, and what was refused.
-fn read(name: &str, path: &Path, layout: &Layout) -> (Vec<(u64, String)>, Vec<Reject>) {
-    let mut reader = (format(name).reader)(&Input::new(path), layout).expect("it opens");
-    let (mut batches, mut lines, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
-    while let Some(part) = reader.read(3).expect("it reads") {
-        assert_eq!(part.rows.schema(), layout.schema.to_arrow());
-        batches.push(part.rows);
-        lines.extend(part.lines);
-        rejects.extend(part.rejects);
-    }
-    let all = concat_batches(&layout.schema.to_arrow(), &batches).expect("one batch");
-    let cell = |column: &ArrayRef, row: usize| match column.is_null(row) {
-        true => "-".to_string(),
-        false => array_value_to_string(column, row).expect("it can be shown"),
-    };
-    let row = |row: usize| {
-        let cells: Vec<String> = all.columns().iter().map(|column| cell(column, row)).collect();
-        cells.join("|")
-    };
-    let rows = lines.into_iter().enumerate().map(|(n, line)| (line, row(n))).collect();
-    (rows, rejects)
-}
-
-fn read_text(name: &str, text: &str, layout: &Layout) -> (Vec<(u64, String)>, Vec<Reject>) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("rows");
-    fs::write(&path, text).expect("written");
-    read(name, &path, layout)
-}
+use tidemill_types::MOST_ITEMS;
 
 const COLUMNS: [(&str, &str); 4] =
     [("id", "int64"), ("v", "list<float64>"), ("tags", "list<string>"), ("e", "vector(2)")];
-
-/// What is wrong with each line, by its number.
-fn refused(found: &[Reject], wanted: &[(u64, &str)]) {
-    let told: Vec<(u64, &str)> =
-        found.iter().map(|r| (r.line, r.refusal.detail.as_str())).collect();
-    assert_eq!(told, wanted);
-    assert!(found.iter().all(|reject| reject.refusal.reason == "type" && !reject.raw.is_empty()));
-}
 
 #[test]
 fn json_arrays_are_lists() {
@@ -136,29 +89,6 @@ fn csv_has_lists_as_json() {
     assert_eq!(details[2], wrong("\"[1,2\""));
     assert!(details[0].starts_with("column v: found "), "{details:?}");
     assert!(details[3].contains("wanted list<string> as a JSON array"), "{details:?}");
-}
-
-/// Writes a batch with each columnar format and reads it as declared.
-fn columnar(columns: Vec<(&str, ArrayRef)>, declared: &[(&str, &str)]) -> Vec<Vec<(u64, String)>> {
-    let batch = RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, column)| (name, column, true)),
-    )
-    .expect("a batch");
-    let folder = tempfile::tempdir().expect("a folder");
-    ["parquet", "arrow_ipc"]
-        .map(|name| {
-            let path = folder.path().join(name);
-            let file = fs::File::create(&path).expect("a file");
-            let mut writer =
-                (format(name).writer)(Box::new(file), &batch.schema(), Packing::default())
-                    .expect("it opens");
-            writer.write(&batch).expect("written");
-            writer.finish().expect("ended");
-            let (mut rows, rejects) = read(name, &path, &layout(declared));
-            rows.extend(rejects.into_iter().map(|r| (r.line, r.refusal.detail)));
-            rows
-        })
-        .to_vec()
 }
 
 #[test]

@@ -11,9 +11,11 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     ArrowNativeType, DataType as ArrowType, Float64Type, Int64Type, TimestampMicrosecondType,
 };
+use hashbrown::HashMap;
 use tidemill_types::{DataType, Key, Value, key};
+use xxhash_rust::xxh3::Xxh3Builder;
 
-/// A value of a column that windows may keep, where it stands. No column of a source is a map.
+/// A value of a column that windows may keep, where it stands.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'a> {
     /// SQL's NULL.
@@ -28,6 +30,8 @@ pub enum Cell<'a> {
     Text(&'a str),
     /// A list.
     List(&'a Arc<[Value]>),
+    /// A map.
+    Map(&'a Arc<[(Arc<str>, Value)]>),
 }
 
 impl<'a> Cell<'a> {
@@ -40,6 +44,7 @@ impl<'a> Cell<'a> {
             Cell::Float(x) => Value::Float(x),
             Cell::Text(text) => Value::Text(text.into()),
             Cell::List(items) => Value::List(Arc::clone(items)),
+            Cell::Map(entries) => Value::Map(Arc::clone(entries)),
         }
     }
 }
@@ -53,7 +58,7 @@ impl<'a> From<&'a Value> for Cell<'a> {
             Value::Float(x) => Cell::Float(*x),
             Value::Text(text) => Cell::Text(text),
             Value::List(items) => Cell::List(items),
-            Value::Map(_) => Cell::Null,
+            Value::Map(entries) => Cell::Map(entries),
         }
     }
 }
@@ -311,7 +316,8 @@ pub fn values(array: &ArrayRef) -> Vec<Value> {
         }
         Some(DataType::List(_)) => {
             let a = array.as_list::<i32>();
-            let items = values(a.values());
+            let held = held(a.offsets());
+            let items = values(&a.values().slice(held.start, held.len()));
             rows.map(|i| match part(a.offsets(), i).filter(|_| a.is_valid(i)) {
                 Some(part) => Value::List(items[part].into()),
                 None => Value::Null,
@@ -320,11 +326,11 @@ pub fn values(array: &ArrayRef) -> Vec<Value> {
         }
         Some(DataType::Map(_)) => {
             let a = array.as_map();
-            let (keys, items) = (a.keys().as_string::<i32>(), values(a.values()));
+            let held = held(a.offsets());
+            let items = values(&a.values().slice(held.start, held.len()));
+            let keys = texts(&a.keys().as_string::<i32>().slice(held.start, held.len()));
             rows.map(|i| match part(a.offsets(), i).filter(|_| a.is_valid(i)) {
-                Some(part) => {
-                    Value::map(part.map(|at| (Arc::from(keys.value(at)), items[at].clone())))
-                }
+                Some(part) => Value::map(part.map(|at| (Arc::clone(&keys[at]), items[at].clone()))),
                 None => Value::Null,
             })
             .collect()
@@ -333,9 +339,23 @@ pub fn values(array: &ArrayRef) -> Vec<Value> {
     }
 }
 
-/// The items of a row.
+/// The keys of maps: the rows of a column name few different ones, of which each is there once.
+fn texts(keys: &StringArray) -> Vec<Arc<str>> {
+    let mut known: HashMap<&str, Arc<str>, Xxh3Builder> = HashMap::default();
+    let one =
+        |at| Arc::clone(known.entry(keys.value(at)).or_insert_with_key(|key| Arc::from(*key)));
+    (0..keys.len()).map(one).collect()
+}
+
+/// Which items all rows together hold: a part of a column still has those of the whole.
+fn held(offsets: &OffsetBuffer<i32>) -> Range<usize> {
+    let end = |at: Option<&i32>| at.map_or(0, |end| *end as usize);
+    end(offsets.first())..end(offsets.last())
+}
+
+/// The items of a row, among those of [`held`].
 fn part(offsets: &OffsetBuffer<i32>, row: usize) -> Option<Range<usize>> {
-    let end = |at: usize| usize::try_from(*offsets.get(at)?).ok();
+    let end = |at: usize| usize::try_from(offsets.get(at)? - offsets[0]).ok();
     Some(end(row)?..end(row + 1)?)
 }
 

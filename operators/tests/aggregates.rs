@@ -14,7 +14,9 @@ use tidemill_types::{DataType, Id, Item, Key, Value};
 
 fn inputs() -> Vec<Option<DataType>> {
     let lists = [Item::Float64, Item::String].map(|item| Some(DataType::List(item)));
-    std::iter::once(None).chain(DataType::ALL.map(Some)).chain(lists).collect()
+    let maps = [Item::Float64, Item::String].map(|item| Some(DataType::Map(item)));
+    let plain = DataType::ALL.map(Some);
+    std::iter::once(None).chain(plain).chain(lists).chain(maps).collect()
 }
 
 fn store(call: Built) -> Store {
@@ -46,6 +48,13 @@ fn value(data_type: Option<DataType>, n: i32) -> Value {
         (Some(DataType::List(item)), _) => {
             let item = |k| value(Some(item.into()), if n % 5 == k { 0 } else { n + k });
             (0..n.rem_euclid(7) % 4).map(item).collect()
+        }
+        (Some(DataType::Map(item)), _) => {
+            let entry = |k: i32| {
+                let value = value(Some(item.into()), if n % 5 == k { 0 } else { n + k });
+                (format!("k{}", (n + 3 * k).rem_euclid(5)).into(), value)
+            };
+            Value::map((0..n.rem_euclid(7) % 4).map(entry))
         }
         (Some(DataType::Bool), _) => Value::Bool(n % 2 == 0),
         (Some(DataType::String), _) => Value::Text(format!("{:03}", n.unsigned_abs() % 300).into()),
@@ -341,6 +350,68 @@ fn every_aggregate_has_a_form_per_category() {
     });
     let message = nested.err().expect("lists do not nest");
     assert_eq!(message, "a map holds single values; the aggregate gives list<int64>");
+}
+
+/// What is read of the keys of maps.
+fn of_maps(name: &str, distinct: bool, rows: &[&[(&str, Option<i64>)]]) -> Value {
+    let (input, second) = (Some(DataType::Map(Item::Int64)), None);
+    let call = Call { name, distinct, input, second, constants: &[], unnest: Unnest::No };
+    let built = aggregate::build(&call).unwrap_or_else(|error| panic!("{error}"));
+    let output = output(input, second, Arc::from(built));
+    let mut store = Store::new(Group { own_stream: false, outputs: vec![output] });
+    for (i, row) in rows.iter().enumerate() {
+        let entry =
+            |(key, n): &(&str, Option<i64>)| (Arc::from(*key), n.map_or(Value::Null, Value::Int));
+        store.insert(Key::GLOBAL, i as i64, &Id::Int(0), &[Value::map(row.iter().map(entry))]);
+    }
+    read(&mut store, 10_000)
+}
+
+#[test]
+fn every_aggregate_has_a_form_per_key_of_maps() {
+    let rows: [&[(&str, Option<i64>)]; 4] =
+        [&[("b", Some(3)), ("a", None)], &[], &[("b", Some(5)), ("c", Some(9))], &[("b", Some(3))]];
+    let sums =
+        [("a".into(), Value::Null), ("b".into(), Value::Int(11)), ("c".into(), Value::Int(9))];
+    assert_eq!(of_maps("map_sum", false, &rows), Value::map(sums));
+    assert_eq!(of_maps("map_count", false, &rows), map(&[("a", 0), ("b", 3), ("c", 1)]));
+    assert_eq!(of_maps("map_count", true, &rows), map(&[("a", 0), ("b", 2), ("c", 1)]));
+    let last =
+        [("a".into(), Value::Null), ("b".into(), Value::Int(3)), ("c".into(), Value::Int(9))];
+    assert_eq!(of_maps("map_last_value", false, &rows), Value::map(last));
+    assert_eq!(of_maps("map_sum", false, &rows[1..2]), Value::Null);
+    let refusal = |name: &str, input: DataType| {
+        let input = Some(input);
+        let call =
+            Call { name, distinct: false, input, second: None, constants: &[], unnest: Unnest::No };
+        aggregate::build(&call).err().expect("it is refused")
+    };
+    let ints = DataType::Map(Item::Int64);
+    assert_eq!(
+        refusal("map_array_agg", ints),
+        "a map holds single values; the aggregate gives list<int64>"
+    );
+    assert_eq!(refusal("map_sum", DataType::Int64), "map_sum takes a column of maps; found int64");
+    assert_eq!(
+        refusal("sum", ints),
+        "sum takes a column of type int64, float64 or bool; found map<string, int64>; map_sum(x) is for each key of maps"
+    );
+    assert_eq!(
+        refusal("map_sum", DataType::Map(Item::String)),
+        "sum takes a column of type int64, float64 or bool; found string"
+    );
+}
+
+#[test]
+fn a_map_shows_the_keys_of_most_maps() {
+    let names: Vec<String> = (0..1_500).map(|n| format!("{n:04}")).collect();
+    let all: Vec<(&str, Option<i64>)> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
+    let Value::Map(shown) = of_maps("map_sum", false, &[&all, &all[1_400..1_401], &all[1_499..]])
+    else {
+        panic!("a map")
+    };
+    let keys: Vec<&str> = shown.iter().map(|(key, _)| key.as_ref()).collect();
+    assert_eq!((keys.len(), keys[997], keys[998], keys[999]), (1_000, "0997", "1400", "1499"));
 }
 
 #[test]

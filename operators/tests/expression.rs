@@ -22,15 +22,20 @@ fn schema() -> Schema {
         ("arrDelay", DataType::Int64),
         ("v", DataType::List(Item::Float64)),
         ("tags", DataType::List(Item::String)),
+        ("m", DataType::Map(Item::Float64)),
     ])
+}
+
+fn map(entries: &[(&str, Value)]) -> Value {
+    Value::map(entries.iter().map(|(key, value)| (Arc::from(*key), value.clone())))
 }
 
 fn list(items: impl IntoIterator<Item = Value>) -> Value {
     items.into_iter().collect()
 }
 
-fn lists(item: Item, rows: [Value; 3]) -> ArrayRef {
-    let mut builder = Builder::new(DataType::List(item), rows.len());
+fn nested(data_type: DataType, rows: [Value; 3]) -> ArrayRef {
+    let mut builder = Builder::new(data_type, rows.len());
     rows.iter().for_each(|row| builder.push(row));
     builder.finish()
 }
@@ -46,8 +51,22 @@ fn rows() -> RecordBatch {
         Arc::new(BooleanArray::from(vec![Some(true), Some(false), None])),
         Arc::new(time.with_timezone("UTC")),
         Arc::new(Int64Array::from(vec![Some(20), Some(10), None])),
-        lists(Item::Float64, [list([float(1.0), Value::Null, float(3.0)]), list([]), Value::Null]),
-        lists(Item::String, [list(["a", "b"].map(text)), list([text("b")]), Value::Null]),
+        nested(
+            DataType::List(Item::Float64),
+            [list([float(1.0), Value::Null, float(3.0)]), list([]), Value::Null],
+        ),
+        nested(
+            DataType::List(Item::String),
+            [list(["a", "b"].map(text)), list([text("b")]), Value::Null],
+        ),
+        nested(
+            DataType::Map(Item::Float64),
+            [
+                map(&[("a", float(1.5)), ("B", float(2.0)), ("n", Value::Null)]),
+                map(&[]),
+                Value::Null,
+            ],
+        ),
     ];
     RecordBatch::try_new(schema().to_arrow(), columns).expect("rows")
 }
@@ -293,6 +312,60 @@ fn expressions_read_lists() {
         assert_eq!(values(&got), wanted, "{text}");
     }
     for text in ["array_repeat(1, 1000000)", "string_to_array(s, ',')", "range(0, 1000000)"] {
+        assert!(Scalar::compile(text, &schema(), "UTC").is_err(), "{text}");
+    }
+}
+
+#[test]
+fn expressions_read_maps() {
+    use DataType::{Bool, Float64, Int64, List, Map, String};
+    let null = Value::Null;
+    let m = map(&[("a", float(1.5)), ("B", float(2.0)), ("n", Value::Null)]);
+    let cases = [
+        ("m['a']", Float64, [float(1.5), null.clone(), null.clone()]),
+        ("m['n']", Float64, [null.clone(), null.clone(), null.clone()]),
+        ("coalesce(m['B'], 0) + x", Float64, [float(3.5), float(4.0), null.clone()]),
+        (
+            "m[case when i > 0 then 'a' else s end]",
+            Float64,
+            [float(1.5), null.clone(), null.clone()],
+        ),
+        ("cardinality(m)", Int64, [int(3), int(0), null.clone()]),
+        (
+            "map_keys(m)",
+            List(Item::String),
+            [list(["B", "a", "n"].map(text)), list([]), null.clone()],
+        ),
+        (
+            "map_values(m)",
+            List(Item::Float64),
+            [list([float(2.0), float(1.5), null.clone()]), list([]), null.clone()],
+        ),
+        (
+            "array_has(map_keys(m), 'a')",
+            Bool,
+            [Value::Bool(true), Value::Bool(false), null.clone()],
+        ),
+        ("m", Map(Item::Float64), [m.clone(), map(&[]), null.clone()]),
+        ("case when b then m end", Map(Item::Float64), [m, null.clone(), null.clone()]),
+        ("array_to_string(map_keys(m), '+')", String, [text("B+a+n"), text(""), null.clone()]),
+    ];
+    for (text, data_type, wanted) in cases {
+        let scalar = compile(text);
+        assert_eq!(scalar.data_type(), data_type, "{text}");
+        let got = scalar.evaluate(&rows()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(*got.data_type(), data_type.to_arrow(), "{text}");
+        assert_eq!(values(&got), wanted, "{text}");
+    }
+    for text in [
+        "m[1]",
+        "m['a':'b']",
+        "map_entries(m)",
+        "map {'a': 1}",
+        "map(['a', 'a'], [1, 2])",
+        "get_field(m, 'a')",
+        "v['a']",
+    ] {
         assert!(Scalar::compile(text, &schema(), "UTC").is_err(), "{text}");
     }
 }

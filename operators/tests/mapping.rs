@@ -46,6 +46,7 @@ fn build(text: &str) -> Vec<String> {
         ("b", DataType::Bool),
         ("v", DataType::List(Item::Float64)),
         ("tags", DataType::List(Item::String)),
+        ("m", DataType::Map(Item::Float64)),
     ]);
     let source = |name: &str| (name == "w").then(|| schema.clone());
     let text = format!("{text} over w");

@@ -142,15 +142,19 @@ fn fits(value: &Value, data_type: DataType) -> bool {
             DataType::List(item) => items.iter().all(|value| fits(value, item.into())),
             _ => false,
         },
-        Value::Map(_) => false,
+        Value::Map(entries) => match data_type {
+            DataType::Map(item) => entries.iter().all(|(_, value)| fits(value, item.into())),
+            _ => false,
+        },
     }
 }
 
-/// Whether a value may stand in a column: a list may be no longer than one of a source.
+/// Whether a value may stand in a column: a list or a map may be no longer than one of a source.
 fn belongs(value: &Value, column: &Field) -> bool {
     let long_enough = match (value, column.length) {
         (Value::List(items), Some(length)) => items.len() == length as usize,
         (Value::List(items), None) => items.len() <= MOST_ITEMS,
+        (Value::Map(entries), None) => entries.len() <= MOST_ITEMS,
         _ => true,
     };
     long_enough && fits(value, column.data_type)
@@ -307,6 +311,10 @@ fn cast(value: &Value, data_type: DataType) -> Value {
         (DataType::Int64, value) => value.as_i64().map_or(Value::Null, Value::Int),
         (DataType::List(item), Value::List(items)) => {
             items.iter().map(|value| cast(value, item.into())).collect()
+        }
+        (DataType::Map(item), Value::Map(entries)) => {
+            let each = entries.iter().map(|(key, value)| (key.clone(), cast(value, item.into())));
+            Value::map(each)
         }
         (_, value) => value.clone(),
     }

@@ -239,6 +239,12 @@ fn value_of(value: &Json_, data_type: Option<DataType>) -> Option<Value> {
             let item = |value| value_of(value, Some(item.into()));
             items.iter().map(item).collect::<Option<Value>>()?
         }
+        (Json_::Object(entries), Some(DataType::Map(item))) => {
+            let entry = |(key, value): (&String, &Json_)| {
+                Some((key.as_str().into(), value_of(value, Some(item.into()))?))
+            };
+            Value::map(entries.iter().map(entry).collect::<Option<Vec<_>>>()?)
+        }
         (Json_::Array(_) | Json_::Object(_), _) => return None,
     })
 }

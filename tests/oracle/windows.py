@@ -134,6 +134,14 @@ def answer(db, number, call):
                 CASE items WHEN 0 THEN [] WHEN 1 THEN [x] WHEN 2 THEN [x, y] END AS vx,
                 CASE items WHEN 0 THEN [] WHEN 1 THEN [b] WHEN 2 THEN [b, s = 'b'] END AS vb,
                 CASE items WHEN 0 THEN [] WHEN 1 THEN [s] WHEN 2 THEN [s, 'a'] END AS tags,
+                CASE items WHEN 0 THEN MAP {{}} WHEN 1 THEN MAP {{'p': i}}
+                    WHEN 2 THEN MAP {{'q': i, 'p': b::BIGINT}} END AS mi,
+                CASE items WHEN 0 THEN MAP {{}} WHEN 1 THEN MAP {{'p': x}}
+                    WHEN 2 THEN MAP {{'q': x, 'p': y}} END AS mx,
+                CASE items WHEN 0 THEN MAP {{}} WHEN 1 THEN MAP {{'p': b}}
+                    WHEN 2 THEN MAP {{'q': b, 'p': s = 'b'}} END AS mb,
+                CASE items WHEN 0 THEN MAP {{}} WHEN 1 THEN MAP {{'p': s}}
+                    WHEN 2 THEN MAP {{'q': s, 'p': 'a'}} END AS ms,
                 CASE WHEN is_row THEN 1 ELSE least(in_time, coalesce(most, in_time)) END AS held
             FROM listed)
         SELECT set_no, case_no, read_no, {wanted} FROM ready

@@ -181,9 +181,9 @@ const SHAPES_OF_INTS: &str = "CASE WHEN var_pop(i) {over} > 1e-3 * max(i::DOUBLE
 /// Three roundings, or a root and a factor more.
 const SHAPE_ULPS: f64 = 2e-15;
 
-/// Every call that is compared, those of lists in `of_lists.rs`.
+/// Every call that is compared, those of lists in `of_lists.rs`, of maps in `of_maps.rs`.
 pub fn spellings() -> impl Iterator<Item = &'static Spelling> + Clone {
-    SPELLINGS.iter().chain(super::of_lists::SPELLINGS)
+    SPELLINGS.iter().chain(super::of_lists::SPELLINGS).chain(super::of_maps::SPELLINGS)
 }
 
 static SPELLINGS: &[Spelling] = &[

@@ -51,6 +51,10 @@ impl Calls {
             ("vx", DataType::List(Item::Float64)),
             ("vb", DataType::List(Item::Bool)),
             ("tags", DataType::List(Item::String)),
+            ("mi", DataType::Map(Item::Int64)),
+            ("mx", DataType::Map(Item::Float64)),
+            ("mb", DataType::Map(Item::Bool)),
+            ("ms", DataType::Map(Item::String)),
         ]);
         let source = |name: &str| (name == "w").then(|| schema.clone());
         let feature = parse_feature(&format!("{ours} over w"), &schema, &source, &["w"], "UTC")

@@ -52,8 +52,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// The columns, and behind them lists made of these, as `windows.py` makes them: `vi`, `vx`, `vb` and `tags`. How
-    /// long they are depends on `s`.
+    /// The columns, and behind them lists and maps made of these, as `windows.py` makes them: `vi`, `vx`, `vb` and
+    /// `tags`, `mi`, `mx`, `mb` and `ms`. How long they are depends on `s`.
     pub fn columns(&self) -> Vec<Value> {
         let [i, x, s, b, y] = &self.values;
         let length = match s.as_str() {
@@ -70,7 +70,15 @@ impl Row {
             Some(length) => pair.into_iter().take(length).cloned().collect(),
             None => Value::Null,
         };
-        self.values.iter().cloned().chain(pairs.map(list)).collect()
+        let map = |pair: [&Value; 2]| match length {
+            Some(length) => {
+                let keys = if length == 2 { ["q", "p"] } else { ["p", ""] };
+                let entries = keys.into_iter().zip(pair).take(length);
+                Value::map(entries.map(|(key, value)| (key.into(), value.clone())))
+            }
+            None => Value::Null,
+        };
+        self.values.iter().cloned().chain(pairs.map(list)).chain(pairs.map(map)).collect()
     }
 }
 

@@ -7,8 +7,7 @@ use arrow_schema as arrow;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The type of a column. Those in [`DataType::ALL`] and [`DataType::LISTS`] may be declared; maps come of
-/// aggregates and stand in features only.
+/// The type of a column. All may be declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataType {
@@ -24,12 +23,13 @@ pub enum DataType {
     Timestamp,
     /// `list<...>`: values of one type, NULL among them; in a column of a source at most [`MOST_ITEMS`]
     List(Item),
-    /// `map<string, ...>`: values of one type by a text, in the order of its bytes, each text once
+    /// `map<string, ...>`: values of one type, NULL among them, by a text, in the order of its bytes, each text
+    /// once; in a column of a source at most [`MOST_ITEMS`]
     Map(Item),
 }
 
-/// The longest list that a column of a source holds: a record with a longer one is refused. Embeddings
-/// have hundreds to some thousands of numbers.
+/// The longest list and the largest map that a column of a source holds: a record with a longer one is
+/// refused. Embeddings have hundreds to some thousands of numbers.
 pub const MOST_ITEMS: usize = 4_096;
 
 /// What a list or a map holds.
@@ -74,7 +74,16 @@ impl DataType {
         DataType::List(Item::Timestamp),
     ];
 
-    /// The name that a pipeline file uses; of lists and maps, the one that people read.
+    /// The maps of them, which may be declared too.
+    pub const MAPS: [DataType; 5] = [
+        DataType::Map(Item::Bool),
+        DataType::Map(Item::Int64),
+        DataType::Map(Item::Float64),
+        DataType::Map(Item::String),
+        DataType::Map(Item::Timestamp),
+    ];
+
+    /// The name that a pipeline file uses and people read.
     pub fn name(self) -> &'static str {
         match self {
             DataType::Bool => "bool",
@@ -112,9 +121,23 @@ impl DataType {
         self.as_item().is_none()
     }
 
-    /// The declarable type of that name.
+    /// The type of that name; `map<int64>` is `map<string, int64>`, for all keys are texts.
     pub fn parse(name: &str) -> Option<DataType> {
+        if let Some(of) = name.strip_prefix("map<").and_then(|rest| rest.strip_suffix('>')) {
+            let of = of.strip_prefix("string,").map_or(of, str::trim_start);
+            return DataType::MAPS
+                .into_iter()
+                .find(|map| map.holds().is_some_and(|t| t.name() == of));
+        }
         DataType::ALL.into_iter().chain(DataType::LISTS).find(|t| t.name() == name)
+    }
+
+    /// The type of what a list or a map holds.
+    pub fn holds(self) -> Option<DataType> {
+        match self {
+            DataType::List(item) | DataType::Map(item) => Some(item.into()),
+            _ => None,
+        }
     }
 
     /// The Arrow type of such a column.
@@ -294,8 +317,7 @@ mod tests {
             let item = plain.as_item().expect("what may be declared does not nest");
             for data_type in [plain, DataType::List(item), DataType::Map(item)] {
                 assert_eq!(DataType::from_arrow(&data_type.to_arrow()), Some(data_type));
-                let map = matches!(data_type, DataType::Map(_));
-                assert_eq!(DataType::parse(data_type.name()).is_some(), !map);
+                assert_eq!(DataType::parse(data_type.name()), Some(data_type));
             }
             assert_eq!(DataType::from(item), plain);
         }
@@ -305,6 +327,11 @@ mod tests {
                 .map(|list| list.name())
                 .eq(DataType::ALL.iter().map(|plain| format!("list<{plain}>")))
         );
+        assert_eq!(DataType::parse("map<float64>"), Some(DataType::Map(Item::Float64)));
+        assert_eq!(DataType::parse("map<string>"), Some(DataType::Map(Item::String)));
+        for wrong in ["map", "map<>", "map<int64, string>", "map<list<int64>>", "map<string,"] {
+            assert_eq!(DataType::parse(wrong), None, "{wrong}");
+        }
         let list = DataType::List(Item::Int64).to_arrow();
         let nested = arrow::DataType::List(Arc::new(arrow::Field::new("item", list, true)));
         assert_eq!(DataType::from_arrow(&nested), None);

@@ -233,6 +233,12 @@ mod tests {
         assert_eq!(Value::Float(2.0), Value::Int(2));
     }
 
+    /// Rows, answers and states are made of these: what it takes is what everything takes.
+    #[test]
+    fn a_value_is_three_words() {
+        assert_eq!(size_of::<Value>(), 24);
+    }
+
     #[test]
     fn a_map_is_in_the_order_of_its_keys_and_has_each_once() {
         let entry = |key: &str, n| (Arc::from(key), Value::Int(n));

@@ -22,7 +22,7 @@ use arrow::util::display::array_value_to_string;
 use tidemill_types::{DataType, Error, Field};
 
 use super::text::wrong;
-use super::{Each, FileReader, FileWriter, Held, Layout, Part, Refusal, Reject, lists};
+use super::{Each, FileReader, FileWriter, Held, Layout, Part, Refusal, Reject, lists, maps};
 
 /// Rows of a row group, and of an Arrow IPC batch.
 pub(super) const GROUP: usize = 65_536;
@@ -108,7 +108,19 @@ fn fits(found: &Arrow, wanted: DataType) -> bool {
             }
             _ => false,
         },
-        DataType::Map(_) => *found == wanted.to_arrow(),
+        DataType::Map(item) => match found {
+            Arrow::Map(entries, _) => match entries.data_type() {
+                Arrow::Struct(parts) => match parts.as_ref() {
+                    [key, value] => {
+                        fits(key.data_type(), DataType::String)
+                            && fits(value.data_type(), item.into())
+                    }
+                    _ => false,
+                },
+                _ => false,
+            },
+            _ => false,
+        },
     }
 }
 
@@ -156,6 +168,7 @@ impl ColumnReader {
             })?;
             let (column, lost) = match field.data_type {
                 DataType::List(_) => guarded(&self.name, || lists::convert_lists(found, field))?,
+                DataType::Map(_) => guarded(&self.name, || maps::convert_maps(found, field))?,
                 _ => {
                     let column = guarded(&self.name, || convert(found, field.data_type))?;
                     let lost = out_of_range(found, &column, field);

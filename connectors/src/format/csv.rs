@@ -8,7 +8,7 @@
 //! * **Types** as texts: whole numbers (`12`, and `12.0` up to 2^53), finite floats, `true`/`false`,
 //!   RFC 3339 (without an offset: UTC; a bare number is no time: its unit cannot be known), any text.
 //!   A text in the source's `null` list is NULL, quoted or not. Nothing is trimmed. A list is a JSON array
-//!   in a field: `"[1.5,null]"`.
+//!   in a field, a map a JSON object: `"[1.5,null]"`.
 //! * **Writes** a header (files), `\n` line ends, quotes where they are needed, NULL as nothing, floats
 //!   in their shortest exact form; floats that are not finite are NULL. An empty text therefore
 //!   reads back as NULL. Lists and maps are texts, as JSON.

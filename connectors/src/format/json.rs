@@ -6,7 +6,8 @@
 //! * **Types** int64: a number without a fraction; `1.0` counts, up to 2^53. float64: any number.
 //!   bool: `true`, `false`. string: a string. timestamp: RFC 3339 text (without an offset: UTC), or a
 //!   whole number of microseconds since 1970. Lists: arrays of such, `null` among them, at most 4,096; of a
-//!   vector, as many as it has. Nothing is converted: `"1"` is no number, 1 no bool.
+//!   vector, as many as it has. Maps: objects of such, keys in any order, each once. Nothing is converted: `"1"`
+//!   is no number, 1 no bool.
 //! * **Writes** every column in order, floats in their shortest exact form, times as RFC 3339 in
 //!   UTC, NULL and floats that are not finite as `null`, binary as base64, lists as arrays and maps as
 //!   objects.
@@ -20,15 +21,16 @@ use std::fmt;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use tidemill_types::{DataType, Error, Field, MOST_ITEMS};
+use tidemill_types::{Error, Field};
 
 use super::cells;
 use super::compression::Input;
 use super::lines::LineReader;
 use super::records::too_large;
-use super::rows::{Column, Rows};
+use super::rows::Rows;
 use super::shape::Shape;
-use super::text::{Lines, length, shown, time, utf8, whole, wrong};
+use super::text::{Lines, utf8};
+use super::value::Value;
 use super::{
     Decoder, Encoder, Entry, FileReader, FileWriter, Layout, Messages, Output, Packing, Refusal,
 };
@@ -264,146 +266,6 @@ impl<'de> Visitor<'de> for Key<'_> {
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Option<usize>, E> {
         Ok(self.keys.column(self.place, key))
-    }
-}
-
-/// Reads a value into its column, or an item of a list into that of the items.
-struct Value<'a> {
-    field: &'a Field,
-    data_type: DataType,
-    into: &'a mut Column,
-    refusal: &'a mut Option<Refusal>,
-}
-
-/// Puts the list that a text holds as a JSON array into its column.
-pub(super) fn put_list(
-    rows: &mut Rows,
-    column: usize,
-    field: &Field,
-    text: &str,
-) -> Result<(), Refusal> {
-    let (mut refusal, data_type) = (None, field.data_type);
-    let value = Value { field, data_type, into: rows.column(column), refusal: &mut refusal };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let outcome = value.deserialize(&mut json).and_then(|()| json.end());
-    outcome.map_err(|_| refusal.unwrap_or_else(|| wrong(field, shown(text), " as a JSON array")))
-}
-
-impl Value<'_> {
-    fn wrong<E: serde::de::Error>(self, found: impl fmt::Display, why: &str) -> E {
-        let refusal = match self.data_type == self.field.data_type {
-            true => wrong(self.field, found, why),
-            false => wrong(self.field, format_args!("{found} in the array"), why),
-        };
-        self.refuse(refusal)
-    }
-
-    fn refuse<E: serde::de::Error>(self, refusal: Refusal) -> E {
-        *self.refusal = Some(refusal);
-        E::custom("refused")
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        self.into.null();
-        Ok(())
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
-        match self.data_type {
-            DataType::Bool => self.into.bool(value),
-            _ => return Err(self.wrong(value, "")),
-        }
-        Ok(())
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        match self.data_type {
-            DataType::Int64 | DataType::Timestamp => self.into.int(value),
-            DataType::Float64 => self.into.float(value as f64),
-            _ => return Err(self.wrong(format_args!("the number {value}"), "")),
-        }
-        Ok(())
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        match (i64::try_from(value), self.data_type) {
-            (Ok(value), _) => self.visit_i64(value),
-            (Err(_), DataType::Float64) => {
-                self.into.float(value as f64);
-                Ok(())
-            }
-            (Err(_), _) => {
-                Err(self.wrong(format_args!("the number {value}"), " (64 bits, signed)"))
-            }
-        }
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        match self.data_type {
-            DataType::Float64 => self.into.float(value),
-            DataType::Int64 | DataType::Timestamp => match whole(self.field, value) {
-                Ok(value) => self.into.int(value),
-                Err(refusal) => return Err(self.refuse(refusal)),
-            },
-            _ => return Err(self.wrong(format_args!("the number {value}"), "")),
-        }
-        Ok(())
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
-        match self.data_type {
-            DataType::String => self.into.text(value),
-            DataType::Timestamp => match time(self.field, value) {
-                Ok(value) => self.into.int(value),
-                Err(refusal) => return Err(self.refuse(refusal)),
-            },
-            _ => return Err(self.wrong(format_args!("the string {}", shown(value)), "")),
-        }
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut array: S) -> Result<(), S::Error> {
-        let (DataType::List(item), Some(items)) = (self.data_type, self.into.items()) else {
-            return Err(self.wrong("an array", ""));
-        };
-        let (field, data_type) = (self.field, DataType::from(item));
-        let mut found = 0;
-        loop {
-            let (into, refusal) = (&mut *items, &mut *self.refusal);
-            let item = Value { field, data_type, into, refusal };
-            if array.next_element_seed(item)?.is_none() {
-                break;
-            }
-            found += 1;
-            if found > MOST_ITEMS {
-                break;
-            }
-        }
-        match length(field, found) {
-            Ok(()) => self.into.end_list(),
-            Err(refusal) => return Err(self.refuse(refusal)),
-        }
-        Ok(())
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, _: M) -> Result<(), M::Error> {
-        Err(self.wrong("an object", ""))
     }
 }
 

@@ -25,6 +25,8 @@ mod lines;
 
 mod lists;
 
+mod maps;
+
 mod plain;
 
 mod records;
@@ -34,6 +36,8 @@ pub mod rows;
 mod shape;
 
 mod text;
+
+mod value;
 
 mod arrow_ipc;
 mod csv;

@@ -8,7 +8,10 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{FieldRef, SchemaRef};
-use tidemill_types::{DataType, Error, Schema};
+use arrow::error::ArrowError;
+use tidemill_types::{DataType, Error, Item, Schema};
+
+use super::maps::{Order, assemble};
 
 /// Columns of a declared schema. A row is filled column by column, in any order, and is then
 /// either kept ([`Rows::end`], which sets what is still missing to NULL) or taken back
@@ -41,6 +44,14 @@ enum Data {
         ends: Vec<i32>,
         item: FieldRef,
     },
+    /// The same of maps, and the order of their entries by key.
+    Map {
+        keys: Box<Column>,
+        items: Box<Column>,
+        ends: Vec<i32>,
+        order: Order,
+        item: Item,
+    },
 }
 
 impl Data {
@@ -49,14 +60,19 @@ impl Data {
             DataType::Bool => Data::Bool(BooleanBufferBuilder::new(0)),
             DataType::Int64 => Data::Int64(Vec::new()),
             DataType::Float64 => Data::Float64(Vec::new()),
-            // Maps cannot be declared: a decoder refuses each value of theirs.
-            DataType::String | DataType::Map(_) => Data::Text { bytes: Vec::new(), ends: vec![0] },
+            DataType::String => Data::Text { bytes: Vec::new(), ends: vec![0] },
             DataType::List(item) => {
                 let item = DataType::from(item);
-                let column = Column { data: Data::new(item), valid: None };
                 let field = Arc::new(arrow::datatypes::Field::new("item", item.to_arrow(), true));
-                Data::List { items: Box::new(column), ends: vec![0], item: field }
+                Data::List { items: Box::new(Column::new(item)), ends: vec![0], item: field }
             }
+            DataType::Map(item) => Data::Map {
+                keys: Box::new(Column::new(DataType::String)),
+                items: Box::new(Column::new(item.into())),
+                ends: vec![0],
+                order: Order::default(),
+                item,
+            },
             DataType::Timestamp => Data::Timestamp(Vec::new()),
         }
     }
@@ -66,7 +82,9 @@ impl Data {
             Data::Bool(bits) => bits.len(),
             Data::Int64(values) | Data::Timestamp(values) => values.len(),
             Data::Float64(values) => values.len(),
-            Data::Text { ends, .. } | Data::List { ends, .. } => ends.len() - 1,
+            Data::Text { ends, .. } | Data::List { ends, .. } | Data::Map { ends, .. } => {
+                ends.len() - 1
+            }
         }
     }
 
@@ -83,6 +101,13 @@ impl Data {
                 ends.truncate(rows + 1);
                 items.truncate(ends[rows] as usize);
             }
+            Data::Map { keys, items, ends, order, .. } => {
+                ends.truncate(rows + 1);
+                let entries = ends[rows] as usize;
+                keys.truncate(entries);
+                items.truncate(entries);
+                order.truncate(entries);
+            }
         }
     }
 
@@ -91,6 +116,9 @@ impl Data {
         match self {
             Data::Text { bytes, .. } => bytes.len(),
             Data::List { items, .. } => (8 * items.data.len()).max(items.data.bytes()),
+            Data::Map { keys, items, .. } => {
+                (8 * items.data.len()).max(items.data.bytes()).max(keys.data.bytes())
+            }
             _ => 0,
         }
     }
@@ -99,13 +127,8 @@ impl Data {
 impl Rows {
     /// No rows yet.
     pub fn new(schema: &Schema) -> Rows {
-        let column =
-            |f: &tidemill_types::Field| Column { data: Data::new(f.data_type), valid: None };
-        Rows {
-            schema: schema.to_arrow(),
-            columns: schema.fields.iter().map(column).collect(),
-            len: 0,
-        }
+        let columns = schema.fields.iter().map(|field| Column::new(field.data_type)).collect();
+        Rows { schema: schema.to_arrow(), columns, len: 0 }
     }
 
     /// Rows kept so far.
@@ -118,7 +141,7 @@ impl Rows {
         self.len == 0
     }
 
-    /// Bytes in the largest column of texts or lists. An Arrow column ends at 2 GiB, so readers cut
+    /// Bytes in the largest column of texts, lists or maps. An Arrow column ends at 2 GiB, so readers cut
     /// their chunks by this too.
     pub fn text_bytes(&self) -> usize {
         self.columns.iter().map(|column| column.data.bytes()).max().unwrap_or(0)
@@ -176,7 +199,8 @@ impl Rows {
     /// Takes the row under way back.
     pub(super) fn undo(&mut self) {
         for column in &mut self.columns {
-            if column.data.len() > self.len || matches!(column.data, Data::List { .. }) {
+            let nested = matches!(column.data, Data::List { .. } | Data::Map { .. });
+            if column.data.len() > self.len || nested {
                 column.truncate(self.len);
             }
         }
@@ -184,15 +208,21 @@ impl Rows {
 
     /// Hands the rows over and starts anew. Nothing is copied.
     pub fn finish(&mut self) -> Result<RecordBatch, Error> {
-        let arrays = self.columns.iter_mut().map(Column::finish).collect();
+        let arrays: Result<_, ArrowError> = self.columns.iter_mut().map(Column::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.len));
         self.len = 0;
-        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+        let schema = self.schema.clone();
+        arrays
+            .and_then(|arrays| RecordBatch::try_new_with_options(schema, arrays, &options))
             .map_err(|e| Error::internal(format!("columns of a chunk do not fit: {e}")))
     }
 }
 
 impl Column {
+    fn new(data_type: DataType) -> Column {
+        Column { data: Data::new(data_type), valid: None }
+    }
+
     pub(super) fn null(&mut self) {
         let rows = self.data.len();
         match &mut self.data {
@@ -201,6 +231,7 @@ impl Column {
             Data::Float64(values) => values.push(0.0),
             Data::Text { bytes, ends } => ends.push(bytes.len() as i32),
             Data::List { items, ends, .. } => ends.push(items.data.len() as i32),
+            Data::Map { items, ends, .. } => ends.push(items.data.len() as i32),
         }
         let all = || {
             let mut all = BooleanBufferBuilder::new(rows + 1);
@@ -259,6 +290,39 @@ impl Column {
         }
     }
 
+    /// A map of the entries that came since the last one.
+    ///
+    /// # Errors
+    /// A key that stands in it twice; the row is then to be taken back.
+    pub(super) fn end_map(&mut self) -> Result<(), String> {
+        if let Data::Map { keys, items, ends, order, .. } = &mut self.data {
+            let first = ends.last().map_or(0, |end| *end as usize);
+            let entries = first..items.data.len();
+            if let Err(twice) = order.add(entries.clone(), |place| keys.bytes_of(place)) {
+                return Err(String::from_utf8_lossy(keys.bytes_of(twice)).into_owned());
+            }
+            ends.push(entries.end as i32);
+            self.there();
+        }
+        Ok(())
+    }
+
+    /// Where the keys and values go of the map that [`Column::end_map`] ends; nowhere, if this is no column of maps.
+    pub(super) fn entries(&mut self) -> Option<(&mut Column, &mut Column)> {
+        match &mut self.data {
+            Data::Map { keys, items, .. } => Some((keys, items)),
+            _ => None,
+        }
+    }
+
+    /// The bytes of a text that is in it.
+    fn bytes_of(&self, place: usize) -> &[u8] {
+        match &self.data {
+            Data::Text { bytes, ends } => &bytes[ends[place] as usize..ends[place + 1] as usize],
+            _ => &[],
+        }
+    }
+
     fn truncate(&mut self, rows: usize) {
         self.data.truncate(rows);
         if let Some(valid) = &mut self.valid {
@@ -274,11 +338,11 @@ impl Column {
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let nulls = self.valid.take().map(|mut valid| NullBuffer::new(valid.finish()));
         // The NULL may have been of a row that was taken back.
         let nulls = nulls.filter(|n| n.null_count() > 0);
-        match &mut self.data {
+        Ok(match &mut self.data {
             Data::Bool(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
             Data::Int64(values) => {
                 Arc::new(Int64Array::new(ScalarBuffer::from(std::mem::take(values)), nulls))
@@ -296,8 +360,14 @@ impl Column {
             }
             Data::List { items, ends, item } => {
                 let ends = OffsetBuffer::new(std::mem::replace(ends, vec![0]).into());
-                Arc::new(ListArray::new(Arc::clone(item), ends, items.finish(), nulls))
+                Arc::new(ListArray::new(Arc::clone(item), ends, items.finish()?, nulls))
             }
-        }
+            Data::Map { keys, items, ends, order, item } => {
+                let ends = OffsetBuffer::new(std::mem::replace(ends, vec![0]).into());
+                let order = std::mem::take(order);
+                let (keys, items) = (order.of(keys.finish()?)?, order.of(items.finish()?)?);
+                assemble(*item, keys, items, ends, nulls)?
+            }
+        })
     }
 }

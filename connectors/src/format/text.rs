@@ -7,9 +7,9 @@ use arrow::array::RecordBatch;
 use tidemill_types::time::from_rfc3339;
 use tidemill_types::{DataType, Error, Field, MOST_ITEMS};
 
-use super::json::put_list;
 use super::records::Records;
 use super::rows::Rows;
+use super::value::put_nested;
 use super::{Decoder, Encoder, FileReader, FileWriter, Layout, Output, Part, Refusal, Reject};
 
 /// A part ends after so many bytes of one text column, whatever the number of rows.
@@ -111,18 +111,18 @@ pub(super) fn whole(field: &Field, value: f64) -> Result<i64, Refusal> {
     Ok(value as i64)
 }
 
-/// Refuses a list that is too long, or a vector of another length.
+/// Refuses a list or a map that is too long, or a vector of another length.
 pub(super) fn length(field: &Field, items: usize) -> Result<(), Refusal> {
-    match field.length {
-        Some(length) if items != length as usize => {
-            Err(wrong(field, format_args!("a list of {} items", up_to_most(items)), ""))
-        }
-        None if items > MOST_ITEMS => {
-            let why = format!(" of at most {MOST_ITEMS}");
-            Err(wrong(field, format_args!("a list of {} items", up_to_most(items)), &why))
-        }
-        _ => Ok(()),
-    }
+    let why = match field.length {
+        Some(length) if items != length as usize => String::new(),
+        None if items > MOST_ITEMS => format!(" of at most {MOST_ITEMS}"),
+        _ => return Ok(()),
+    };
+    let found = match field.data_type {
+        DataType::Map(_) => format!("a map of {} entries", up_to_most(items)),
+        _ => format!("a list of {} items", up_to_most(items)),
+    };
+    Err(wrong(field, found, &why))
 }
 
 /// A number of items, which are not counted beyond the most there may be.
@@ -170,9 +170,7 @@ pub(super) fn put(
             };
             rows.bool(column, value);
         }
-        DataType::List(_) => put_list(rows, column, field, text)?,
-        // Not declarable.
-        DataType::Map(_) => return Err(wrong(field, shown(text), "")),
+        DataType::List(_) | DataType::Map(_) => put_nested(rows, column, field, text)?,
     }
     Ok(())
 }

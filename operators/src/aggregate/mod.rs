@@ -39,6 +39,7 @@ mod extremum;
 mod frequency;
 mod geometric;
 mod hundredths;
+mod map;
 mod pairs;
 mod per;
 mod position;
@@ -104,6 +105,11 @@ pub const AGGREGATES: &[Entry] = &[
     per::AVG_PER,
     per::MIN_PER,
     per::MAX_PER,
+    map::MAP_COUNT,
+    map::MAP_SUM,
+    map::MAP_AVG,
+    map::MAP_MIN,
+    map::MAP_MAX,
     vector::VECTOR_SUM,
     vector::VECTOR_AVG,
     vector::VECTOR_MIN,
@@ -153,6 +159,7 @@ pub const FORMS: &[(&str, &str)] = &[
         "NAME(unnest(x))",
         "NAME over the items of lists; NAME(x, unnest(y)) over x and each item of y",
     ),
+    ("map_NAME(x)", "NAME for each key of maps, as a map"),
     ("vector_NAME(x)", "NAME at each place of lists, as a list"),
     ("NAME_if(x, condition)", "NAME(x) filter (where condition); NAME_where too"),
     ("count_if(condition)", "count(*) filter (where condition); count_where too"),
@@ -205,15 +212,16 @@ impl Call<'_> {
         let name = self.name;
         let help = match self.input {
             Some(DataType::List(_)) => format!("; {name}(unnest(x)) is over the items of lists"),
+            Some(DataType::Map(_)) => format!("; map_{name}(x) is for each key of maps"),
             _ => String::new(),
         };
         Err(format!("{name} takes a column of type {}; found {found}{help}", one_of(&names)))
     }
 
-    /// The type of the argument, which may be a list.
+    /// The type of the argument, which may be a list or a map.
     fn any_input(&self) -> Result<DataType, String> {
         match self.input {
-            Some(input @ DataType::List(_)) => Ok(input),
+            Some(input @ (DataType::List(_) | DataType::Map(_))) => Ok(input),
             _ => self.input(&DataType::ALL),
         }
     }
@@ -320,10 +328,15 @@ pub fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
     if let Some(entry) = listed(call.name) {
         return (entry.build)(call);
     }
-    match (per::parts(call.name), vector::parts(call.name)) {
-        (Some((show, inner)), _) if listed(inner).is_some() => per::build(call, inner, show),
-        (_, Some(inner)) if listed(inner).is_some() => vector::build(call, inner),
-        _ => Err(format!("there is no aggregate `{}`", call.name)),
+    let known = |inner: &&str| listed(inner).is_some();
+    if let Some((show, inner)) = per::parts(call.name).filter(|(_, inner)| known(inner)) {
+        per::build(call, inner, show)
+    } else if let Some(inner) = vector::parts(call.name).filter(known) {
+        vector::build(call, inner)
+    } else if let Some(inner) = map::parts(call.name).filter(known) {
+        map::build(call, inner)
+    } else {
+        Err(format!("there is no aggregate `{}`", call.name))
     }
 }
 
@@ -333,6 +346,7 @@ pub fn is_known(name: &str) -> bool {
     is_listed(name)
         || per::parts(name).is_some_and(|(_, inner)| is_listed(inner))
         || vector::parts(name).is_some_and(is_listed)
+        || map::parts(name).is_some_and(is_listed)
 }
 
 fn listed(name: &str) -> Option<&'static Entry> {
@@ -345,7 +359,7 @@ fn listed(name: &str) -> Option<&'static Entry> {
 /// # Errors
 /// An aggregate that gives a list or a map, for these do not nest.
 pub fn per(inner: std::sync::Arc<dyn Aggregate>) -> Result<Box<dyn Aggregate>, String> {
-    per::of(inner, per::Show::Most, MOST)
+    per::of(inner, per::By::Second, per::Show::Most, MOST)
 }
 
 /// A value as a key of a map; none where it is NULL or of a type without categories.

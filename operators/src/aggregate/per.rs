@@ -5,7 +5,7 @@
 //! it is alone, so that `count_per(x, c)` counts values of x and is 0 where all are NULL. A map shows
 //! at most 1,000 categories: those with most rows, of equal ones those first in the order of bytes.
 //! `top_n_key_NAME_per(x, c, n)` shows the n greatest categories instead, and `top_n_value_NAME_per(x, c,
-//! n)` the n with the greatest results.
+//! n)` the n with the greatest results. `map_NAME(m)` (`map.rs`) is the same over the keys of maps.
 //!
 //! Each category costs the states of the aggregate; a row costs a search among the categories. A read
 //! computes every category. Aggregates that read rows by position walk over the window once a category.
@@ -70,6 +70,57 @@ pub(super) enum Show {
     Values,
 }
 
+/// What the categories of a row are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// Its second argument is its one category.
+    Second,
+    /// Its first argument is a map: the keys are its categories, and of each the value is the argument.
+    Keys,
+}
+
+impl By {
+    /// The row within each of its categories.
+    fn each<'a>(self, row: &Row<'a>, mut visit: impl FnMut(&Arc<str>, Row<'a>)) {
+        match self {
+            By::Second => {
+                if let Some(key) = category(row.second) {
+                    visit(&key, within(row));
+                }
+            }
+            By::Keys => {
+                for (key, value) in entries(row) {
+                    visit(key, Row { value, ..*row });
+                }
+            }
+        }
+    }
+
+    /// The row within a category, if that is one of its own.
+    fn one<'a>(self, row: &Row<'a>, key: &str) -> Option<Row<'a>> {
+        match self {
+            By::Second => (category(row.second).as_deref() == Some(key)).then(|| within(row)),
+            By::Keys => {
+                let entries = entries(row);
+                let at = entries.binary_search_by(|(known, _)| known.as_ref().cmp(key)).ok()?;
+                Some(Row { value: &entries[at].1, ..*row })
+            }
+        }
+    }
+}
+
+/// A row within its category: there is no second column.
+fn within<'a>(row: &Row<'a>) -> Row<'a> {
+    Row { second: &Value::Null, ..*row }
+}
+
+fn entries<'a>(row: &Row<'a>) -> &'a [(Arc<str>, Value)] {
+    match row.value {
+        Value::Map(entries) => entries,
+        _ => &[],
+    }
+}
+
 /// The aggregate within a name such as `sum_per` or `top_n_key_sum_per`; `_cate` is OpenMLDB's for `_per`.
 pub(super) fn parts(name: &str) -> Option<(Show, &str)> {
     let (show, rest) = match (name.strip_prefix("top_n_key_"), name.strip_prefix("top_n_value_")) {
@@ -104,12 +155,13 @@ pub(super) fn build(
         (_, []) => return Err(format!("{} takes how many to show as its last", call.name)),
     };
     let inner = Call { name: inner, second: None, constants, ..call.clone() };
-    of(Arc::from(super::build(&inner)?), show, n)
+    of(Arc::from(super::build(&inner)?), By::Second, show, n)
 }
 
-/// An aggregate for each value of a second column: what [`super::per`] says.
+/// An aggregate for each category: what [`super::per`] says.
 pub(super) fn of(
     inner: Arc<dyn Aggregate>,
+    by: By,
     show: Show,
     n: usize,
 ) -> Result<Box<dyn Aggregate>, String> {
@@ -117,12 +169,13 @@ pub(super) fn of(
     let item = output
         .as_item()
         .ok_or_else(|| format!("a map holds single values; the aggregate gives {output}"))?;
-    Ok(Box::new(Per { inner, item, show, n }))
+    Ok(Box::new(Per { inner, item, by, show, n }))
 }
 
 struct Per {
     inner: Arc<dyn Aggregate>,
     item: Item,
+    by: By,
     show: Show,
     n: usize,
 }
@@ -137,7 +190,7 @@ impl Aggregate for Per {
     }
 
     fn running(&self) -> Option<Box<dyn Running>> {
-        Some(Box::new(Categories::new(Within::new(&*self.inner))))
+        Some(Box::new(Categories::new(self.by, Within::new(&*self.inner))))
     }
 
     fn finish(&self, view: &View<'_>) -> Value {
@@ -146,7 +199,7 @@ impl Aggregate for Per {
         };
         let mut all: Vec<(Arc<str>, u64, Value)> = Vec::with_capacity(own.of.len());
         for (key, of) in &own.of {
-            let rows = OfCategory { rows: view.rows, key };
+            let rows = OfCategory { rows: view.rows, by: self.by, key };
             let value = own.within.finish(&*self.inner, &of.states, &rows, view);
             all.push((Arc::clone(key), of.rows, value));
         }
@@ -163,6 +216,7 @@ impl Aggregate for Per {
 
 /// The states of each category of a window.
 struct Categories {
+    by: By,
     within: Within,
     of: BTreeMap<Arc<str>, OfOne>,
 }
@@ -173,8 +227,8 @@ struct OfOne {
 }
 
 impl Categories {
-    fn new(within: Within) -> Categories {
-        Categories { within, of: BTreeMap::new() }
+    fn new(by: By, within: Within) -> Categories {
+        Categories { by, within, of: BTreeMap::new() }
     }
 
     fn one(&self) -> OfOne {
@@ -182,41 +236,42 @@ impl Categories {
     }
 }
 
-/// A row within its category: there is no second column.
-fn within<'a>(row: &Row<'a>) -> Row<'a> {
-    Row { second: &Value::Null, ..*row }
-}
-
 impl Running for Categories {
     fn name(&self) -> String {
-        format!("per category:{}", self.within.name)
+        let by = match self.by {
+            By::Second => "per category",
+            By::Keys => "per key",
+        };
+        format!("{by}:{}", self.within.name)
     }
 
     fn fresh(&self) -> Box<dyn Running> {
-        Box::new(Categories::new(self.within.again()))
+        Box::new(Categories::new(self.by, self.within.again()))
     }
 
     fn insert(&mut self, row: &Row<'_>) {
-        let Some(key) = category(row.second) else { return };
-        if !self.of.contains_key(&key) {
-            let one = self.one();
-            self.of.insert(Arc::clone(&key), one);
-        }
-        if let Some(of) = self.of.get_mut(&key) {
-            of.rows += 1;
-            of.states.iter_mut().for_each(|state| state.insert(&within(row)));
-        }
+        self.by.each(row, |key, row| {
+            if !self.of.contains_key(key) {
+                let one = self.one();
+                self.of.insert(Arc::clone(key), one);
+            }
+            if let Some(of) = self.of.get_mut(key) {
+                of.rows += 1;
+                of.states.iter_mut().for_each(|state| state.insert(&row));
+            }
+        });
     }
 
     fn remove(&mut self, row: &Row<'_>) {
-        let Some(key) = category(row.second) else { return };
-        let Some(of) = self.of.get_mut(&key) else { return };
-        of.rows -= 1;
-        if of.rows == 0 {
-            self.of.remove(&key);
-        } else {
-            of.states.iter_mut().for_each(|state| state.remove(&within(row)));
-        }
+        self.by.each(row, |key, row| {
+            let Some(of) = self.of.get_mut(key) else { return };
+            of.rows -= 1;
+            if of.rows == 0 {
+                self.of.remove(key);
+            } else {
+                of.states.iter_mut().for_each(|state| state.remove(&row));
+            }
+        });
     }
 
     fn clear(&mut self) {
@@ -247,7 +302,7 @@ impl Running for Categories {
 
     fn restore(&self, bytes: &[u8]) -> Option<Box<dyn Running>> {
         let mut bytes = Reader::new(bytes);
-        let mut restored = Categories::new(self.within.again());
+        let mut restored = Categories::new(self.by, self.within.again());
         for _ in 0..bytes.count()? {
             let key: Arc<str> = bytes.text()?.into();
             let rows = bytes.count().filter(|rows| *rows > 0)?;
@@ -275,6 +330,7 @@ impl Running for Categories {
 /// The rows of one category.
 struct OfCategory<'a> {
     rows: &'a dyn Rows,
+    by: By,
     key: &'a str,
 }
 
@@ -288,11 +344,9 @@ impl Rows for OfCategory<'_> {
     ) {
         let mut passed = 0;
         self.rows.walk(columns, newest_first, 0, &mut |row| {
-            if category(row.second).as_deref() != Some(self.key) {
-                return true;
-            }
+            let Some(row) = self.by.one(&row, self.key) else { return true };
             passed += 1;
-            passed <= skip || visit(within(&row))
+            passed <= skip || visit(row)
         });
     }
 }

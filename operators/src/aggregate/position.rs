@@ -1,6 +1,6 @@
 //! `first_value(x)`, `last_value(x)`, `lag(x, n)`: by position in (event time, id) order.
 //!
-//! Rows whose value is NULL count, as with SQL's `RESPECT NULLS`, which is its default. A list is one value.
+//! Rows whose value is NULL count, as with SQL's `RESPECT NULLS`, which is its default. A list or a map is one value.
 
 use tidemill_types::{DataType, Value};
 

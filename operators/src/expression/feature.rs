@@ -93,7 +93,7 @@ impl Feature {
             schema.fields.push(Field::new(format!("{CALL}{n}"), *data_type));
         }
         let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
-        Scalar::of_feature(&self.text, planned, &schema)
+        Scalar::of(&self.text, planned, &schema)
     }
 }
 

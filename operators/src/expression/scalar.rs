@@ -51,26 +51,6 @@ impl Scalar {
         planned: Planned,
         schema: &Schema,
     ) -> Result<Scalar, ExpressionError> {
-        Scalar::typed(text, planned, schema, |found| declared(found).or_else(|| list(found)))
-    }
-
-    /// A feature: it may be a map too.
-    pub(super) fn of_feature(
-        text: &str,
-        planned: Planned,
-        schema: &Schema,
-    ) -> Result<Scalar, ExpressionError> {
-        Scalar::typed(text, planned, schema, |found| {
-            declared(found).or_else(|| list(found)).or_else(|| DataType::from_arrow(found))
-        })
-    }
-
-    fn typed(
-        text: &str,
-        planned: Planned,
-        schema: &Schema,
-        type_of: impl Fn(&ArrowType) -> Option<DataType>,
-    ) -> Result<Scalar, ExpressionError> {
         let inputs = schema.to_arrow();
         let Planned { logical, physical } = planned;
         let found = physical.data_type(&inputs).map_err(|e| {
@@ -80,12 +60,12 @@ impl Scalar {
                 "check the types",
             )
         })?;
-        let data_type = type_of(&found).ok_or_else(|| {
+        let data_type = declared(&found).or_else(|| nested(&found)).ok_or_else(|| {
             ExpressionError::new(
                 format!("`{text}` is no value that a column can hold"),
                 format!("its type is {found}"),
-                "columns are bool, int64, float64, string or timestamp, or lists of these; of a duration \
-                 take date_part('epoch', ...)",
+                "columns are bool, int64, float64, string or timestamp, or lists of these or maps to them; of a \
+                 duration take date_part('epoch', ...)",
             )
         })?;
         let names: BTreeSet<usize> =
@@ -239,13 +219,13 @@ fn declared(found: &ArrowType) -> Option<DataType> {
     })
 }
 
-/// The list that holds a result; none for what is no list of what columns hold.
-fn list(found: &ArrowType) -> Option<DataType> {
+/// The list or the map that holds a result; none for what is neither, of what columns hold.
+fn nested(found: &ArrowType) -> Option<DataType> {
     match found {
         ArrowType::List(item) | ArrowType::LargeList(item) | ArrowType::FixedSizeList(item, _) => {
             Some(DataType::List(declared(item.data_type())?.as_item()?))
         }
-        _ => None,
+        found => DataType::from_arrow(found),
     }
 }
 

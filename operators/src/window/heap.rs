@@ -1,5 +1,5 @@
-//! What does not fit into a word of a row: texts, each once and counted; lists, each as it came; and ids
-//! that are no numbers.
+//! What does not fit into a word of a row: texts, each once and counted; lists and maps, each as it came; and
+//! ids that are no numbers.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use xxhash_rust::xxh3::Xxh3Builder;
 
 use crate::column::Cell;
 
-/// Texts, lists and ids of all keys of a store, by the words that stand for them.
+/// Texts, lists, maps and ids of all keys of a store, by the words that stand for them.
 #[derive(Default)]
 pub(super) struct Heap {
     texts: Slab<(Arc<str>, u64)>,
     words: HashMap<Arc<str>, u64, Xxh3Builder>,
-    lists: Slab<Arc<[Value]>>,
+    nested: Slab<Value>,
     ids: Slab<Id>,
     bytes: usize,
 }
@@ -23,7 +23,7 @@ impl Heap {
     /// Whether rows may have something to release.
     #[inline]
     pub(super) fn holds_anything(&self) -> bool {
-        self.texts.len + self.lists.len + self.ids.len > 0
+        self.texts.len + self.nested.len + self.ids.len > 0
     }
 
     /// The text that a word stands for.
@@ -66,25 +66,25 @@ impl Heap {
         }
     }
 
-    /// The list that a word stands for.
-    pub(super) fn list(&self, word: u64) -> Value {
-        self.list_cell(word).to_value()
+    /// The list or the map that a word stands for.
+    pub(super) fn nested(&self, word: u64) -> Value {
+        self.nested.get(word).cloned().unwrap_or_default()
     }
 
     /// The same where it stands.
-    pub(super) fn list_cell(&self, word: u64) -> Cell<'_> {
-        self.lists.get(word).map_or(Cell::Null, Cell::List)
+    pub(super) fn nested_cell(&self, word: u64) -> Cell<'_> {
+        self.nested.get(word).map_or(Cell::Null, Cell::from)
     }
 
-    /// The word for a list. Lists are hardly ever equal: each is held on its own.
-    pub(super) fn hold_list(&mut self, items: &Arc<[Value]>) -> u64 {
-        self.bytes += list_bytes(items);
-        self.lists.put(Arc::clone(items))
+    /// The word for a list or a map. Such are hardly ever equal: each is held on its own.
+    pub(super) fn hold_nested(&mut self, value: Value) -> u64 {
+        self.bytes += nested_bytes(&value);
+        self.nested.put(value)
     }
 
-    pub(super) fn release_list(&mut self, word: u64) {
-        if let Some(items) = self.lists.take(word) {
-            self.bytes -= list_bytes(&items);
+    pub(super) fn release_nested(&mut self, word: u64) {
+        if let Some(value) = self.nested.take(word) {
+            self.bytes -= nested_bytes(&value);
         }
     }
 
@@ -108,15 +108,23 @@ impl Heap {
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        let slabs = self.texts.bytes() + self.lists.bytes() + self.ids.bytes();
+        let slabs = self.texts.bytes() + self.nested.bytes() + self.ids.bytes();
         self.bytes + slabs + self.words.allocation_size()
     }
 }
 
-/// What the items take, and the texts among them.
-fn list_bytes(items: &[Value]) -> usize {
-    let texts: usize = items.iter().filter_map(Value::as_str).map(str::len).sum();
-    size_of_val(items) + texts
+/// What the items take, and the texts among them. Maps that came together share the texts of their keys; they are
+/// counted for each.
+fn nested_bytes(value: &Value) -> usize {
+    let text = |value: &Value| value.as_str().map_or(0, str::len);
+    match value {
+        Value::List(items) => size_of_val(&**items) + items.iter().map(text).sum::<usize>(),
+        Value::Map(entries) => {
+            let texts = entries.iter().map(|(key, value)| key.len() + text(value));
+            size_of_val(&**entries) + texts.sum::<usize>()
+        }
+        _ => 0,
+    }
 }
 
 fn length(id: &Id) -> usize {

@@ -18,7 +18,8 @@ const BOOL: u64 = 1;
 const INT: u64 = 2;
 const FLOAT: u64 = 3;
 const TEXT: u64 = 4;
-const LIST: u64 = 5;
+/// A list or a map.
+const NESTED: u64 = 5;
 
 /// The words of a row: time, id, kinds, then a word a column.
 #[derive(Clone, Copy)]
@@ -64,7 +65,7 @@ impl<'a> RowRef<'a> {
             INT => Value::Int(word as i64),
             FLOAT => Value::Float(f64::from_bits(word)),
             TEXT => heap.text(word),
-            _ => heap.list(word),
+            _ => heap.nested(word),
         }
     }
 
@@ -120,7 +121,7 @@ impl<'a> RowRef<'a> {
             INT => Cell::Int(word as i64),
             FLOAT => Cell::Float(f64::from_bits(word)),
             TEXT => heap.cell(word),
-            _ => heap.list_cell(word),
+            _ => heap.nested_cell(word),
         }
     }
 
@@ -165,7 +166,7 @@ impl<'a> RowRef<'a> {
         for column in 0..self.1.columns as usize {
             match self.kind(column) {
                 TEXT => heap.release_text(self.word(column)),
-                LIST => heap.release_list(self.word(column)),
+                NESTED => heap.release_nested(self.word(column)),
                 _ => {}
             }
         }
@@ -246,7 +247,9 @@ impl Width {
                 Cell::Int(i) => (INT, i as u64),
                 Cell::Float(x) => (FLOAT, x.to_bits()),
                 Cell::Text(text) => (TEXT, heap.hold_text(text)),
-                Cell::List(items) => (LIST, heap.hold_list(items)),
+                nested @ (Cell::List(_) | Cell::Map(_)) => {
+                    (NESTED, heap.hold_nested(nested.to_value()))
+                }
             };
             if shift == ID_KIND {
                 row[at] = kinds;
@@ -272,6 +275,10 @@ fn by_bits(a: &Value, b: &Value) -> Ordering {
         (Value::List(a), Value::List(b)) => {
             let orders = a.iter().zip(b.iter()).map(|(a, b)| by_bits(a, b));
             orders.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        }
+        (Value::Map(a), Value::Map(b)) => {
+            let mut orders = a.iter().zip(b.iter()).map(|((_, a), (_, b))| by_bits(a, b));
+            orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
         }
         _ => Ordering::Equal,
     })

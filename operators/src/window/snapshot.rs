@@ -241,7 +241,7 @@ fn put_id(id: &Id, out: &mut Vec<u8>) {
     }
 }
 
-/// A value with its very bits; rows hold no maps, and lists hold single values.
+/// A value with its very bits; lists and maps hold single values.
 fn put_value(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Bool(b) => out.push(1 + u8::from(*b)),
@@ -262,7 +262,15 @@ fn put_value(value: &Value, out: &mut Vec<u8>) {
             put(items.len() as u64, out);
             items.iter().for_each(|item| put_value(item, out));
         }
-        Value::Null | Value::Map(_) => out.push(0),
+        Value::Map(entries) => {
+            out.push(7);
+            put(entries.len() as u64, out);
+            for (key, value) in entries.iter() {
+                put_bytes(key.as_bytes(), out);
+                put_value(value, out);
+            }
+        }
+        Value::Null => out.push(0),
     }
 }
 
@@ -345,7 +353,7 @@ impl<'a> Bytes<'a> {
         })
     }
 
-    /// What a list holds: no list.
+    /// What a list or a map holds: neither.
     fn item(&mut self) -> Option<Value> {
         if *self.0.first()? < 6 { self.value() } else { None }
     }
@@ -361,6 +369,11 @@ impl<'a> Bytes<'a> {
             6 => {
                 let items = self.number()?;
                 (0..items).map(|_| self.item()).collect::<Option<Value>>()?
+            }
+            7 => {
+                let entries = self.number()?;
+                let entry = |_| Some((Arc::from(self.text()?), self.item()?));
+                Value::map((0..entries).map(entry).collect::<Option<Vec<_>>>()?)
             }
             _ => return None,
         })

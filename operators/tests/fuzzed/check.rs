@@ -7,7 +7,7 @@ use tidemill_operators::aggregate;
 use tidemill_operators::expression::{ExpressionError, Scalar, parse_feature};
 use tidemill_types::{DataType, Item, Schema};
 
-/// Every type and lists, a name with a capital, and one that needs quotes.
+/// Every type, lists and a map, a name with a capital, and one that needs quotes.
 fn schema() -> Schema {
     Schema::new([
         ("i", DataType::Int64),
@@ -19,6 +19,7 @@ fn schema() -> Schema {
         ("a name", DataType::Float64),
         ("v", DataType::List(Item::Float64)),
         ("tags", DataType::List(Item::String)),
+        ("m", DataType::Map(Item::Float64)),
     ])
 }
 

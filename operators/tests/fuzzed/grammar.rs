@@ -101,6 +101,9 @@ const ODD: &[&str] = &[
     "sum(unnest(v)) over w",
     "sum_per(x, unnest(tags)) over w",
     "vector_avg(v) over w",
+    "map_avg(m) over w",
+    "m['a']",
+    "m[1]",
     "tags[1]",
     "v[1:2]",
     "['a', 'b']",
@@ -132,7 +135,7 @@ const NUMBERS: &[&str] = &[
 ];
 
 const COLUMNS: &[&str] =
-    &["i", "x", "s", "b", "t", "arrDelay", "\"a name\"", "arrdelay", "y", "w", "v", "tags"];
+    &["i", "x", "s", "b", "t", "arrDelay", "\"a name\"", "arrdelay", "y", "w", "v", "tags", "m"];
 
 const TYPES: &[&str] = &[
     "bigint",

@@ -11,10 +11,15 @@ use tidemill_types::{DataType, Id, Item, Key, Micros, Value};
 
 use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
 
-pub const TYPES: [DataType; 4] =
-    [DataType::Int64, DataType::Float64, DataType::String, DataType::List(Item::Int64)];
+pub const TYPES: [DataType; 5] = [
+    DataType::Int64,
+    DataType::Float64,
+    DataType::String,
+    DataType::List(Item::Int64),
+    DataType::Map(Item::Float64),
+];
 /// The column of truth values behind those of [`TYPES`].
-pub const FILTER: usize = 4;
+pub const FILTER: usize = 5;
 
 /// A row is known by these: its values follow from them, so that equal ids mean equal rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +47,13 @@ impl Row {
             pick(
                 12,
                 (0..hash >> 15 & 3).map(|n| pick(n as u32, Value::Int(n as i64 * 7 - 9))).collect(),
+            ),
+            pick(
+                5,
+                Value::map((0..hash >> 17 & 3).map(|n| {
+                    let value = Value::Float((hash >> n & 255) as f64 / 64.0 - 1.0);
+                    (format!("k{}", (hash >> (2 * n + 7)) % 4).into(), pick(n as u32 + 2, value))
+                })),
             ),
             pick(9, Value::Bool(hash >> 12 & 1 == 0)),
         ]
@@ -117,14 +129,16 @@ pub fn edge(offset: Micros, exclude: Exclude) -> Edge {
     Edge { offset, exclude }
 }
 
-/// Every call, spread over the frames; each frame has every third, of those over items fewer, filtered or not.
+/// Every call, spread over the frames; each frame has every third, of those over items and keys fewer, filtered or
+/// not.
 pub fn asked(frames: &[(Frame, Edge)], keep: impl Fn(&dyn Aggregate) -> bool) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (f, &(frame, edge)) in frames.iter().enumerate() {
         let inputs: Vec<_> = std::iter::once(None).chain(TYPES.map(Some)).collect();
         for (i, mut call) in every_call(&inputs).into_iter().enumerate() {
-            // Over items all are kept alike: few of them do.
-            let every = if call.unnest == Unnest::No { 3 } else { 18 };
+            // Over items, and over keys, all are kept alike: few of them do.
+            let alike = call.unnest != Unnest::No || call.name.starts_with("map_");
+            let every = if alike { 18 } else { 3 };
             if (i + f) % every != 0 || !keep(&*call.aggregate) {
                 continue;
             }

@@ -68,7 +68,13 @@ pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
     for entry in AGGREGATES {
         let before = built.len();
         let seconds = || std::iter::once(None).chain(DataType::ALL.map(Some));
-        let lists = || inputs.iter().flatten().filter(|input| input.is_nested()).copied();
+        let of = |list: bool| {
+            let is = move |input: &DataType| {
+                input.is_nested() && matches!(input, DataType::List(_)) == list
+            };
+            inputs.iter().flatten().copied().filter(is)
+        };
+        let lists = || of(true);
         let alone = inputs.iter().flat_map(|i| seconds().map(move |s| (*i, s, Unnest::No)));
         let few = || [None, Some(DataType::String)].into_iter();
         let items = lists().flat_map(|i| few().map(move |s| (Some(i), s, Unnest::First)));
@@ -85,8 +91,9 @@ pub fn every_call(inputs: &[Option<DataType>]) -> Vec<Built> {
                 }
             }
         }
-        let of_lists = entry.name.starts_with("vector_") && lists().next().is_none();
-        let some = built.len() > before || inputs.len() == 1 || of_lists;
+        let of_lists = entry.name.starts_with("vector_") && of(true).next().is_none();
+        let of_maps = entry.name.starts_with("map_") && of(false).next().is_none();
+        let some = built.len() > before || inputs.len() == 1 || of_lists || of_maps;
         assert!(some, "{} can be built for nothing", entry.name);
     }
     built

@@ -16,6 +16,7 @@ use super::State;
 
 const TYPES: [DataType; 4] = [DataType::Int64, DataType::Float64, DataType::String, DataType::Bool];
 const LISTS: [DataType; 2] = [DataType::List(Item::Float64), DataType::List(Item::String)];
+const MAPS: [DataType; 1] = [DataType::Map(Item::Float64)];
 
 /// A row before it has types.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ fn value(of: DataType, n: i32) -> Value {
         (DataType::List(item), _) => {
             (0..n.rem_euclid(5)).map(|k| value(item.into(), n / (k + 1))).collect()
         }
+        (DataType::Map(item), _) => Value::map(
+            (0..n.rem_euclid(5))
+                .map(|k| (format!("{}", (n + k) % 7).into(), value(item.into(), n / (k + 1)))),
+        ),
         (DataType::Bool, _) => Value::Bool(n % 2 == 0),
         (DataType::String, _) => Value::Text(format!("{}", n % 40).into()),
         (DataType::Float64, 1..=3) => {
@@ -101,7 +106,7 @@ fn aggregates() -> Vec<(&'static str, (DataType, DataType), Box<dyn Aggregate>)>
     for entry in AGGREGATES {
         let seconds =
             [None, Some(DataType::Int64), Some(DataType::Float64), Some(DataType::String)];
-        let plain = TYPES.iter().chain(&LISTS).map(|input| (*input, Unnest::No));
+        let plain = TYPES.iter().chain(&LISTS).chain(&MAPS).map(|input| (*input, Unnest::No));
         let over = plain.chain(LISTS.map(|input| (input, Unnest::First)));
         let over = over.flat_map(|(input, unnest)| seconds.map(|second| (input, second, unnest)));
         let by_item = LISTS.map(|second| (DataType::Int64, Some(second), Unnest::Second));

@@ -1,9 +1,11 @@
-//! Functions of lists: those of DataFusion that give single values, or lists no longer than what they are given.
+//! Functions of lists and maps: those of DataFusion that give single values, or lists no longer than what they are given.
 
-use datafusion_common::{DFSchema, Result};
+use arrow::datatypes::DataType;
+use datafusion_common::{DFSchema, Result, plan_err};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawFieldAccessExpr};
-use datafusion_expr::{Expr, GetFieldAccess, ScalarUDF};
-use datafusion_functions_nested::expr_fn::{array_element, array_slice, make_array};
+use datafusion_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
+use datafusion_functions::expr_fn::get_field;
+use datafusion_functions_nested::expr_fn::{array_element, array_slice, make_array, map_extract};
 use std::sync::Arc;
 
 /// What is taken. Others make lists of any length, lists of lists, maps, or texts apart.
@@ -34,6 +36,9 @@ const TAKEN: &[&str] = &[
     "empty",
     "inner_product",
     "make_array",
+    "map_extract",
+    "map_keys",
+    "map_values",
 ];
 
 /// The functions.
@@ -42,7 +47,7 @@ pub(super) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     all.into_iter().filter(|function| TAKEN.contains(&function.name()))
 }
 
-/// Plans `[1, 2]`, `x[1]` and `x[1:3]`.
+/// Plans `[1, 2]`, `x[1]` and `x[1:3]` of a list, and `x['key']` of a map.
 #[derive(Debug)]
 pub(in crate::expression) struct Lists;
 
@@ -58,9 +63,12 @@ impl ExprPlanner for Lists {
     fn plan_field_access(
         &self,
         access: RawFieldAccessExpr,
-        _: &DFSchema,
+        schema: &DFSchema,
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let RawFieldAccessExpr { expr, field_access } = access;
+        if matches!(expr.get_type(schema)?, DataType::Map(..)) {
+            return of_map(expr, field_access, schema).map(PlannerResult::Planned);
+        }
         Ok(match field_access {
             GetFieldAccess::ListIndex { key } => PlannerResult::Planned(array_element(expr, *key)),
             GetFieldAccess::ListRange { start, stop, stride } => {
@@ -68,6 +76,17 @@ impl ExprPlanner for Lists {
             }
             field_access => PlannerResult::Original(RawFieldAccessExpr { expr, field_access }),
         })
+    }
+}
+
+/// What stands under a key of a map; NULL where nothing does.
+fn of_map(map: Expr, access: GetFieldAccess, schema: &DFSchema) -> Result<Expr> {
+    match access {
+        GetFieldAccess::NamedStructField { name } => Ok(get_field(map, name)),
+        GetFieldAccess::ListIndex { key } if key.get_type(schema)?.is_string() => {
+            Ok(array_element(map_extract(map, *key), lit(1_i64)))
+        }
+        _ => plan_err!("a map is read by a text: x['key']"),
     }
 }
 
