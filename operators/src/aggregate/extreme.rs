@@ -311,8 +311,15 @@ impl Extreme {
     }
 
     /// The rank of the extreme value, not turned; none where it is not known.
+    #[inline]
     pub(super) fn end_rank(&self) -> Option<i64> {
         (self.count > 0 && !self.starved).then_some(self.end ^ i64::from(self.turn))
+    }
+
+    /// Whether the values are floats.
+    #[inline]
+    pub(super) fn is_float(&self) -> bool {
+        self.float
     }
 
     /// Learns which value is the extreme one, by its rank, where it is not known.

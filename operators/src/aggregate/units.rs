@@ -38,6 +38,29 @@ impl Sums {
         }
     }
 
+    /// The sum and, if that is asked for, [`Sums::deviation`], both without an exponent; none where one might change
+    /// what is made of them.
+    #[inline(always)]
+    pub(super) fn plain(&self, count: u64, squares: bool) -> Option<(f64, f64)> {
+        if let Sums::Hundredths(sums) = self
+            && let Some(sum) = sums.near_sum()
+        {
+            if !squares {
+                return Some((sum, 0.0));
+            }
+            if let Some(deviation) = sums.near_deviation(count) {
+                return Some((sum, deviation));
+            }
+        }
+        self.far_plain(count, squares)
+    }
+
+    #[inline(never)]
+    fn far_plain(&self, count: u64, squares: bool) -> Option<(f64, f64)> {
+        let deviation = if squares { self.deviation(count) } else { Rounded::ZERO };
+        Some((self.sum().near()?, deviation.near()?))
+    }
+
     /// The sum, where it is a whole number of 64 bits.
     #[inline]
     pub(super) fn whole(&self) -> Option<i64> {

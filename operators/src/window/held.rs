@@ -11,6 +11,7 @@ use super::mark::Counted;
 use super::row::RowRef;
 use super::standing::{States, seen};
 use crate::aggregate::moment::Moment;
+use crate::aggregate::numbers::Numbers;
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
@@ -30,7 +31,7 @@ pub(super) fn answer(
         give.count(at, ranges[window].len() as u64);
     }
     for &(at, numbers, whole) in &layout.of_numbers {
-        give.moment(at, Moment::of(&states.numbers[numbers], whole));
+        give.numbers(at, &states.numbers[numbers], whole);
     }
     for &(at, window) in &layout.of_others {
         layout.marks[at].note(at, states, ranges[window].len() as u64, give);
@@ -70,8 +71,11 @@ pub(super) fn answer(
 
 /// Who is told what a read finds.
 pub(super) trait Reply {
-    /// Of each mark of the layout one of these two: how many values there are, where that is all that is asked;
+    /// Of each mark of the layout one of these three: how many values there are, where that is all that is asked;
     fn count(&mut self, mark: usize, count: u64);
+
+    /// the numbers that tell all of it, and whether their sum is asked for as a whole number;
+    fn numbers(&mut self, mark: usize, numbers: &Numbers, whole: bool);
 
     /// what they come to.
     fn moment(&mut self, mark: usize, moment: Moment);

@@ -396,7 +396,8 @@ impl Layout {
         }
         let mark = &mut self.marks[place];
         mark.ordered = mark.ordered.or(fresh.ordered);
-        mark.whole |= output.aggregate.output() == DataType::Int64;
+        let sums = output.aggregate.primitives().contains(&Primitive::Sum);
+        mark.whole |= sums && output.aggregate.output() == DataType::Int64;
         mark.readers.push(n);
         output.mark = Some(place);
         true
