@@ -226,8 +226,12 @@ impl Extreme {
         };
         (self.gone, self.starved) = (0, false);
         if self.keep == 1 {
-            let end = ranks.min();
-            (self.end, self.behind) = end.map_or((i64::MIN, i64::MIN), |end| (end, end));
+            let (mut end, mut any) = (i64::MAX, false);
+            for rank in ranks {
+                (end, any) = (end.min(rank), true);
+            }
+            let end = if any { end } else { i64::MIN };
+            (self.end, self.behind) = (end, end);
             return;
         }
         let keep = self.keep as usize;

@@ -53,17 +53,24 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Of the float `x`, which is `m * 2^e`.
-    #[inline]
-    pub(super) fn of_float(x: f64, m: i64, e: i32) -> Part {
-        let whole = x * 100.0 + TO_WHOLE;
-        let k = whole.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i64;
-        let up = if m == 0 { 0 } else { e.wrapping_sub(BASE) as u32 };
-        // Of 100 x in units of 2^-57 the low bits alone are looked at; the difference has no others where k is
+    /// Of a finite float.
+    #[inline(always)]
+    pub(super) fn of_float(x: f64) -> Part {
+        let bits = x.to_bits();
+        let up = (bits >> 52 & 0x7ff) as u32;
+        let up = up.wrapping_sub((1075 + BASE) as u32);
+        // Of 100 |x| in units of 2^-57 the low bits alone are looked at; the difference has no others where k is
         // within its bits, for it is then the nearest whole number.
-        let fine = m.wrapping_mul(25).wrapping_shl(up);
-        let d = fine.wrapping_sub(k.wrapping_shl(FINE));
-        Part { k, d, is_near: (up < 64) & is_small(k) & is_small(d) }
+        let m = (bits & ((1 << 52) - 1) | 1 << 52) as i64;
+        let whole = x.abs() * 100.0 + TO_WHOLE;
+        let k = whole.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i64;
+        let d = (m * 25).wrapping_shl(up).wrapping_sub(k.wrapping_shl(FINE));
+        if up >= 64 {
+            return Part { k: 0, d: 0, is_near: x == 0.0 };
+        }
+        let sign = bits as i64 >> 63;
+        let (k, d) = ((k ^ sign).wrapping_sub(sign), (d ^ sign).wrapping_sub(sign));
+        Part { k, d, is_near: is_small(k) & is_small(d) }
     }
 
     /// Of a whole number.
@@ -260,13 +267,12 @@ mod tests {
     use proptest::prelude::*;
     use tidemill_types::Value;
 
-    use super::super::exact_sum::{Sum, dyadic};
+    use super::super::exact_sum::Sum;
     use super::super::numbers::{Asks, Numbers};
     use super::*;
 
     fn part(x: f64) -> Part {
-        let (m, e) = dyadic(x);
-        Part::of_float(x, m, e)
+        Part::of_float(x)
     }
 
     #[test]

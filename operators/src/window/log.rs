@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use tidemill_types::{Id, Micros};
 
 use super::heap::Heap;
-use super::row::{RowRef, Width};
+use super::row::{RowRef, Spot, Width};
 
 /// Rows in order.
 #[derive(Default)]
@@ -61,6 +61,11 @@ impl Log {
     fn at(&self, i: usize) -> RowRef<'_> {
         let start = self.start(i);
         RowRef(&self.words[start..start + self.width.words()], self.width)
+    }
+
+    /// Where a column is in each row.
+    pub(super) fn spot(&self, column: usize) -> Spot {
+        self.width.spot(column)
     }
 
     /// Where the words of row `i` begin.
@@ -146,11 +151,16 @@ impl Log {
     #[inline]
     pub(super) fn first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
         if let Some(last) = self.len.checked_sub(1) {
-            let newest = self.time_at(last);
-            if newest < time || newest == time && self.at(last).id_cmp(id, heap).is_le() {
+            let newest = self.at(last);
+            if newest.time() < time || newest.time() == time && newest.id_cmp(id, heap).is_le() {
                 return self.end();
             }
         }
+        self.far_first_after_row(hint, time, id, heap)
+    }
+
+    #[inline(never)]
+    fn far_first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
         self.partition(hint, |i| match self.time_at(i).cmp(&time) {
             Ordering::Equal => self.at(i).id_cmp(id, heap).is_le(),
             order => order == Ordering::Less,
