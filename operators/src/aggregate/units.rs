@@ -29,6 +29,12 @@ impl Default for Sums {
 }
 
 impl Sums {
+    /// Reads a word.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(matches!(self, Sums::Hundredths(_)))
+    }
+
     /// The sum, rounded once.
     #[inline]
     pub(super) fn sum(&self) -> Rounded {

@@ -93,8 +93,8 @@ impl History {
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         let standing = self.standing.as_ref().map_or(0, |standing| {
-            let cursors = standing.cursors.first().map_or(0, |cursor| cursor.end as u64);
-            standing.states.numbers.iter().fold(cursors, |all, numbers| all ^ numbers.count())
+            let ends = standing.cursors.iter().fold(0, |all, cursor| all ^ cursor.first as u64);
+            standing.states.numbers.iter().fold(ends, |all, numbers| all ^ numbers.touch())
         });
         self.log.newest() ^ standing
     }

@@ -14,21 +14,22 @@ impl Window {
     fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros, folds: bool) -> usize {
         let base = log.base();
         let as_of = self.reach.as_of(watermark);
-        let settled = log.first_at(base, as_of);
+        let settled = || log.first_at(base, as_of);
         if self.reach.holds_all() {
-            return if self.by_position { base } else { settled };
+            return if self.by_position { base } else { settled() };
         }
         if folds && self.tiled {
-            return settled;
+            return settled();
         }
         let mut cut = base;
         if let Some(floor) = self.reach.floor(as_of) {
             cut = cut.max(log.first_at(base, floor));
         }
         if let Some(rows) = self.reach.rows() {
-            cut = cut.max(settled.saturating_sub(rows));
+            cut = cut.max(settled().saturating_sub(rows));
         }
         if let Some(gap) = self.gap
+            && let settled = settled()
             && settled > base
         {
             cut = cut.max(open_session(log, &sessions[gap], settled, as_of));

@@ -232,7 +232,10 @@ impl Log {
         let words = self.width.words();
         let room = if self.len == 0 && room < 2 { 0 } else { room };
         let mut fresh = Vec::with_capacity(room * words);
-        (0..self.len).for_each(|i| fresh.extend_from_slice(self.at(i).0));
+        // Up to the end of the ring, and on from its beginning.
+        let first = self.len.min(self.room - self.head);
+        fresh.extend_from_slice(&self.words[self.head * words..(self.head + first) * words]);
+        fresh.extend_from_slice(&self.words[..(self.len - first) * words]);
         fresh.resize(room * words, 0);
         (self.words, self.head, self.room) = (fresh, 0, room);
     }

@@ -278,6 +278,7 @@ pub(super) fn shift(
 }
 
 /// Puts rows into the states of a window or takes them out.
+#[inline]
 pub(super) fn feed<const IN: bool>(
     log: &Log,
     rows: Range<usize>,
