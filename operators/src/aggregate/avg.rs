@@ -3,6 +3,7 @@
 use tidemill_types::{DataType, Value};
 
 use super::moment::Moment;
+use super::moments::Moments;
 use super::{Aggregate, Call, Entry, Primitive, View};
 use crate::column::Builder;
 
@@ -38,8 +39,8 @@ impl Aggregate for Avg {
         }
     }
 
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
-        let mean = |moment: &Moment| (moment.count > 0).then(|| moment.mean(moment.count));
-        out.floats(moments.iter().map(mean));
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
+        let any = |moment: &Moment| (moment.count > 0).then(|| moment.mean(moment.count));
+        moments.floats(out, |plain| Some(plain.sum / plain.count as i64 as f64), any);
     }
 }

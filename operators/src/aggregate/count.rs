@@ -2,7 +2,7 @@
 
 use tidemill_types::{DataType, Value};
 
-use super::moment::Moment;
+use super::moments::Moments;
 use super::{Aggregate, Call, Entry, Primitive, View};
 use crate::column::Builder;
 
@@ -37,8 +37,8 @@ impl Aggregate for Count {
         Value::Int(view.count() as i64)
     }
 
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
-        out.ints(moments.iter().map(|moment| Some(moment.count as i64)));
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
+        moments.ints(out, |plain| Some(plain.count as i64), |any| Some(any.count as i64));
     }
 }
 
@@ -61,7 +61,7 @@ impl Aggregate for CountDistinct {
         true
     }
 
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
-        out.ints(moments.iter().map(|moment| Some(moment.count as i64)));
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
+        moments.ints(out, |plain| Some(plain.count as i64), |any| Some(any.count as i64));
     }
 }

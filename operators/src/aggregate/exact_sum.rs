@@ -52,6 +52,17 @@ impl Rounded {
         Rounded { mantissa: self.mantissa * power, exponent: 0 }
     }
 
+    /// The same without an exponent; none where what is made of it, divided by counts, might leave the normal numbers,
+    /// which are as they are with the exponent kept apart.
+    #[inline]
+    pub(super) fn near(self) -> Option<f64> {
+        match self.exponent {
+            0 => Some(self.mantissa),
+            exponent if exponent.abs() <= 800 => Some(self.plain().mantissa),
+            _ => None,
+        }
+    }
+
     /// The quotient, rounded once more.
     #[inline]
     pub fn divided_by(self, divisor: f64) -> Rounded {

@@ -226,8 +226,12 @@ impl Extreme {
         };
         (self.gone, self.starved) = (0, false);
         if self.keep == 1 {
-            let end = ranks.min();
-            (self.end, self.behind) = end.map_or((i64::MIN, i64::MIN), |end| (end, end));
+            let (mut end, mut any) = (i64::MAX, false);
+            for rank in ranks {
+                (end, any) = (end.min(rank), true);
+            }
+            let end = if any { end } else { i64::MIN };
+            (self.end, self.behind) = (end, end);
             return;
         }
         let keep = self.keep as usize;
@@ -311,8 +315,15 @@ impl Extreme {
     }
 
     /// The rank of the extreme value, not turned; none where it is not known.
+    #[inline]
     pub(super) fn end_rank(&self) -> Option<i64> {
         (self.count > 0 && !self.starved).then_some(self.end ^ i64::from(self.turn))
+    }
+
+    /// Whether the values are floats.
+    #[inline]
+    pub(super) fn is_float(&self) -> bool {
+        self.float
     }
 
     /// Learns which value is the extreme one, by its rank, where it is not known.

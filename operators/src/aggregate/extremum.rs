@@ -4,6 +4,7 @@ use tidemill_types::{DataType, Value};
 
 use super::extreme::End;
 use super::moment::Moment;
+use super::moments::Moments;
 use super::{Aggregate, Call, Entry, Primitive, View};
 use crate::column::Builder;
 
@@ -58,11 +59,13 @@ impl Aggregate for Extremum {
         extremum.unwrap_or_default()
     }
 
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
-        let ends = moments.iter().map(|moment| moment.end(self.greatest));
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
         match self.output {
-            DataType::Float64 => out.floats(ends.map(|end| end.map(End::as_f64))),
-            _ => out.extend(ends.map(|end| end.map_or(Value::Null, End::value))),
+            DataType::Float64 => moments.float_ends(self.greatest, out),
+            _ => {
+                let end = |moment: Moment| moment.end(self.greatest);
+                out.extend(moments.iter().map(end).map(|end| end.map_or(Value::Null, End::value)));
+            }
         }
     }
 }

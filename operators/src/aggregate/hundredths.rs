@@ -53,17 +53,24 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Of the float `x`, which is `m * 2^e`.
-    #[inline]
-    pub(super) fn of_float(x: f64, m: i64, e: i32) -> Part {
-        let whole = x * 100.0 + TO_WHOLE;
-        let k = whole.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i64;
-        let up = if m == 0 { 0 } else { e.wrapping_sub(BASE) as u32 };
-        // Of 100 x in units of 2^-57 the low bits alone are looked at; the difference has no others where k is
+    /// Of a finite float.
+    #[inline(always)]
+    pub(super) fn of_float(x: f64) -> Part {
+        let bits = x.to_bits();
+        let up = (bits >> 52 & 0x7ff) as u32;
+        let up = up.wrapping_sub((1075 + BASE) as u32);
+        // Of 100 |x| in units of 2^-57 the low bits alone are looked at; the difference has no others where k is
         // within its bits, for it is then the nearest whole number.
-        let fine = m.wrapping_mul(25).wrapping_shl(up);
-        let d = fine.wrapping_sub(k.wrapping_shl(FINE));
-        Part { k, d, is_near: (up < 64) & is_small(k) & is_small(d) }
+        let m = (bits & ((1 << 52) - 1) | 1 << 52) as i64;
+        let whole = x.abs() * 100.0 + TO_WHOLE;
+        let k = whole.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i64;
+        let d = (m * 25).wrapping_shl(up).wrapping_sub(k.wrapping_shl(FINE));
+        if up >= 64 {
+            return Part { k: 0, d: 0, is_near: x == 0.0 };
+        }
+        let sign = bits as i64 >> 63;
+        let (k, d) = ((k ^ sign).wrapping_sub(sign), (d ^ sign).wrapping_sub(sign));
+        Part { k, d, is_near: is_small(k) & is_small(d) }
     }
 
     /// Of a whole number.
@@ -124,14 +131,22 @@ impl Hundredths {
     /// The sum, rounded once.
     #[inline]
     pub(super) fn sum(&self) -> Rounded {
+        match self.near_sum() {
+            Some(mantissa) => Rounded { mantissa, exponent: 0 },
+            None => Rounded::of(self.whole_units(), BASE),
+        }
+    }
+
+    /// The same, unless it is very large.
+    #[inline(always)]
+    pub(super) fn near_sum(&self) -> Option<f64> {
         let units = self.whole_units();
         // Two floats that are exact, then one rounding.
-        let (high, low) = ((units >> 52) as i64, units as u64 & ((1 << 52) - 1));
-        if units >> 105 != units >> 127 {
-            return Rounded::of(units, BASE);
+        let (high, low) = ((units >> 52) as i64, units as i64 & ((1 << 52) - 1));
+        if (units >> 105) as i64 != (units >> 127) as i64 {
+            return None;
         }
-        let nearest = high as f64 * (1u64 << 52) as f64 + low as i64 as f64;
-        Rounded { mantissa: nearest * UNIT, exponent: 0 }
+        Some((high as f64 * (1u64 << 52) as f64 + low as f64) * UNIT)
     }
 
     /// The sum, where only whole numbers were put in and are left.
@@ -163,45 +178,63 @@ impl Hundredths {
     /// `n * (sum of squares) - sum^2`, rounded once; none below 0.
     #[inline]
     pub(super) fn deviation(&self, n: u64) -> Option<Rounded> {
-        if n == 1 {
-            return Some(Rounded::ZERO);
+        match self.near_deviation(n) {
+            Some(mantissa) => Some(Rounded { mantissa, exponent: 0 }),
+            None => self.far_deviation(n),
         }
+    }
+
+    #[inline(never)]
+    fn far_deviation(&self, n: u64) -> Option<Rounded> {
         let (n, k, d) = (i128::from(n), i128::from(self.k), i128::from(self.d));
         let (coarse, middle) = (n * self.kk - k * k, n * self.kd - k * d);
         let fine = n * self.dd - d * d;
-        match nearest(coarse, middle, fine) {
-            Some(mantissa) => Some(Rounded { mantissa, exponent: 0 }),
-            None => Some(over_625(coarse, middle, fine)?.rounded(2 * BASE).plain()),
+        if coarse | middle | fine == 0 {
+            return Some(Rounded::ZERO);
         }
+        Some(over_625(coarse, middle, fine)?.rounded(2 * BASE).plain())
+    }
+
+    /// [`Hundredths::deviation`], where floats tell what that is. It is `(coarse + middle / 2^56 + fine / 2^114) / 10000`: the
+    /// quotient is known to some hundred bits, and all that lies within its error rounds to the same (Ziv, "Fast evaluation of
+    /// elementary mathematical functions with correctly rounded last bit", 1991).
+    #[inline(always)]
+    pub(super) fn near_deviation(&self, n: u64) -> Option<f64> {
+        if n == 1 {
+            return Some(0.0);
+        }
+        let coarse = i128::from(n) * self.kk - i128::from(self.k) * i128::from(self.k);
+        if (coarse >> 62) as i64 != 0 || coarse as i64 == 0 {
+            return None;
+        }
+        // In two floats, of which the first is the nearest one.
+        let coarse = coarse as i64;
+        let (upper, lower) = ((coarse >> 20 << 20) as f64, (coarse & ((1 << 20) - 1)) as f64);
+        let high = upper + lower;
+        let low = lower - (high - upper);
+        // Of both products of either difference some ulps are lost, and these are within the error.
+        let (n, k, d) = (n as i64 as f64, self.k as f64, self.d as f64);
+        let middle = [n * (float(self.kd) * power(-56)), k * (d * power(-56))];
+        let fine = [n * (float(self.dd) * power(-114)), d * (d * power(-114))];
+        let lost = low.abs() + middle[0].abs() + middle[1].abs() + fine[0] + fine[1];
+        let (middle, fine) = (middle[0] - middle[1], fine[0] - fine[1]);
+        let quotient = high / 1e4;
+        // What is left of the first, exactly, the quotient being cut in halves of 26 bits (Dekker).
+        let cut = quotient * 134_217_729.0;
+        let upper = cut - (cut - quotient);
+        let rest = (high - upper * 1e4) - (quotient - upper) * 1e4;
+        let more = (rest + low + middle + fine) * 1e-4;
+        let error = (lost * 1e-4 + more.abs()) * (8.0 * f64::EPSILON);
+        let (least, most) = (quotient + (more - error), quotient + (more + error));
+        (least == most).then_some(least)
     }
 }
 
-/// `(coarse + middle / 2^56 + fine / 2^114) / 10000` rounded once, where floats tell what that is: the quotient to
-/// some hundred bits, and that all within its error round to the same (Ziv, "Fast evaluation of elementary
-/// mathematical functions with correctly rounded last bit", 1991).
-#[inline]
-fn nearest(coarse: i128, middle: i128, fine: i128) -> Option<f64> {
-    let fits = |x: i128| (x as i64 >> 63) == (x >> 64) as i64;
-    if coarse <= 0 || coarse >> 62 != 0 {
-        return None;
-    }
-    // What these lose in a float is within the error below. Of 128 bits it takes a call of a library.
-    let float = |x: i128| if fits(x) { x as i64 as f64 } else { x as f64 };
-    // In two floats, of which the first is the nearest one.
-    let coarse = coarse as i64;
-    let (upper, lower) = ((coarse >> 20 << 20) as f64, (coarse & ((1 << 20) - 1)) as f64);
-    let high = upper + lower;
-    let low = lower - (high - upper);
-    let (middle, fine) = (float(middle) * power(-56), float(fine) * power(-114));
-    let quotient = high / 1e4;
-    // What is left of the first, exactly, the quotient being cut in halves of 26 bits (Dekker).
-    let cut = quotient * 134_217_729.0;
-    let upper = cut - (cut - quotient);
-    let rest = (high - upper * 1e4) - (quotient - upper) * 1e4;
-    let more = (rest + low + middle + fine) * 1e-4;
-    let error = (low.abs() + middle.abs() + fine.abs() + more.abs()) * (4.0 * f64::EPSILON);
-    let (least, most) = (quotient + (more - error), quotient + (more + error));
-    (least == most).then_some(least)
+/// A whole number of up to 97 bits as a float, two ulps off at most.
+#[inline(always)]
+fn float(x: i128) -> f64 {
+    let (high, low) = ((x >> 34) as i64, x as i64 & ((1 << 34) - 1));
+    high as f64 * (1u64 << 34) as f64 + low as f64
 }
 
 /// A power of two.
@@ -234,13 +267,12 @@ mod tests {
     use proptest::prelude::*;
     use tidemill_types::Value;
 
-    use super::super::exact_sum::{Sum, dyadic};
+    use super::super::exact_sum::Sum;
     use super::super::numbers::{Asks, Numbers};
     use super::*;
 
     fn part(x: f64) -> Part {
-        let (m, e) = dyadic(x);
-        Part::of_float(x, m, e)
+        Part::of_float(x)
     }
 
     #[test]
@@ -333,7 +365,7 @@ mod tests {
             let parts =
                 (wide * sums.kk - k * k, wide * sums.kd - k * d, wide * sums.dd - d * d);
             let want = over_625(parts.0, parts.1, parts.2).map(|units| units.rounded(2 * BASE).to_f64());
-            let near = nearest(parts.0, parts.1, parts.2);
+            let near = sums.near_deviation(n);
             let in_reach = parts.0 > 0 && parts.0 >> 62 == 0;
             prop_assert_eq!(near.is_some(), in_reach, "floats tell it for {:?}", parts);
             if let Some(near) = near {

@@ -19,6 +19,7 @@ pub mod exact_sum;
 pub mod extreme;
 pub mod leaves;
 pub mod moment;
+pub mod moments;
 pub mod numbers;
 pub mod ordered;
 pub mod squares;
@@ -58,7 +59,7 @@ mod vector;
 mod view;
 mod within;
 
-use moment::Moment;
+use moments::Moments;
 
 pub(crate) use bytes::{Reader, Writer};
 pub use decay::decayed;
@@ -310,7 +311,7 @@ impl Primitive {
     /// No places of any.
     pub(crate) const NOWHERE: [usize; Primitive::COUNT] = [usize::MAX; Primitive::COUNT];
 
-    /// Whether it is read off once for all aggregates: what a [`Moment`] tells.
+    /// Whether it is read off once for all aggregates: what a [`moment::Moment`] tells.
     pub(crate) fn is_of_moment(self) -> bool {
         use Primitive::{Count, Greatest, Least, Sum, SumSquares};
         matches!(self, Count | Sum | SumSquares | Least | Greatest)
@@ -389,7 +390,7 @@ pub trait Aggregate: Send + Sync {
     /// values a count is 0 and everything else NULL.
     fn finish(&self, view: &View<'_>) -> Value;
 
-    /// Whether it is how many different values there are, and no more: [`Moment::count`] is that then.
+    /// Whether it is how many different values there are, and no more: [`moment::Moment::count`] is that then.
     fn is_distinct_count(&self) -> bool {
         false
     }
@@ -401,8 +402,8 @@ pub trait Aggregate: Send + Sync {
     }
 
     /// [`Aggregate::finish`] at many moments, of an aggregate that reads nothing else.
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
-        out.extend(moments.iter().map(|moment| self.finish(&View::at(moment))));
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
+        out.extend(moments.iter().map(|moment| self.finish(&View::at(&moment))));
     }
 }
 

@@ -53,6 +53,17 @@ impl Moment {
         special: Special::No,
     };
 
+    /// Of what is known of it apart.
+    pub(super) fn of_parts(
+        count: u64,
+        sum: Rounded,
+        deviation: Rounded,
+        [least, greatest]: [Option<End>; 2],
+        whole: Option<i64>,
+    ) -> Moment {
+        Moment { count, sum, deviation, least, greatest, special: Special::of(None, whole) }
+    }
+
     /// Over so many rows of which nothing else is known.
     #[inline]
     pub fn of_rows(count: u64) -> Moment {

@@ -13,6 +13,7 @@ use super::bytes::{Reader, Writer};
 use super::exact_sum::{ExactSum, NO_BASE, Rounded, Special, dyadic};
 use super::extreme::Extreme;
 use super::hundredths::{Hundredths, Part};
+use super::ordered::{float_of, rank_of_finite};
 use super::squares::SumSquares;
 use super::units::{Sums, Units};
 use super::wide::Wide;
@@ -52,9 +53,8 @@ impl Asks {
 /// A number as all of these take it: taken apart once.
 #[derive(Clone, Copy)]
 pub struct Number {
-    m: i64,
-    e: i32,
     part: Part,
+    /// A whole number is its own.
     rank: i64,
     float: bool,
 }
@@ -63,14 +63,18 @@ impl Number {
     /// A float, which must be finite.
     #[inline(always)]
     pub fn of_float(x: f64) -> Number {
-        let (m, e) = dyadic(x);
-        Number { m, e, part: Part::of_float(x, m, e), rank: Extreme::rank_of(x), float: true }
+        Number { part: Part::of_float(x), rank: rank_of_finite(x), float: true }
     }
 
     /// A whole number.
     #[inline(always)]
     pub fn of_int(i: i64) -> Number {
-        Number { m: i, e: 0, part: Part::of_int(i), rank: i, float: false }
+        Number { part: Part::of_int(i), rank: i, float: false }
+    }
+
+    /// It is `m * 2^e`.
+    fn dyadic(&self) -> (i64, i32) {
+        if self.float { dyadic(float_of(self.rank)) } else { (self.rank, 0) }
     }
 }
 
@@ -113,15 +117,15 @@ impl Numbers {
 
     /// Takes a finite number in or out.
     #[inline(always)]
-    pub fn step<const IN: bool>(&mut self, number: Number) {
-        let Number { m, e, part, rank, float } = number;
+    pub fn step<const IN: bool>(&mut self, number: &Number) {
+        let Number { part, rank, float } = *number;
         self.count = if IN { self.count + 1 } else { self.count.saturating_sub(1) };
         if self.asks.sum {
             match &mut self.sums {
                 Sums::Hundredths(sums) if part.is_near && Hundredths::holds(self.count) => {
                     sums.step::<IN>(part, self.asks.squares);
                 }
-                _ => self.step_units::<IN>(m, e, part),
+                _ => self.step_units::<IN>(number),
             }
         }
         self.step_ends::<IN>(rank, float);
@@ -143,7 +147,8 @@ impl Numbers {
 
     /// What is no hundredth, or is among others that are none.
     #[inline(never)]
-    fn step_units<const IN: bool>(&mut self, m: i64, e: i32, part: Part) {
+    fn step_units<const IN: bool>(&mut self, number: &Number) {
+        let ((m, e), part) = (number.dyadic(), number.part);
         if m == 0 {
             return;
         }
@@ -217,9 +222,9 @@ impl Numbers {
     #[inline]
     pub fn step_value<const IN: bool>(&mut self, value: &Value) {
         match value {
-            Value::Int(i) => self.step::<IN>(Number::of_int(*i)),
-            Value::Bool(b) => self.step::<IN>(Number::of_int(i64::from(*b))),
-            Value::Float(x) if x.is_finite() => self.step::<IN>(Number::of_float(*x)),
+            Value::Int(i) => self.step::<IN>(&Number::of_int(*i)),
+            Value::Bool(b) => self.step::<IN>(&Number::of_int(i64::from(*b))),
+            Value::Float(x) if x.is_finite() => self.step::<IN>(&Number::of_float(*x)),
             Value::Float(x) => self.step_special::<IN>(*x),
             _ => {}
         }
@@ -244,6 +249,13 @@ impl Numbers {
     #[inline]
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Reads a word of each cache line that they take. What it returns means nothing.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        let greatest = u64::from(self.greatest.is_float());
+        self.count ^ u64::from(self.least.is_float()) ^ greatest ^ self.sums.touch()
     }
 
     /// NaN or an infinity, if there is one among them or they make one.

@@ -141,7 +141,18 @@ impl Ordered {
 #[inline]
 pub(super) fn rank(x: f64) -> i64 {
     // Of the zeros and of the NaNs one stands for all; adding 0 makes -0 one of them.
-    let bits = if x.is_nan() { f64::NAN.to_bits() } else { (x + 0.0).to_bits() } as i64;
+    rank_of_bits(if x.is_nan() { f64::NAN } else { x + 0.0 })
+}
+
+/// The rank of a float that is finite.
+#[inline(always)]
+pub(super) fn rank_of_finite(x: f64) -> i64 {
+    rank_of_bits(x + 0.0)
+}
+
+#[inline(always)]
+fn rank_of_bits(x: f64) -> i64 {
+    let bits = x.to_bits() as i64;
     bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 

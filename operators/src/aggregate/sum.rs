@@ -8,6 +8,7 @@
 use tidemill_types::{DataType, Value};
 
 use super::moment::Moment;
+use super::moments::Moments;
 use super::{Aggregate, Call, Entry, Primitive, View};
 use crate::column::Builder;
 
@@ -47,13 +48,16 @@ impl Aggregate for Sum {
         }
     }
 
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
         match self.output {
             DataType::Float64 => {
-                let sum = |moment: &Moment| (moment.count > 0).then(|| moment.sum());
-                out.floats(moments.iter().map(sum));
+                let any = |moment: &Moment| (moment.count > 0).then(|| moment.sum());
+                moments.floats(out, |plain| Some(plain.sum), any);
             }
-            _ => out.ints(moments.iter().map(|m| m.whole().filter(|_| m.count > 0))),
+            _ => {
+                let any = |moment: &Moment| moment.whole().filter(|_| moment.count > 0);
+                moments.ints(out, |plain| Some(plain.whole), any);
+            }
         }
     }
 }

@@ -29,6 +29,12 @@ impl Default for Sums {
 }
 
 impl Sums {
+    /// Reads a word.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(matches!(self, Sums::Hundredths(_)))
+    }
+
     /// The sum, rounded once.
     #[inline]
     pub(super) fn sum(&self) -> Rounded {
@@ -36,6 +42,29 @@ impl Sums {
             Sums::Hundredths(hundredths) => hundredths.sum(),
             Sums::Units(units) => Rounded::of(units.sum, units.base),
         }
+    }
+
+    /// The sum and, if that is asked for, [`Sums::deviation`], both without an exponent; none where one might change
+    /// what is made of them.
+    #[inline(always)]
+    pub(super) fn plain(&self, count: u64, squares: bool) -> Option<(f64, f64)> {
+        if let Sums::Hundredths(sums) = self
+            && let Some(sum) = sums.near_sum()
+        {
+            if !squares {
+                return Some((sum, 0.0));
+            }
+            if let Some(deviation) = sums.near_deviation(count) {
+                return Some((sum, deviation));
+            }
+        }
+        self.far_plain(count, squares)
+    }
+
+    #[inline(never)]
+    fn far_plain(&self, count: u64, squares: bool) -> Option<(f64, f64)> {
+        let deviation = if squares { self.deviation(count) } else { Rounded::ZERO };
+        Some((self.sum().near()?, deviation.near()?))
     }
 
     /// The sum, where it is a whole number of 64 bits.

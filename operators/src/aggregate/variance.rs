@@ -7,6 +7,7 @@
 use tidemill_types::{DataType, Value};
 
 use super::moment::Moment;
+use super::moments::{Moments, Plain};
 use super::{Aggregate, Call, Entry, Primitive, View};
 use crate::column::Builder;
 
@@ -53,6 +54,14 @@ struct Variance {
 
 impl Variance {
     #[inline]
+    fn divisor(&self, n: u64) -> f64 {
+        match n >> 31 {
+            0 => (n * (n - self.spare)) as i64 as f64,
+            _ => (u128::from(n) * u128::from(n - self.spare)) as f64,
+        }
+    }
+
+    #[inline]
     fn of(&self, moment: &Moment) -> Option<f64> {
         let n = moment.count;
         if n <= self.spare {
@@ -61,11 +70,7 @@ impl Variance {
         if moment.non_finite().is_some() {
             return Some(f64::NAN);
         }
-        let divisor = match n >> 31 {
-            0 => (n * (n - self.spare)) as i64 as f64,
-            _ => (u128::from(n) * u128::from(n - self.spare)) as f64,
-        };
-        let variance = moment.deviation().divided_by(divisor);
+        let variance = moment.deviation().divided_by(self.divisor(n));
         Some(if self.root { variance.sqrt() } else { variance }.to_f64())
     }
 }
@@ -83,7 +88,15 @@ impl Aggregate for Variance {
         self.of(view.moment()).map_or(Value::Null, Value::Float)
     }
 
-    fn finish_all(&self, moments: &[Moment], out: &mut Builder) {
-        out.floats(moments.iter().map(|moment| self.of(moment)));
+    fn finish_all(&self, moments: &Moments, out: &mut Builder) {
+        let variance = |plain: Plain| {
+            (plain.count > self.spare).then(|| plain.deviation / self.divisor(plain.count))
+        };
+        match self.root {
+            true => {
+                moments.floats(out, |plain| variance(plain).map(libm::sqrt), |any| self.of(any))
+            }
+            false => moments.floats(out, variance, |any| self.of(any)),
+        }
     }
 }

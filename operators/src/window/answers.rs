@@ -7,17 +7,16 @@ use super::held::Reply;
 use super::layout::Layout;
 use crate::aggregate::View;
 use crate::aggregate::moment::Moment;
+use crate::aggregate::moments::{Moments, TOGETHER};
+use crate::aggregate::numbers::Numbers;
 use crate::column::{Builder, Cell};
-
-/// How many reads are answered together: what is noted of them fits the nearest cache.
-const TOGETHER: usize = 64;
 
 /// Answers in the making: what [`super::Store::read_at`] fills and [`super::Store::finish`] closes.
 #[derive(Default)]
 pub struct Answers {
     columns: Vec<Builder>,
-    /// For each mark of the layout [`TOGETHER`], one for each read that is not answered yet.
-    moments: Vec<Moment>,
+    /// Of each mark of the layout one for each read that is not answered yet.
+    moments: Vec<Moments>,
     /// How many reads these are, and how many were answered.
     waiting: usize,
     rows: usize,
@@ -41,16 +40,16 @@ impl Answers {
         let column = |data_type: DataType| Builder::new(data_type, expected);
         self.columns =
             layout.outputs.iter().map(|output| column(output.aggregate.output())).collect();
-        self.moments = vec![Moment::NOTHING; TOGETHER * layout.marks.len()];
+        self.moments = layout.marks.iter().map(|_| Moments::default()).collect();
     }
 
     /// Answers the reads that wait.
     fn settle(&mut self, layout: &Layout) {
-        for (mark, moments) in layout.marks.iter().zip(self.moments.chunks_exact(TOGETHER)) {
+        for (mark, moments) in layout.marks.iter().zip(&mut self.moments) {
             for &n in &mark.readers {
-                let aggregate = &layout.outputs[n].aggregate;
-                aggregate.finish_all(&moments[..self.waiting], &mut self.columns[n]);
+                layout.outputs[n].aggregate.finish_all(moments, &mut self.columns[n]);
             }
+            moments.clear();
         }
         self.rows += std::mem::take(&mut self.waiting);
     }
@@ -69,21 +68,24 @@ impl Answers {
 impl Answers {
     /// What a read over no rows finds.
     pub(super) fn nothing(&mut self) {
-        let moments = self.moments.iter_mut().skip(self.waiting - 1).step_by(TOGETHER);
-        moments.for_each(|moment| *moment = Moment::NOTHING);
+        self.moments.iter_mut().for_each(|moments| moments.push(Moment::NOTHING));
     }
 }
 
 impl Reply for Answers {
     #[inline]
     fn count(&mut self, mark: usize, count: u64) {
-        // Nothing else is ever set of this mark.
-        self.moments[mark * TOGETHER + self.waiting - 1].count = count;
+        self.moments[mark].push_count(count);
+    }
+
+    #[inline]
+    fn numbers(&mut self, mark: usize, numbers: &Numbers, whole: bool) {
+        self.moments[mark].push_numbers(numbers, whole);
     }
 
     #[inline]
     fn moment(&mut self, mark: usize, moment: Moment) {
-        self.moments[mark * TOGETHER + self.waiting - 1] = moment;
+        self.moments[mark].push(moment);
     }
 
     #[inline]
@@ -106,6 +108,10 @@ pub(super) struct One<'a> {
 impl Reply for One<'_> {
     fn count(&mut self, mark: usize, count: u64) {
         self.moment(mark, Moment::of_rows(count));
+    }
+
+    fn numbers(&mut self, mark: usize, numbers: &Numbers, whole: bool) {
+        self.moment(mark, Moment::of(numbers, whole));
     }
 
     fn moment(&mut self, mark: usize, moment: Moment) {

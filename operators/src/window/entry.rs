@@ -1,6 +1,6 @@
 //! What all windows of a group take in of a row, put together so that a row is looked at once.
 
-use super::layout::Window;
+use super::layout::{Only, Window};
 use super::row::Spot;
 
 /// What all windows take in of a row that enters them all.
@@ -10,12 +10,14 @@ pub(super) struct Entry {
     pub(super) lanes: Vec<Lane>,
     /// What else there is: window and feed.
     pub(super) others: Vec<(usize, usize)>,
+    /// Numbers that are in no lane.
+    pub(super) apart: Vec<usize>,
 }
 
 pub(super) struct Lane {
     pub(super) spot: Spot,
-    pub(super) filter: Option<usize>,
-    /// With the window that they are of.
+    pub(super) filter: Option<Spot>,
+    /// With the window that they are of, shorter ones first.
     pub(super) numbers: Vec<(usize, usize)>,
 }
 
@@ -24,15 +26,15 @@ impl Entry {
         let mut entry = Entry::default();
         for (w, window) in windows.iter().enumerate() {
             for (f, feed) in window.feeds.iter().enumerate() {
-                let Some((spot, numbers)) = feed.only else {
+                let Some(Only { spot, filter, numbers }) = feed.only else {
                     entry.others.push((w, f));
+                    entry.apart.extend(feed.numbers);
                     continue;
                 };
-                let same = |lane: &&mut Lane| lane.spot == spot && lane.filter == feed.filter;
+                let same = |lane: &&mut Lane| lane.spot == spot && lane.filter == filter;
                 match entry.lanes.iter_mut().find(same) {
                     Some(lane) => lane.numbers.push((w, numbers)),
                     None => {
-                        let filter = feed.filter;
                         entry.lanes.push(Lane { spot, filter, numbers: vec![(w, numbers)] });
                     }
                 }

@@ -81,6 +81,12 @@ impl Reach {
         plain.then_some(Span { last, rows: rows.unwrap_or(usize::MAX) })
     }
 
+    /// Whether time does not bound it.
+    #[inline]
+    pub(super) fn is_timeless(&self) -> bool {
+        matches!(self.frame, Frame::Rows(_) | Frame::Lifetime)
+    }
+
     /// Whether [`Reach::bound`] is that of another, whenever they are read.
     pub(super) fn ends_as(&self, other: &Reach) -> bool {
         let hops = |reach: &Reach| match reach.frame {

@@ -5,12 +5,14 @@ use std::ops::Range;
 use tidemill_types::{Micros, Value};
 
 use super::heap::Heap;
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use super::log::Log;
 use super::mark::Counted;
 use super::row::RowRef;
 use super::standing::{States, seen};
 use crate::aggregate::moment::Moment;
+use crate::aggregate::numbers::Numbers;
+use crate::aggregate::state::State;
 use crate::aggregate::{Columns, Row, Rows, View};
 use crate::column::Cell;
 
@@ -25,28 +27,53 @@ pub(super) fn answer(
     time: Micros,
     give: &mut impl Reply,
 ) {
-    static NOTHING: Moment = Moment::NOTHING;
     for &(at, window) in &layout.of_rows {
         give.count(at, ranges[window].len() as u64);
     }
     for &(at, numbers, whole) in &layout.of_numbers {
-        give.moment(at, Moment::of(&states.numbers[numbers], whole));
+        give.numbers(at, &states.numbers[numbers], whole);
     }
     for &(at, window) in &layout.of_others {
         layout.marks[at].note(at, states, ranges[window].len() as u64, give);
     }
+    for &(at, distinct) in &layout.of_distinct {
+        give.count(at, count_distinct(&states.states[distinct]));
+    }
+    for &(w, n, Place { column, newest_first, skip }) in &layout.placed {
+        let row = row_at(log, &ranges[w], newest_first, skip);
+        give.cell(n, row.map_or(Cell::Null, |row| row.cell(column, heap)));
+    }
+    if !layout.others.is_empty() {
+        answer_others(layout, log, ranges, heap, states, time, give);
+    }
+}
+
+/// How many different values there are.
+#[inline]
+pub(super) fn count_distinct(state: &State) -> u64 {
+    match state {
+        State::Distinct(distinct) => distinct.len() as u64,
+        _ => 0,
+    }
+}
+
+/// What needs more than a moment.
+#[inline(never)]
+fn answer_others(
+    layout: &Layout,
+    log: &Log,
+    ranges: &[Range<usize>],
+    heap: &Heap,
+    states: &States,
+    time: Micros,
+    give: &mut impl Reply,
+) {
+    static NOTHING: Moment = Moment::NOTHING;
     for &(w, n) in &layout.others {
         let (window, range) = (&layout.windows[w], ranges[w].clone());
         let rows = range.len() as u64;
         let held = Held { log, range, heap };
         let output = &layout.outputs[n];
-        if let Some((column, newest_first, skip)) = output.place {
-            give.cell(
-                n,
-                held.at(newest_first, skip).map_or(Cell::Null, |row| row.cell(column, held.heap)),
-            );
-            continue;
-        }
         let of_rows;
         let moment = match output.count {
             Counted::No => &NOTHING,
@@ -70,8 +97,11 @@ pub(super) fn answer(
 
 /// Who is told what a read finds.
 pub(super) trait Reply {
-    /// Of each mark of the layout one of these two: how many values there are, where that is all that is asked;
+    /// Of each mark of the layout one of these three: how many values there are, where that is all that is asked;
     fn count(&mut self, mark: usize, count: u64);
+
+    /// the numbers that tell all of it, and whether their sum is asked for as a whole number;
+    fn numbers(&mut self, mark: usize, numbers: &Numbers, whole: bool);
 
     /// what they come to.
     fn moment(&mut self, mark: usize, moment: Moment);
@@ -91,17 +121,22 @@ pub(super) struct Held<'a> {
     pub(super) heap: &'a Heap,
 }
 
-impl<'a> Held<'a> {
-    /// A row from either end on.
-    #[inline]
-    fn at(&self, newest_first: bool, skip: usize) -> Option<RowRef<'a>> {
-        let (start, end) = (self.range.start.max(self.log.base()), self.range.end);
-        if skip >= end.saturating_sub(start) {
-            return None;
-        }
-        Some(self.log.row(if newest_first { end - 1 - skip } else { start + skip }))
+/// A row of a window from either end on.
+#[inline]
+fn row_at<'a>(
+    log: &'a Log,
+    range: &Range<usize>,
+    newest_first: bool,
+    skip: usize,
+) -> Option<RowRef<'a>> {
+    let (start, end) = (range.start.max(log.base()), range.end);
+    if skip >= end.saturating_sub(start) {
+        return None;
     }
+    Some(log.row(if newest_first { end - 1 - skip } else { start + skip }))
+}
 
+impl Held<'_> {
     /// Visits rows until told to stop.
     fn visit(
         &self,
@@ -128,7 +163,8 @@ impl Rows for Held<'_> {
             });
             return found;
         };
-        self.at(newest_first, n).map(|row| row.value(column as usize, self.heap))
+        let row = row_at(self.log, &self.range, newest_first, n);
+        row.map(|row| row.value(column as usize, self.heap))
     }
 
     fn walk(

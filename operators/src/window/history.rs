@@ -15,7 +15,8 @@ use tidemill_types::{Id, Micros, Value};
 use super::frame::Bound;
 use super::heap::Heap;
 use super::held::{Reply, answer};
-use super::layout::{Layout, Window, open_session};
+use super::layout::{Layout, Window};
+use super::leaving::open_session;
 use super::log::Log;
 use super::row::RowRef;
 use super::session::Sessions;
@@ -92,8 +93,8 @@ impl History {
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         let standing = self.standing.as_ref().map_or(0, |standing| {
-            let cursors = standing.cursors.first().map_or(0, |cursor| cursor.end as u64);
-            standing.states.numbers.iter().fold(cursors, |all, numbers| all ^ numbers.count())
+            let ends = standing.cursors.iter().fold(0, |all, cursor| all ^ cursor.first as u64);
+            standing.states.numbers.iter().fold(ends, |all, numbers| all ^ numbers.touch())
         });
         self.log.newest() ^ standing
     }
@@ -207,24 +208,24 @@ impl History {
             Some(standing) => {
                 let Standing { cursors, states } = &mut **standing;
                 let cursors = &mut cursors[..layout.windows.len()];
-                let first_at =
-                    |cursor: &Cursor, floor| match (cursor.before < floor, floor <= cursor.first) {
-                        (true, true) => cursor.start,
-                        (true, false) => log.first_at_from(cursor.start, floor),
-                        (false, _) => log.first_at(cursor.start, floor),
-                    };
+                let first_at = |cursor: &Cursor, floor| {
+                    if cursor.before < floor && floor <= cursor.first {
+                        return cursor.start;
+                    }
+                    far_first_at(log, cursor, floor)
+                };
                 match &layout.spans {
                     Some((spans, since)) if at.time >= *since => {
+                        let n = spans.len();
+                        let (cursors, ranges) = (&cursors[..n], &mut ranges[..n]);
                         let hint = cursors.first().map_or(0, |cursor| cursor.end);
                         let end = log.first_after_row(hint, at.time, at.id, heap);
-                        for ((span, cursor), range) in
-                            spans.iter().zip(&*cursors).zip(&mut **ranges)
-                        {
-                            let start = match span.last {
-                                Some(last) => first_at(cursor, at.time - last),
+                        for w in 0..n {
+                            let start = match spans[w].last {
+                                Some(last) => first_at(&cursors[w], at.time - last),
                                 None => log.base(),
                             };
-                            *range = start.max(end.saturating_sub(span.rows)).min(end)..end;
+                            ranges[w] = start.max(end.saturating_sub(spans[w].rows)).min(end)..end;
                         }
                     }
                     _ => {
@@ -241,9 +242,11 @@ impl History {
                     }
                 }
                 enter(log, layout, cursors, ranges, states, heap);
-                for ((window, cursor), range) in layout.windows.iter().zip(cursors).zip(&**ranges) {
-                    if cursor.start != range.start || cursor.end != range.end {
-                        shift(log, window, cursor, range.clone(), states, heap);
+                let (windows, n) = (&layout.windows[..], layout.windows.len());
+                let (cursors, ranges) = (&mut cursors[..n], &ranges[..n]);
+                for w in 0..n {
+                    if cursors[w].start != ranges[w].start || cursors[w].end != ranges[w].end {
+                        shift(log, &windows[w], &mut cursors[w], ranges[w].clone(), states, heap);
                     }
                 }
                 // What tiles hold stands beside the states only for as long as it is read.
@@ -262,15 +265,32 @@ impl History {
                 }
             }
             None => {
-                let (mut end, mut last) = (0, log.end());
-                for (window, range) in layout.windows.iter().zip(&mut **ranges) {
-                    let as_of = window.reach.as_of(at.time);
-                    if !window.ends_alike {
-                        end = end_of(log, window.reach.bound(as_of), log.end(), at, heap);
+                let mut last = log.end();
+                match &layout.spans {
+                    Some((spans, since)) if at.time >= *since => {
+                        let end = log.first_after_row(last, at.time, at.id, heap);
+                        for (span, range) in spans.iter().zip(&mut **ranges) {
+                            last = match span.last {
+                                Some(reach) => log.first_at_back(last, at.time - reach),
+                                None => log.base(),
+                            };
+                            last = last.max(end.saturating_sub(span.rows)).min(end);
+                            *range = last..end;
+                        }
                     }
-                    let first_at = |floor| log.first_at_back(last, floor);
-                    last = start_of(log, sessions, window, end, as_of, first_at);
-                    *range = last..end;
+                    _ => {
+                        let mut end = 0;
+                        for (window, range) in layout.windows.iter().zip(&mut **ranges) {
+                            let as_of = window.reach.as_of(at.time);
+                            if !window.ends_alike {
+                                let bound = window.reach.bound(as_of);
+                                end = end_of(log, bound, log.end(), at, heap);
+                            }
+                            let first_at = |floor| log.first_at_back(last, floor);
+                            last = start_of(log, sessions, window, end, as_of, first_at);
+                            *range = last..end;
+                        }
+                    }
                 }
                 let states = &mut scratch.states;
                 fill(log, layout, ranges, states, heap);
@@ -341,6 +361,15 @@ impl History {
     /// Lets go of everything.
     pub(super) fn release(mut self, heap: &mut Heap) {
         self.log.release(heap);
+    }
+}
+
+/// Where the first row at a time or later is, of a window that does not begin there.
+#[inline(never)]
+fn far_first_at(log: &Log, cursor: &Cursor, floor: Micros) -> usize {
+    match cursor.before < floor {
+        true => log.first_at_from(cursor.start, floor),
+        false => log.first_at(cursor.start, floor),
     }
 }
 

@@ -9,10 +9,8 @@ use tidemill_types::{DataType, Micros};
 use super::entry::Entry;
 use super::frame::{Reach, Span};
 use super::history::Scratch;
-use super::log::Log;
 use super::mark::{Counted, Mark};
 use super::row::{Spot, Width};
-use super::session::Sessions;
 use super::standing::States;
 use super::{Group, Output};
 use crate::aggregate::numbers::{Asks, Numbers};
@@ -32,6 +30,10 @@ pub(super) struct Layout {
     pub(super) of_rows: Vec<(usize, usize)>,
     pub(super) of_numbers: Vec<(usize, usize, bool)>,
     pub(super) of_others: Vec<(usize, usize)>,
+    /// Those that are how many different values there are: with these.
+    pub(super) of_distinct: Vec<(usize, usize)>,
+    /// The outputs that are one row's value, each with its window.
+    pub(super) placed: Vec<(usize, usize, Place)>,
     /// The outputs that need more than a moment, each with its window.
     pub(super) others: Vec<(usize, usize)>,
     pub(super) entry: Entry,
@@ -45,7 +47,7 @@ pub(super) struct Layout {
     pub(super) gaps: Vec<Micros>,
     /// The newest rows that stay however old they are: as many as the longest row frame shows, or all
     /// where a window over all rows reads them by position.
-    rows: usize,
+    pub(super) rows: usize,
     /// Whether some window is over all rows.
     pub(super) lifetime: bool,
     /// Windows of which tiles are kept in place of settled rows.
@@ -59,9 +61,9 @@ pub(super) struct Window {
     /// Whether it ends where the one before it ends.
     pub(super) ends_alike: bool,
     /// Whether its rows are read by position, and not only through its states.
-    by_position: bool,
+    pub(super) by_position: bool,
     /// Whether tiles stand in for its settled rows.
-    tiled: bool,
+    pub(super) tiled: bool,
     pub(super) feeds: Vec<Feed>,
     /// Its counts, numbers and states within those of a key.
     pub(super) counts: Range<usize>,
@@ -69,71 +71,6 @@ pub(super) struct Window {
     pub(super) states: Range<usize>,
     /// Whether some state may ask for the rows again.
     pub(super) extremes: bool,
-}
-
-impl Window {
-    /// The first position that a read at `watermark` or later may see, rows before the watermark being
-    /// settled; a window over all rows sees those before it in its states, and one with tiles, if rows are to be
-    /// folded into these, there.
-    fn cut(&self, log: &Log, sessions: &[Sessions], watermark: Micros, folds: bool) -> usize {
-        let base = log.base();
-        let as_of = self.reach.as_of(watermark);
-        let settled = log.first_at(base, as_of);
-        if self.reach.holds_all() {
-            return if self.by_position { base } else { settled };
-        }
-        if folds && self.tiled {
-            return settled;
-        }
-        let mut cut = base;
-        if let Some(floor) = self.reach.floor(as_of) {
-            cut = cut.max(log.first_at(base, floor));
-        }
-        if let Some(rows) = self.reach.rows() {
-            cut = cut.max(settled.saturating_sub(rows));
-        }
-        if let Some(gap) = self.gap
-            && settled > base
-        {
-            cut = cut.max(open_session(log, &sessions[gap], settled, as_of));
-        }
-        cut
-    }
-
-    /// When [`Window::cut`] will have passed the row at `position`, as far as rows are known now.
-    fn left_at(
-        &self,
-        log: &Log,
-        sessions: &[Sessions],
-        position: usize,
-        folds: bool,
-    ) -> Option<Micros> {
-        let time = log.time(position);
-        let settled =
-            |position: usize| (position < log.end()).then(|| log.time(position).saturating_add(1));
-        let left = if self.reach.holds_all() {
-            settled(position).filter(|_| !self.by_position)
-        } else if folds && self.tiled {
-            settled(position)
-        } else if let Some(gap) = self.reach.gap() {
-            let next = self.gap.and_then(|gap| sessions[gap].next(time));
-            let next = next.map_or(log.end(), |start| log.first_at(position, start));
-            Some(log.time(next - 1).saturating_add(gap).saturating_add(1))
-        } else {
-            let by_rows = self.reach.rows().and_then(|rows| settled(position.saturating_add(rows)));
-            self.reach.left_at(time).into_iter().chain(by_rows).min()
-        };
-        left.map(|left| self.reach.read_at(left))
-    }
-}
-
-/// Where the session begins that is open as of a time, of the rows before `end`: at `end` if none is.
-pub(super) fn open_session(log: &Log, sessions: &Sessions, end: usize, as_of: Micros) -> usize {
-    let Some(last) = log.around(end, end).0 else { return end };
-    match sessions.apart(last, as_of) {
-        true => end,
-        false => sessions.start(last).map_or(log.base(), |start| log.first_at(end, start)),
-    }
 }
 
 /// What one kept column, or two, under one kept filter goes into.
@@ -147,9 +84,17 @@ pub(super) struct Feed {
     pub(super) count: Option<usize>,
     pub(super) states: Range<usize>,
     /// Where the numbers stand in a row, if they are all that it goes into.
-    pub(super) only: Option<(Spot, usize)>,
+    pub(super) only: Option<Only>,
     /// The same of different values.
     pub(super) distinct: Option<(Spot, usize)>,
+}
+
+/// Numbers, where they and the filter that they pass stand in a row.
+#[derive(Clone, Copy)]
+pub(super) struct Only {
+    pub(super) spot: Spot,
+    pub(super) filter: Option<Spot>,
+    pub(super) numbers: usize,
 }
 
 /// A primitive of a window.
@@ -176,6 +121,15 @@ impl PartialEq for Slot {
     }
 }
 
+/// A column of one row in a window.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) column: usize,
+    /// From which end rows are counted, and how many are passed over.
+    pub(super) newest_first: bool,
+    pub(super) skip: usize,
+}
+
 pub(super) struct Answer {
     pub(super) columns: Columns,
     /// Where each primitive stands among the states; out of range if it is none or is not read.
@@ -186,7 +140,7 @@ pub(super) struct Answer {
     /// Where it needs nothing but a moment, the number of that among the marks.
     pub(super) mark: Option<usize>,
     /// Where it is one row's value, [`Aggregate::place`].
-    pub(super) place: Option<(usize, bool, usize)>,
+    pub(super) place: Option<Place>,
     pub(super) aggregate: Arc<dyn Aggregate>,
 }
 
@@ -221,6 +175,8 @@ impl Layout {
             of_rows: Vec::new(),
             of_numbers: Vec::new(),
             of_others: Vec::new(),
+            of_distinct: Vec::new(),
+            placed: Vec::new(),
             others: Vec::new(),
             entry: Entry::default(),
             spans: None,
@@ -235,7 +191,10 @@ impl Layout {
         layout.entry = Entry::new(&layout.windows);
         for (at, mark) in layout.marks.iter().enumerate() {
             match (mark.numbers, mark.count) {
-                _ if mark.ordered.is_some() || mark.distinct.is_some() => {
+                _ if mark.distinct.is_some() => {
+                    layout.of_distinct.extend(mark.distinct.map(|distinct| (at, distinct)));
+                }
+                _ if mark.ordered.is_some() => {
                     layout.of_others.push((at, mark.window));
                 }
                 (Some(numbers), _) => layout.of_numbers.push((at, numbers, mark.whole)),
@@ -318,7 +277,9 @@ impl Layout {
             }
             let states = first..self.slots.len();
             let only = numbers.filter(|_| count.is_none() && states.is_empty());
-            let only = columns.column.map(|c| self.width.spot(c as usize)).zip(only);
+            let spot = |column: Option<u32>| column.map(|c| self.width.spot(c as usize));
+            let (spot, filter) = (spot(columns.column), spot(columns.filter));
+            let only = spot.zip(only).map(|(spot, numbers)| Only { spot, filter, numbers });
             let alone = numbers.is_none() && count.is_none() && states.len() == 1;
             let is_distinct = alone && self.slots[first].primitive == Primitive::Distinct;
             let distinct = columns.column.filter(|_| is_distinct && columns.second.is_none());
@@ -345,8 +306,12 @@ impl Layout {
             }
         }
         for n in outputs {
+            let window = self.windows.len();
             if !self.mark(n, first_mark) {
-                self.others.push((self.windows.len(), n));
+                match self.outputs[n].place {
+                    Some(place) => self.placed.push((window, n, place)),
+                    None => self.others.push((window, n)),
+                }
             }
         }
         let extremes = self.numbers[first_number..].iter().any(|asks| asks.least || asks.greatest);
@@ -396,7 +361,8 @@ impl Layout {
         }
         let mark = &mut self.marks[place];
         mark.ordered = mark.ordered.or(fresh.ordered);
-        mark.whole |= output.aggregate.output() == DataType::Int64;
+        let sums = output.aggregate.primitives().contains(&Primitive::Sum);
+        mark.whole |= sums && output.aggregate.output() == DataType::Int64;
         mark.readers.push(n);
         output.mark = Some(place);
         true
@@ -425,32 +391,6 @@ impl Layout {
     pub(super) fn scratch(&self) -> Scratch {
         Scratch { states: self.states(), ranges: vec![0..0; self.windows.len()].into() }
     }
-
-    /// The first position that some read at `watermark` or later may see.
-    pub(super) fn cut(
-        &self,
-        log: &Log,
-        sessions: &[Sessions],
-        watermark: Micros,
-        folds: bool,
-    ) -> usize {
-        let cut = |window: &Window| window.cut(log, sessions, watermark, folds);
-        let cuts = self.windows.iter().map(cut);
-        cuts.min().unwrap_or(log.end())
-    }
-
-    /// When [`Layout::cut`] will have passed about half of the rows that can go at all.
-    pub(super) fn half_life(
-        &self,
-        log: &Log,
-        sessions: &[Sessions],
-        folds: bool,
-    ) -> Option<Micros> {
-        let spare = log.len().checked_sub(self.rows).filter(|spare| *spare > 0)?;
-        let middle = log.base() + (spare - 1) / 2;
-        let left = |window: &Window| window.left_at(log, sessions, middle, folds);
-        self.windows.iter().map(left).try_fold(Micros::MIN, |latest, left| Some(latest.max(left?)))
-    }
 }
 
 impl Answer {
@@ -468,7 +408,11 @@ impl Answer {
             count: Counted::No,
             numbers: None,
             mark: None,
-            place: column.zip(place).map(|(column, (newest, n))| (column as usize, newest, n)),
+            place: column.zip(place).map(|(column, (newest_first, skip))| Place {
+                column: column as usize,
+                newest_first,
+                skip,
+            }),
             aggregate: Arc::clone(&output.aggregate),
         }
     }

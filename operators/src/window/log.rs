@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use tidemill_types::{Id, Micros};
 
 use super::heap::Heap;
-use super::row::{RowRef, Width};
+use super::row::{RowRef, Spot, Width};
 
 /// Rows in order.
 #[derive(Default)]
@@ -61,6 +61,11 @@ impl Log {
     fn at(&self, i: usize) -> RowRef<'_> {
         let start = self.start(i);
         RowRef(&self.words[start..start + self.width.words()], self.width)
+    }
+
+    /// Where a column is in each row.
+    pub(super) fn spot(&self, column: usize) -> Spot {
+        self.width.spot(column)
     }
 
     /// Where the words of row `i` begin.
@@ -146,11 +151,16 @@ impl Log {
     #[inline]
     pub(super) fn first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
         if let Some(last) = self.len.checked_sub(1) {
-            let newest = self.time_at(last);
-            if newest < time || newest == time && self.at(last).id_cmp(id, heap).is_le() {
+            let newest = self.at(last);
+            if newest.time() < time || newest.time() == time && newest.id_cmp(id, heap).is_le() {
                 return self.end();
             }
         }
+        self.far_first_after_row(hint, time, id, heap)
+    }
+
+    #[inline(never)]
+    fn far_first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
         self.partition(hint, |i| match self.time_at(i).cmp(&time) {
             Ordering::Equal => self.at(i).id_cmp(id, heap).is_le(),
             order => order == Ordering::Less,
@@ -222,7 +232,10 @@ impl Log {
         let words = self.width.words();
         let room = if self.len == 0 && room < 2 { 0 } else { room };
         let mut fresh = Vec::with_capacity(room * words);
-        (0..self.len).for_each(|i| fresh.extend_from_slice(self.at(i).0));
+        // Up to the end of the ring, and on from its beginning.
+        let first = self.len.min(self.room - self.head);
+        fresh.extend_from_slice(&self.words[self.head * words..(self.head + first) * words]);
+        fresh.extend_from_slice(&self.words[..(self.len - first) * words]);
         fresh.resize(room * words, 0);
         (self.words, self.head, self.room) = (fresh, 0, room);
     }

@@ -35,12 +35,11 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Gives what is neither the number of rows nor that of numbers alone.
+    /// Gives what is neither the number of rows, nor that of different values, nor what numbers alone come to.
     pub(super) fn note(&self, at: usize, states: &States, rows: u64, give: &mut impl Reply) {
-        match self.distinct.map(|distinct| &states.states[distinct]) {
-            Some(State::Distinct(distinct)) => give.count(at, distinct.len() as u64),
-            _ if self.counts() => give.count(at, states.count(self.count, rows)),
-            _ => give.moment(at, self.with_ends(states, rows)),
+        match self.counts() {
+            true => give.count(at, states.count(self.count, rows)),
+            false => give.moment(at, self.with_ends(states, rows)),
         }
     }
 

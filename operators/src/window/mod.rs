@@ -27,6 +27,7 @@ mod heap;
 mod held;
 mod history;
 mod layout;
+mod leaving;
 mod log;
 mod mark;
 mod members;

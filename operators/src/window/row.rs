@@ -55,6 +55,12 @@ impl<'a> RowRef<'a> {
         self.kind(column) == BOOL && self.word(column) == 1
     }
 
+    /// The same, given where it is.
+    #[inline]
+    pub(super) fn is_true_at(self, spot: Spot) -> bool {
+        self.at(spot) == (BOOL, 1)
+    }
+
     /// A column's value.
     #[inline]
     pub(super) fn value(self, column: usize, heap: &Heap) -> Value {
@@ -96,10 +102,10 @@ impl<'a> RowRef<'a> {
 
     /// The rank of the number in a column among those of its type.
     #[inline]
-    pub(super) fn rank(self, column: usize) -> Option<i64> {
-        match self.kind(column) {
-            FLOAT => Some(Extreme::rank_of(f64::from_bits(self.word(column)))),
-            INT => Some(self.word(column) as i64),
+    pub(super) fn rank(self, spot: Spot) -> Option<i64> {
+        match self.at(spot) {
+            (FLOAT, word) => Some(Extreme::rank_of(f64::from_bits(word))),
+            (INT, word) => Some(word as i64),
             _ => None,
         }
     }
@@ -195,12 +201,14 @@ pub(super) struct Width {
     columns: u32,
     /// Words before the columns.
     head: u32,
+    words: u32,
 }
 
 impl Width {
     pub(super) fn new(columns: usize) -> Width {
         let head = 2 + columns.div_ceil(KINDS_A_WORD).max(1);
-        Width { columns: columns as u32, head: head as u32 }
+        let words = head + columns;
+        Width { columns: columns as u32, head: head as u32, words: words as u32 }
     }
 
     pub(super) fn spot(self, column: usize) -> Spot {
@@ -213,7 +221,7 @@ impl Width {
 
     #[inline]
     pub(super) fn words(self) -> usize {
-        (self.head + self.columns) as usize
+        self.words as usize
     }
 
     /// Writes a row; `cell` gives its columns. What it holds on the heap is the caller's to release.

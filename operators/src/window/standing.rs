@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use tidemill_types::{Micros, Value};
 
+use super::entry::Lane;
 use super::heap::Heap;
-use super::layout::{Feed, Layout, Window};
+use super::layout::{Feed, Layout, Only, Window};
 use super::log::Log;
 use super::mark::Counted;
-use super::row::{RowRef, Seen};
+use super::row::{RowRef, Seen, Spot};
 use crate::aggregate::Row;
+use crate::aggregate::distinct::Distinct;
 use crate::aggregate::numbers::Numbers;
 use crate::aggregate::state::State;
 
@@ -129,21 +131,43 @@ pub(super) fn enter(
     heap: &Heap,
 ) {
     let Some(next) = cursors.first().map(|cursor| cursor.end) else { return };
-    let holds = |range: &Range<usize>| range.start <= next && range.end == next + 1;
-    if !ranges.iter().all(holds) || !cursors.iter().all(|cursor| cursor.end == next) {
+    let (cursors, ranges) = (&mut cursors[..layout.windows.len()], &ranges[..layout.windows.len()]);
+    let mut all = true;
+    for (cursor, range) in cursors.iter().zip(ranges) {
+        all &= cursor.end == next && range.end == next + 1 && range.start <= next;
+    }
+    if !all {
         return;
     }
-    for ((window, cursor), range) in layout.windows.iter().zip(&mut *cursors).zip(ranges) {
-        if range.start == next {
-            states.clear(window);
-            *cursor = Cursor::new(next..next, log);
+    for at in 0..layout.windows.len() {
+        if ranges[at].start == next {
+            states.clear(&layout.windows[at]);
+            cursors[at] = Cursor::new(next..next, log);
         }
-        cursor.end = next + 1;
+        cursors[at].end = next + 1;
     }
-    take(log, layout, next..next + 1, |_, _| true, states, heap);
+    let row = log.row(next);
+    for lane in &layout.entry.lanes {
+        if lane.filter.is_some_and(|filter| !row.is_true_at(filter)) {
+            continue;
+        }
+        let into = lane.numbers.iter().map(|(_, numbers)| *numbers);
+        match row.sees(lane.spot) {
+            Seen::Number => {
+                let number = row.number(lane.spot);
+                into.for_each(|n| states.numbers[n].step::<true>(&number));
+            }
+            Seen::Special(x) => into.for_each(|n| states.numbers[n].step_special::<true>(x)),
+            Seen::Nothing => {}
+        }
+    }
+    for &(window, n) in &layout.entry.others {
+        let feeds = &layout.windows[window].feeds[n..n + 1];
+        feed::<true>(log, next..next + 1, feeds, states, heap);
+    }
 }
 
-/// Fills the states of all windows, each row looked at once.
+/// Fills the states of all windows.
 pub(super) fn fill(
     log: &Log,
     layout: &Layout,
@@ -151,47 +175,48 @@ pub(super) fn fill(
     states: &mut States,
     heap: &Heap,
 ) {
-    layout.windows.iter().for_each(|window| states.clear(window));
-    let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
-    let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-    let enters = |window: usize, at: usize| ranges[window].contains(&at);
-    take(log, layout, start.max(log.base())..end, enters, states, heap);
+    states.counts.iter_mut().for_each(|count| *count = 0);
+    states.states.iter_mut().for_each(State::clear);
+    for numbers in &layout.entry.apart {
+        states.numbers[*numbers].clear();
+    }
+    for lane in &layout.entry.lanes {
+        fill_lane(log, lane, ranges, &mut states.numbers);
+    }
+    for &(window, n) in &layout.entry.others {
+        let feeds = &layout.windows[window].feeds[n..n + 1];
+        feed::<true>(log, held(log, &ranges[window]), feeds, states, heap);
+    }
 }
 
-/// Takes rows into the windows that they enter.
-#[inline(always)]
-fn take(
-    log: &Log,
-    layout: &Layout,
-    rows: Range<usize>,
-    enters: impl Fn(usize, usize) -> bool,
-    states: &mut States,
-    heap: &Heap,
-) {
-    for at in rows {
-        let row = log.row(at);
-        for lane in &layout.entry.lanes {
-            if lane.filter.is_some_and(|filter| !row.is_true(filter)) {
-                continue;
+/// The rows of a range that are there.
+#[inline]
+fn held(log: &Log, range: &Range<usize>) -> Range<usize> {
+    range.start.max(log.base())..range.end
+}
+
+/// Fills the numbers of one column. Of windows that end alike a longer one holds what a shorter one holds and more, so
+/// that a row is put in once.
+fn fill_lane(log: &Log, lane: &Lane, ranges: &[Range<usize>], all: &mut [Numbers]) {
+    let mut before: Option<(Range<usize>, usize)> = None;
+    for &(window, numbers) in &lane.numbers {
+        let mut rows = held(log, &ranges[window]);
+        match before.take() {
+            Some((shorter, same))
+                if shorter.end == rows.end
+                    && rows.start <= shorter.start
+                    && all[same].asks() == all[numbers].asks() =>
+            {
+                all[numbers] = all[same].clone();
+                before = Some((rows.clone(), numbers));
+                rows.end = shorter.start;
             }
-            let into = lane.numbers.iter().filter(|(window, _)| enters(*window, at));
-            let into = into.map(|(_, numbers)| *numbers);
-            let all = &mut states.numbers;
-            match row.sees(lane.spot) {
-                Seen::Number => {
-                    let number = row.number(lane.spot);
-                    into.for_each(|n| all[n].step::<true>(number));
-                }
-                Seen::Special(x) => into.for_each(|n| all[n].step_special::<true>(x)),
-                Seen::Nothing => {}
-            }
-        }
-        for &(window, feed) in &layout.entry.others {
-            let feed = &layout.windows[window].feeds[feed];
-            if enters(window, at) && feed.filter.is_none_or(|filter| row.is_true(filter)) {
-                step::<true>(row, feed, states, heap);
+            _ => {
+                all[numbers].clear();
+                before = Some((rows.clone(), numbers));
             }
         }
+        feed_numbers::<true>(log, rows, lane.spot, lane.filter, &mut all[numbers]);
     }
 }
 
@@ -211,6 +236,14 @@ pub(super) fn shift(
         return;
     }
     let feeds = &window.feeds;
+    if feeds.is_empty() {
+        if window.reach.is_timeless() {
+            (cursor.start, cursor.end) = (new.start, new.end);
+        } else {
+            *cursor = Cursor::new(new, log);
+        }
+        return;
+    }
     // Most often some rows have grown too old.
     if new.end == old.end && old.start < new.start && new.start < old.end {
         (cursor.start, (cursor.before, cursor.first)) = (new.start, log.beside(new.start));
@@ -245,6 +278,7 @@ pub(super) fn shift(
 }
 
 /// Puts rows into the states of a window or takes them out.
+#[inline]
 pub(super) fn feed<const IN: bool>(
     log: &Log,
     rows: Range<usize>,
@@ -252,41 +286,95 @@ pub(super) fn feed<const IN: bool>(
     states: &mut States,
     heap: &Heap,
 ) {
+    for feed in feeds {
+        if let Some(Only { spot, filter, numbers }) = feed.only {
+            let numbers = &mut states.numbers[numbers];
+            feed_numbers::<IN>(log, rows.clone(), spot, filter, numbers);
+        } else if let Some((spot, state)) = feed.distinct
+            && feed.filter.is_none()
+            && let State::Distinct(distinct) = &mut states.states[state]
+        {
+            feed_distinct::<IN>(log, rows.clone(), spot, feed.column, heap, distinct);
+        } else {
+            feed_other::<IN>(log, rows.clone(), feed, states, heap);
+        }
+    }
+}
+
+/// Puts the values of one column into a multiset or takes them out.
+#[inline(never)]
+fn feed_distinct<const IN: bool>(
+    log: &Log,
+    rows: Range<usize>,
+    spot: Spot,
+    column: Option<usize>,
+    heap: &Heap,
+    distinct: &mut Distinct,
+) {
     for at in rows {
         let row = log.row(at);
-        for feed in feeds {
-            if feed.filter.is_some_and(|filter| !row.is_true(filter)) {
-                continue;
-            }
-            match feed.only {
-                Some((spot, numbers)) => {
-                    let numbers = &mut states.numbers[numbers];
-                    match row.sees(spot) {
-                        Seen::Number => numbers.step::<IN>(row.number(spot)),
-                        Seen::Special(x) => numbers.step_special::<IN>(x),
-                        Seen::Nothing => {}
-                    }
-                }
-                None => step::<IN>(row, feed, states, heap),
-            }
+        match (row.int(spot), IN) {
+            (Some(i), true) => distinct.insert_int(i),
+            (Some(i), false) => drop(distinct.remove_int(i)),
+            (None, _) => change_distinct::<IN>(row, column, heap, distinct),
+        }
+    }
+}
+
+#[inline(never)]
+fn change_distinct<const IN: bool>(
+    row: RowRef<'_>,
+    column: Option<usize>,
+    heap: &Heap,
+    distinct: &mut Distinct,
+) {
+    let value = column.map_or(Value::Null, |column| row.value(column, heap));
+    match IN {
+        true => distinct.insert(&value),
+        false => drop(distinct.remove(&value)),
+    }
+}
+
+#[inline(never)]
+fn feed_other<const IN: bool>(
+    log: &Log,
+    rows: Range<usize>,
+    feed: &Feed,
+    states: &mut States,
+    heap: &Heap,
+) {
+    for at in rows {
+        let row = log.row(at);
+        if feed.filter.is_none_or(|filter| row.is_true(filter)) {
+            step::<IN>(row, feed, states, heap);
+        }
+    }
+}
+
+/// Puts the numbers of one column into their state or takes them out.
+#[inline(never)]
+fn feed_numbers<const IN: bool>(
+    log: &Log,
+    rows: Range<usize>,
+    spot: Spot,
+    filter: Option<Spot>,
+    numbers: &mut Numbers,
+) {
+    for at in rows {
+        let row = log.row(at);
+        if filter.is_some_and(|filter| !row.is_true_at(filter)) {
+            continue;
+        }
+        match row.sees(spot) {
+            Seen::Number => numbers.step::<IN>(&row.number(spot)),
+            Seen::Special(x) => numbers.step_special::<IN>(x),
+            Seen::Nothing => {}
         }
     }
 }
 
 /// Takes a row in or out of what one column feeds.
-#[inline]
 fn step<const IN: bool>(row: RowRef<'_>, feed: &Feed, states: &mut States, heap: &Heap) {
-    if let Some((spot, state)) = feed.distinct
-        && let Some(i) = row.int(spot)
-        && let State::Distinct(distinct) = &mut states.states[state]
-    {
-        if IN {
-            distinct.insert_int(i);
-        } else {
-            distinct.remove_int(i);
-        }
-        return;
-    }
     seen(row, feed.column, feed.second, heap, |row| states.step::<IN>(feed, row));
 }
 
@@ -315,9 +403,25 @@ pub(super) fn refill(log: &Log, rows: Range<usize>, window: &Window, states: &mu
         if let (Some(numbers), Some(column)) = (feed.numbers, feed.column)
             && states.numbers[numbers].is_starved()
         {
-            let passes = |row: &RowRef<'_>| feed.filter.is_none_or(|filter| row.is_true(filter));
-            let rows = || rows.clone().map(|at| log.row(at)).filter(passes);
-            states.numbers[numbers].refill(|| rows().filter_map(|row| row.rank(column)));
+            refill_numbers(log, rows.clone(), column, feed.filter, &mut states.numbers[numbers]);
         }
+    }
+}
+
+#[inline(never)]
+fn refill_numbers(
+    log: &Log,
+    rows: Range<usize>,
+    column: usize,
+    filter: Option<usize>,
+    numbers: &mut Numbers,
+) {
+    let spot = log.spot(column);
+    match filter.map(|filter| log.spot(filter)) {
+        None => numbers.refill(|| rows.clone().filter_map(|at| log.row(at).rank(spot))),
+        Some(filter) => numbers.refill(|| {
+            let passes = |row: &RowRef<'_>| row.is_true_at(filter);
+            rows.clone().map(|at| log.row(at)).filter(passes).filter_map(|row| row.rank(spot))
+        }),
     }
 }
