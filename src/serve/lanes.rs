@@ -1,5 +1,7 @@
 //! The threads that answer requests. Each has a runtime of its own, and a connection stays on one of them.
 //!
+//! So do all calls of one connection of HTTP/2: a client that wants more than a core opens more than one.
+//!
 //! A request takes some tens of microseconds, which is about what it costs to wake another thread for it; a runtime that
 //! shares its tasks among threads does that for most of them. What may take longer goes to threads beside these
 //! ([`super::routes`]).
