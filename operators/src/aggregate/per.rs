@@ -342,11 +342,9 @@ impl Rows for OfCategory<'_> {
         skip: usize,
         visit: &mut dyn FnMut(Row<'_>) -> bool,
     ) {
-        let mut passed = 0;
+        let mut visit = within::behind(skip, visit);
         self.rows.walk(columns, newest_first, 0, &mut |row| {
-            let Some(row) = self.by.one(&row, self.key) else { return true };
-            passed += 1;
-            passed <= skip || visit(row)
+            self.by.one(&row, self.key).is_none_or(&mut visit)
         });
     }
 }

@@ -188,11 +188,7 @@ impl Rows for ItemRows<'_> {
         skip: usize,
         visit: &mut dyn FnMut(Row<'_>) -> bool,
     ) {
-        let mut passed = 0;
-        let mut show = |item: Row<'_>| {
-            passed += 1;
-            passed <= skip || visit(item)
-        };
+        let mut show = within::behind(skip, visit);
         self.rows.walk(columns, newest_first, 0, &mut |row| {
             let mut items = items(&row, self.unnest);
             if newest_first { items.rev().all(&mut show) } else { items.all(&mut show) }

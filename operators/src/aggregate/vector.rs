@@ -240,11 +240,10 @@ impl Rows for AtPlace<'_> {
         skip: usize,
         visit: &mut dyn FnMut(Row<'_>) -> bool,
     ) {
-        let mut passed = 0;
+        let mut visit = within::behind(skip, visit);
         self.rows.walk(columns, newest_first, 0, &mut |row| {
-            let Some(item) = items(&row).get(self.place) else { return true };
-            passed += 1;
-            passed <= skip || visit(Row { value: item, ..row })
+            let item = items(&row).get(self.place);
+            item.is_none_or(|item| visit(Row { value: item, ..row }))
         });
     }
 }

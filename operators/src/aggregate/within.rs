@@ -5,7 +5,7 @@ use super::bytes::{Reader, Writer};
 use super::moment::Moment;
 use super::numbers::{Asks, Numbers};
 use super::state::State;
-use super::{Aggregate, Primitive, Rows, View};
+use super::{Aggregate, Primitive, Row, Rows, View};
 
 /// What an aggregate needs when it stands inside another.
 #[derive(Default)]
@@ -22,6 +22,18 @@ pub(super) fn primitives(inner: &dyn Aggregate) -> &'static [Primitive] {
     match inner.primitives().contains(&Primitive::Position) {
         true => &[Primitive::Own, Primitive::Position],
         false => &[Primitive::Own],
+    }
+}
+
+/// Visits what comes behind so many.
+pub(super) fn behind<'a>(
+    skip: usize,
+    visit: &'a mut dyn FnMut(Row<'_>) -> bool,
+) -> impl FnMut(Row<'_>) -> bool + 'a {
+    let mut passed = 0;
+    move |row| {
+        passed += 1;
+        passed <= skip || visit(row)
     }
 }
 
