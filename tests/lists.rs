@@ -8,12 +8,9 @@ mod nested;
 mod shop;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::process::Command;
 
-use nested::{csv, lines, run, tidemill};
+use nested::{Pipeline, ask, lines};
 use serde_json::{Value, json};
-use shop::Server;
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -61,7 +58,11 @@ type = "file"
 path = "dead.jsonl"
 "#;
 
-const NAMES: [&str; 7] = ["id", "at", "card", "amount", "tags", "prices", "taste"];
+const BASKETS: Pipeline = Pipeline {
+    text: PIPELINE,
+    source: "orders",
+    names: &["id", "at", "card", "amount", "tags", "prices", "taste"],
+};
 
 /// Two days of orders; some lists are NULL or empty, some items NULL.
 fn orders() -> Vec<Value> {
@@ -96,34 +97,8 @@ fn orders() -> Vec<Value> {
 
 #[test]
 fn lists_are_the_same_however_they_come_and_run() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
     let rows = orders();
-    fs::write(folder.join("baskets.toml"), PIPELINE).expect("written");
-    fs::write(folder.join("orders.jsonl"), lines(&rows)).expect("written");
-    fs::write(folder.join("orders.csv"), csv(&NAMES, &rows)).expect("written");
-    let wanted = run(folder, "baskets.toml", "json", &[]);
-    assert_eq!(wanted.len(), rows.len());
-    said(&rows, &wanted);
-    // The same rows by way of the columns of a feature table.
-    let copy = PIPELINE.split("[windows]").next().expect("a beginning").to_string()
-        + "[features]\nat = \"at\"\ncard = \"card\"\namount = \"amount\"\ntags = \"tags\"\nprices = \"prices\"\ntaste = \"taste\"\n\
-           [sink.features]\ntype = \"file\"\npath = \"orders.parquet\"\n[sink.again]\nof = \"features\"\ntype = \"file\"\npath = \"orders.arrow\"\n";
-    fs::write(folder.join("copy.toml"), copy).expect("written");
-    let copied = tidemill(folder, &["run", "copy.toml", "--quiet", "--folder", "."]);
-    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-    for (out, more) in [
-        ("csv", &["--set", "source.orders.path=orders.csv"][..]),
-        ("parquet", &["--set", "source.orders.path=orders.parquet"]),
-        ("arrow", &["--set", "source.orders.path=orders.arrow", "--workers", "2"]),
-        ("two", &["--workers", "2", "--set", "pipeline.bundle=1"]),
-        ("at_once", &["--set", "pipeline.mode=at_once", "--workers", "2"]),
-    ] {
-        let found = run(folder, "baskets.toml", out, more);
-        assert!(found == wanted, "{out}: other features");
-        let dead = fs::read_to_string(folder.join(out).join("dead.jsonl")).unwrap_or_default();
-        assert_eq!(dead, "", "{out}");
-    }
+    said(&rows, &BASKETS.everywhere(&rows));
 }
 
 /// Some features by definition: of the first rows of each card, all of whose rows are in every window.
@@ -174,42 +149,24 @@ fn said(rows: &[Value], found: &BTreeMap<i64, String>) {
 
 #[test]
 fn lists_outlive_a_run_that_is_cut_off() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("baskets.toml"), PIPELINE).expect("written");
-    fs::write(folder.path().join("orders.jsonl"), lines(&orders())).expect("written");
-    let done = tidemill(folder.path(), &["crash-test", "baskets.toml", "--kills", "3"]);
-    let told =
-        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{told}");
+    BASKETS.outlives_kills(&orders());
 }
 
 #[test]
 fn a_list_that_does_not_fit_is_a_dead_letter() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let mut rows: Vec<Value> = orders().into_iter().take(50).collect();
-    fs::write(folder.join("baskets.toml"), PIPELINE).expect("written");
-    fs::write(folder.join("orders.jsonl"), lines(&rows)).expect("written");
-    let wanted = run(folder, "baskets.toml", "good", &[]);
+    let rows: Vec<Value> = orders().into_iter().take(50).collect();
+    let mut all = rows.clone();
     let long: Value = (0..5_000).map(|n| json!(n)).collect();
     let wrong =
         [("taste", json!([1, 2])), ("tags", json!([1])), ("prices", long), ("tags", json!("tea"))];
     for (n, (column, value)) in wrong.into_iter().enumerate() {
-        let mut row = rows[n].clone();
+        let mut row = all[n].clone();
         row["id"] = json!(1_000 + n);
         row[column] = value;
-        rows.insert(10 * (n + 1), row);
+        all.insert(10 * (n + 1), row);
     }
-    fs::write(folder.join("orders.jsonl"), lines(&rows)).expect("written");
-    assert!(run(folder, "baskets.toml", "bad", &[]) == wanted);
-    let dead = fs::read_to_string(folder.join("bad/dead.jsonl")).expect("dead letters");
-    let dead: Vec<Value> =
-        dead.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let mut told: Vec<(u64, &str)> = dead
-        .iter()
-        .map(|d| (d["offset"].as_u64().expect("a line"), d["detail"].as_str().expect("a detail")))
-        .collect();
-    told.sort_unstable();
+    let told = BASKETS.dead_letters(&rows, &lines(&all));
+    let told: Vec<(u64, &str)> = told.iter().map(|(line, detail)| (*line, &**detail)).collect();
     assert_eq!(
         told,
         [
@@ -222,32 +179,15 @@ fn a_list_that_does_not_fit_is_a_dead_letter() {
             (41, "column tags: found the string \"tea\", wanted list<string>"),
         ]
     );
-    assert!(dead.iter().all(|d| d["reason"] == "type" && d["source"] == "orders"));
 }
 
 /// A list in a request is one as in a row.
 #[test]
 fn a_request_may_give_a_list() {
     let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let text = PIPELINE.replace("[windows]", "[online]\nentity = \"card\"\n\n[windows]");
-    fs::write(folder.join("baskets.toml"), text).expect("written");
-    fs::write(folder.join("orders.jsonl"), lines(&orders())).expect("written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    command.args(["run", "baskets.toml", "--linger", "--serve", "127.0.0.1:0"]).current_dir(folder);
-    let server = Server::start(command);
-    let ask = |taste: Value| {
-        let (entities, wanted) = (json!({"card": ["c1"]}), json!(["off", "taste_mean", "last"]));
-        let body = json!({"entities": entities, "features": wanted, "request_context": {"taste": [taste]}});
-        let (status, answer) = server.post("/get-online-features", &body);
-        let names = answer["metadata"]["feature_names"].as_array().cloned().unwrap_or_default();
-        let value = |name: &str| {
-            let at = names.iter().position(|known| known == name)?;
-            Some(answer["results"][at]["values"][0].clone())
-        };
-        let found = ["off", "taste_mean", "last"].map(|name| value(name).unwrap_or_default());
-        (status, found, answer.to_string())
-    };
+    let server = BASKETS.serve(folder.path(), PIPELINE, "card", &orders());
+    let wanted = ["off", "taste_mean", "last"];
+    let ask = |taste| ask(&server, ["card", "c1"], wanted, [json!("taste"), taste]);
     let (status, [once, mean, last], told) = ask(json!([1, 0.5, -2]));
     assert_eq!(status, 200, "{told}");
     assert!(mean.as_array().is_some_and(|mean| mean.len() == 3), "{told}");
@@ -263,10 +203,7 @@ fn a_request_may_give_a_list() {
 
 #[test]
 fn lists_where_single_values_belong_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    fs::write(folder.join("orders.jsonl"), "").expect("written");
-    for (from, to, wanted) in [
+    BASKETS.refuses(&[
         ("by = \"card\", last", "by = \"tags\", last", "cannot be the key of a window"),
         ("id = \"id\"", "id = \"tags\"", "is no single value"),
         ("rows = 3", "rows = 3, secondary = \"tags\"", "cannot be a secondary key"),
@@ -282,12 +219,5 @@ fn lists_where_single_values_belong_are_refused() {
             "[label.l]\nover = \"orders\"\nvalue = \"tags\"\nwait = \"1h\"\notherwise = \"drop\"\n[windows]",
             "neither a condition nor a number",
         ),
-    ] {
-        assert!(PIPELINE.contains(from), "{from}");
-        fs::write(folder.join("wrong.toml"), PIPELINE.replace(from, to)).expect("written");
-        let output = tidemill(folder, &["check", "wrong.toml"]);
-        let told = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(wanted), "{to}: {told}");
-    }
+    ]);
 }

@@ -8,12 +8,9 @@ mod nested;
 mod shop;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::process::Command;
 
-use nested::{csv, lines, run, tidemill};
+use nested::{Pipeline, ask};
 use serde_json::{Map, Value, json};
-use shop::Server;
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -62,7 +59,11 @@ type = "file"
 path = "dead.jsonl"
 "#;
 
-const NAMES: [&str; 6] = ["id", "at", "device", "measures", "hits", "labels"];
+const SENSORS: Pipeline = Pipeline {
+    text: PIPELINE,
+    source: "readings",
+    names: &["id", "at", "device", "measures", "hits", "labels"],
+};
 
 /// Two days of readings; some maps are NULL or empty, some values NULL.
 fn readings() -> Vec<Value> {
@@ -98,34 +99,8 @@ fn readings() -> Vec<Value> {
 
 #[test]
 fn maps_are_the_same_however_they_come_and_run() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
     let rows = readings();
-    fs::write(folder.join("sensors.toml"), PIPELINE).expect("written");
-    fs::write(folder.join("readings.jsonl"), lines(&rows)).expect("written");
-    fs::write(folder.join("readings.csv"), csv(&NAMES, &rows)).expect("written");
-    let wanted = run(folder, "sensors.toml", "json", &[]);
-    assert_eq!(wanted.len(), rows.len());
-    said(&rows, &wanted);
-    // The same rows by way of the columns of a feature table.
-    let copy = PIPELINE.split("[windows]").next().expect("a beginning").to_string()
-        + "[features]\nat = \"at\"\ndevice = \"device\"\nmeasures = \"measures\"\nhits = \"hits\"\nlabels = \"labels\"\n\
-           [sink.features]\ntype = \"file\"\npath = \"readings.parquet\"\n[sink.again]\nof = \"features\"\ntype = \"file\"\npath = \"readings.arrow\"\n";
-    fs::write(folder.join("copy.toml"), copy).expect("written");
-    let copied = tidemill(folder, &["run", "copy.toml", "--quiet", "--folder", "."]);
-    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-    for (out, more) in [
-        ("csv", &["--set", "source.readings.path=readings.csv"][..]),
-        ("parquet", &["--set", "source.readings.path=readings.parquet"]),
-        ("arrow", &["--set", "source.readings.path=readings.arrow", "--workers", "2"]),
-        ("two", &["--workers", "2", "--set", "pipeline.bundle=1"]),
-        ("at_once", &["--set", "pipeline.mode=at_once", "--workers", "2"]),
-    ] {
-        let found = run(folder, "sensors.toml", out, more);
-        assert!(found == wanted, "{out}: other features");
-        let dead = fs::read_to_string(folder.join(out).join("dead.jsonl")).unwrap_or_default();
-        assert_eq!(dead, "", "{out}");
-    }
+    said(&rows, &SENSORS.everywhere(&rows));
 }
 
 /// Some features by definition: of the first rows of each device, all of whose rows are in every window.
@@ -182,23 +157,12 @@ fn said(rows: &[Value], found: &BTreeMap<i64, String>) {
 
 #[test]
 fn maps_outlive_a_run_that_is_cut_off() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("sensors.toml"), PIPELINE).expect("written");
-    fs::write(folder.path().join("readings.jsonl"), lines(&readings())).expect("written");
-    let done = tidemill(folder.path(), &["crash-test", "sensors.toml", "--kills", "3"]);
-    let told =
-        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{told}");
+    SENSORS.outlives_kills(&readings());
 }
 
 #[test]
 fn a_map_that_does_not_fit_is_a_dead_letter() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
     let rows: Vec<Value> = readings().into_iter().take(50).collect();
-    fs::write(folder.join("sensors.toml"), PIPELINE).expect("written");
-    fs::write(folder.join("readings.jsonl"), lines(&rows)).expect("written");
-    let wanted = run(folder, "sensors.toml", "good", &[]);
     let many: Map<String, Value> = (0..5_000).map(|n| (format!("k{n}"), json!(n))).collect();
     let mut all: Vec<String> = rows.iter().map(Value::to_string).collect();
     let wrong = [
@@ -216,16 +180,8 @@ fn a_map_that_does_not_fit_is_a_dead_letter() {
     let row =
         json!({ "id": 1_004, "at": rows[4]["at"], "device": "d1", "hits": { "b": 1, "a": 2 } });
     all.push(row.to_string().replace("\"a\":2", "\"a\":2,\"b\":1"));
-    fs::write(folder.join("readings.jsonl"), all.join("\n")).expect("written");
-    assert!(run(folder, "sensors.toml", "bad", &[]) == wanted);
-    let dead = fs::read_to_string(folder.join("bad/dead.jsonl")).expect("dead letters");
-    let dead: Vec<Value> =
-        dead.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let mut told: Vec<(u64, &str)> = dead
-        .iter()
-        .map(|d| (d["offset"].as_u64().expect("a line"), d["detail"].as_str().expect("a detail")))
-        .collect();
-    told.sort_unstable();
+    let told = SENSORS.dead_letters(&rows, &all.join("\n"));
+    let told: Vec<(u64, &str)> = told.iter().map(|(line, detail)| (*line, &**detail)).collect();
     assert_eq!(
         told,
         [
@@ -242,33 +198,16 @@ fn a_map_that_does_not_fit_is_a_dead_letter() {
             (55, "column hits: found the key \"b\" twice, wanted map<string, int64>"),
         ]
     );
-    assert!(dead.iter().all(|d| d["reason"] == "type" && d["source"] == "readings"));
 }
 
 /// A map in a request is one as in a row.
 #[test]
 fn a_request_may_give_a_map() {
     let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let text = PIPELINE.replace("[windows]", "[online]\nentity = \"device\"\n\n[windows]");
-    let text = text.replace("\"heat - (", "\"measures['heat'] - (");
-    fs::write(folder.join("sensors.toml"), text).expect("written");
-    fs::write(folder.join("readings.jsonl"), lines(&readings())).expect("written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    command.args(["run", "sensors.toml", "--linger", "--serve", "127.0.0.1:0"]).current_dir(folder);
-    let server = Server::start(command);
-    let ask = |measures: Value| {
-        let (entities, wanted) = (json!({"device": ["d1"]}), json!(["as_read", "rise", "sums"]));
-        let body = json!({"entities": entities, "features": wanted, "request_context": {"measures": [measures]}});
-        let (status, answer) = server.post("/get-online-features", &body);
-        let names = answer["metadata"]["feature_names"].as_array().cloned().unwrap_or_default();
-        let value = |name: &str| {
-            let at = names.iter().position(|known| known == name)?;
-            Some(answer["results"][at]["values"][0].clone())
-        };
-        let found = ["as_read", "rise", "sums"].map(|name| value(name).unwrap_or_default());
-        (status, found, answer.to_string())
-    };
+    let text = PIPELINE.replace("\"heat - (", "\"measures['heat'] - (");
+    let server = SENSORS.serve(folder.path(), &text, "device", &readings());
+    let wanted = ["as_read", "rise", "sums"];
+    let ask = |measures| ask(&server, ["device", "d1"], wanted, [json!("measures"), measures]);
     let given = json!({"heat": 100, "rain": null});
     let (status, [measures, low, sums], told) = ask(given);
     assert_eq!(status, 200, "{told}");
@@ -284,10 +223,7 @@ fn a_request_may_give_a_map() {
 
 #[test]
 fn maps_where_single_values_belong_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    fs::write(folder.join("readings.jsonl"), "").expect("written");
-    for (from, to, wanted) in [
+    SENSORS.refuses(&[
         ("by = \"device\", last", "by = \"hits\", last", "cannot be the key of a window"),
         ("id = \"id\"", "id = \"hits\"", "is no single value"),
         ("rows = 3", "rows = 3, secondary = \"hits\"", "cannot be a secondary key"),
@@ -310,12 +246,5 @@ fn maps_where_single_values_belong_are_refused() {
             "[label.l]\nover = \"readings\"\nvalue = \"hits\"\nwait = \"1h\"\notherwise = \"drop\"\n[windows]",
             "neither a condition nor a number",
         ),
-    ] {
-        assert!(PIPELINE.contains(from), "{from}");
-        fs::write(folder.join("wrong.toml"), PIPELINE.replacen(from, to, 1)).expect("written");
-        let output = tidemill(folder, &["check", "wrong.toml"]);
-        let told = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(wanted), "{to}: {told}");
-    }
+    ]);
 }
