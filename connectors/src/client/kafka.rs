@@ -27,6 +27,9 @@ use tidemill_types::{Error, TraceContext};
 /// How long a broker may take to say what topics there are.
 const METADATA: Duration = Duration::from_secs(15);
 
+/// Between two questions about a partition that has no leader.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Events to be handled before an error is explained.
 const EVENTS: usize = 32;
 
@@ -272,6 +275,31 @@ pub(crate) fn partitions<C: ClientContext>(
     }
 }
 
+/// The first offset of a partition, and that behind its last. A partition may be without a leader for a while (its
+/// broker stood still and is taken for dead, or was restarted): it is asked for again until `patience` is over.
+///
+/// # Errors
+/// What the broker says, or its silence.
+pub(crate) fn watermarks<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partition: u32,
+    patience: Duration,
+) -> Result<(i64, i64), KafkaError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
+        match client.fetch_watermarks(topic, partition as i32, left.min(METADATA)) {
+            Err(_) if Instant::now() < deadline => {
+                thread::sleep(AGAIN);
+                // librdkafka keeps an answer without a leader for minutes, and asks nobody in the meantime.
+                let _ = client.fetch_metadata(Some(topic), left.min(METADATA));
+            }
+            found => return found,
+        }
+    }
+}
+
 fn unknown_topic(topic: &str, names: &[&str]) -> Error {
     let error = Error::user(format!("there is no topic {topic}"));
     let near = crate::keys::nearest(topic, names.iter().copied().filter(|n| !n.starts_with("__")));
@@ -352,4 +380,34 @@ pub(crate) fn headers_of(contexts: &[(usize, TraceContext)], row: usize) -> Opti
     Some(
         OwnedHeaders::new_with_capacity(1).insert(Header { key: TRACEPARENT, value: Some(&value) }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    /// A broker of librdkafka's own, since a real one that stands alone is without a leader for an instant only,
+    /// at a time of its choosing.
+    #[test]
+    fn a_partition_without_a_leader_is_waited_for() {
+        let brokers = MockCluster::new(1).expect("a broker");
+        brokers.create_topic("rows", 2, 1).expect("a topic");
+        brokers.partition_leader("rows", 1, None).expect("no leader");
+        let consumer: BaseConsumer<Log> = Cluster::new(brokers.bootstrap_servers())
+            .config()
+            .set("group.id", "unused")
+            .create_with_context(Log::default())
+            .expect("a consumer");
+        let ends = |patience| watermarks(consumer.client(), "rows", 1, patience);
+        assert!(ends(AGAIN).is_err(), "nobody could know");
+        thread::scope(|scope| {
+            let found = scope.spawn(|| ends(METADATA));
+            thread::sleep(5 * AGAIN);
+            brokers.partition_leader("rows", 1, Some(1)).expect("a leader");
+            assert_eq!(found.join().expect("no panic"), Ok((0, 0)));
+        });
+    }
 }

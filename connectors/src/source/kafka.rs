@@ -26,7 +26,7 @@ use tidemill_config::plan::{SourcePlan, Until};
 use tidemill_types::{DeadLetter, Error, Provenance, TraceContext};
 
 use super::{Chunk, Entry, Polled, Source};
-use crate::client::kafka::{Cluster, Log, context_of, explain, partitions};
+use crate::client::kafka::{Cluster, Log, context_of, explain, partitions, watermarks};
 use crate::format::rows::Rows;
 use crate::format::{self, Decoder, Layout, MAX_RECORD, Messages, Refusal};
 use crate::keys;
@@ -201,10 +201,9 @@ impl KafkaSource {
             traced: false,
         };
         for partition in (0..count).filter(|p| *p as usize % share.1.max(1) == share.0) {
-            let (low, high) = source
-                .consumer
-                .fetch_watermarks(&source.topic, partition as i32, WATERMARKS)
-                .map_err(|e| {
+            let client = source.consumer.client();
+            let (low, high) =
+                watermarks(client, &source.topic, partition, WATERMARKS).map_err(|e| {
                     let what = format!("cannot find the end of {}/{partition}", source.topic);
                     explain(&what, &e, log.last().as_deref())
                 })?;

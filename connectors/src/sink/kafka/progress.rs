@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tidemill_types::Error;
 
-use crate::client::kafka::{Cluster, Log, Topic, partitions};
+use crate::client::kafka::{Cluster, Log, Topic, partitions, watermarks};
 use crate::sink::transactions::{Place, Progress};
 
 /// How long a broker may take for one answer.
@@ -114,7 +114,7 @@ impl Reader {
     /// # Errors
     /// What the broker says, or its silence.
     pub(super) fn last(&self, topic: &str) -> Result<Option<Progress>, KafkaError> {
-        let (low, high) = ends_of(&self.consumer, topic, 0, ANSWER)?;
+        let (low, high) = watermarks(self.consumer.client(), topic, 0, ANSWER)?;
         for from in [high.saturating_sub(TAIL).max(low), low] {
             let mut found = None;
             each(&self.consumer, topic, 0, from, high, &mut |key, value| {
@@ -148,16 +148,15 @@ impl Reader {
             .create_with_context(Log::default())?;
         let deadline = Instant::now() + ALL;
         for partition in 0..partitions {
-            let at = partition as i32;
-            let (_, end) = ends_of(&ends, topic, at, ALL)?;
+            let (_, end) = watermarks(ends.client(), topic, partition, ALL)?;
             let (low, high) = loop {
-                let (low, high) = ends_of(&self.consumer, topic, at, ALL)?;
+                let (low, high) = watermarks(self.consumer.client(), topic, partition, ALL)?;
                 if high >= end || Instant::now() >= deadline {
                     break (low, high);
                 }
                 std::thread::sleep(Duration::from_millis(5));
             };
-            each(&self.consumer, topic, at, low, high, &mut |key, value| {
+            each(&self.consumer, topic, partition as i32, low, high, &mut |key, value| {
                 take(partition, key, value);
             })?;
         }
@@ -196,23 +195,6 @@ fn each(
                 return Err(KafkaError::MessageConsumption(OperationTimedOut));
             }
             _ => {}
-        }
-    }
-}
-
-/// The first offset of a partition, and that behind its last. A broker that stood still is taken for dead by its
-/// controller, and leads nothing for some seconds after.
-fn ends_of(
-    consumer: &BaseConsumer<Log>,
-    topic: &str,
-    partition: i32,
-    patience: Duration,
-) -> Result<(i64, i64), KafkaError> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match consumer.fetch_watermarks(topic, partition, ANSWER) {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
-            found => return found,
         }
     }
 }
