@@ -5,7 +5,7 @@
     pip install 'feast[redis]==0.67.0'                          # --feast, a third one's; and redis-server
     python3 benches/serving_peers.py FOLDER --tidemill target/release/tidemill --peers ... --mlserver ... --feast ...
 
-A pipeline of 20 features trains a LightGBM of 200 trees and writes its features to Redis. Its artifact, LightGBM's own text, is
+A pipeline of `--features` (20) trains a LightGBM of 200 trees and writes its features to Redis. Its artifact, LightGBM's own text, is
 what every server loads; each must give the same scores. A server has core 0, `tidemill load` core 1. The rate is
 doubled until less than 97 % of what was asked is answered well, or the p99 is beyond half a second, twice; the rate before is what it sustains, and
 the most answers in a second of any step what it can.
@@ -35,12 +35,14 @@ parser.add_argument("--feast", required=True, help="python with feast[redis]")
 parser.add_argument("--seconds", type=float, default=4)
 parser.add_argument("--rate", type=float, default=50, help="of the latencies, and the first")
 parser.add_argument("--nice", type=int, default=0, help="of servers, store and client: below 0 on a machine that is busy")
+parser.add_argument("--features", type=int, default=20)
+parser.add_argument("--cards", type=int, default=5_000, help="four payments each")
 parser.add_argument("--only", default="", help="names, joined by commas")
 asked = parser.parse_args()
 folder = asked.folder.resolve()
 folder.mkdir(parents=True, exist_ok=True)
-FEATURES = [f"x{n}" for n in range(20)]
-CARDS = 5_000
+FEATURES = [f"x{n}" for n in range(asked.features)]
+CARDS = asked.cards
 root = pathlib.Path(__file__).resolve().parent.parent
 one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "FEAST_USAGE": "False"}
 dice = random.Random(7)
@@ -192,7 +194,7 @@ key = "card"
 """)
 shutil.rmtree(folder / "out", ignore_errors=True)
 inputs = [[round(dice.gauss(0, 1), 4) for _ in FEATURES] for _ in range(1_000)]
-tensors = [{"inputs": [{"name": f, "shape": [1], "datatype": "FP64", "data": [v]} for f, v in zip(FEATURES, row)]} for row in inputs]
+matrix = [{"inputs": [{"name": "x", "shape": [1, len(FEATURES)], "datatype": "FP64", "data": row}]} for row in inputs]
 cards = [f"c{dice.randrange(CARDS)}" for _ in range(1_000)]
 features = [{"features": [f"shop:{f}" for f in FEATURES], "entities": {"card": [card]}} for card in cards]
 wanted = set(filter(None, asked.only.split(",")))
@@ -205,13 +207,13 @@ try:
         sys.exit("the pipeline does not run")
     command = [asked.tidemill, "run", folder / "shop.toml", "--folder", folder / "out", "--serve", ours, "--linger", "--workers", "1"]
     path = "/v2/models/shop/infer"
-    with serving("tidemill", command, ours, path, tensors[0], cwd=folder):
+    with serving("tidemill", command, ours, path, matrix[0], cwd=folder):
         # The second run repeats the first, trainings too, and takes their outcomes from the journal.
-        while post(ours, path, tensors[0])["parameters"].get("degraded"):
+        while post(ours, path, matrix[0])["parameters"].get("degraded"):
             time.sleep(0.3)
         time.sleep(5)
-        truth = [post(ours, path, tensor)["outputs"][0]["data"][0] for tensor in tensors[:20]]
-        scores.append(measure("tidemill", ours, path, lines("tensors.jsonl", tensors)))
+        truth = [post(ours, path, tensor)["outputs"][0]["data"][0] for tensor in matrix[:20]]
+        scores.append(measure("tidemill", ours, path, lines("matrix.jsonl", matrix)))
         held = post(ours, "/get-online-features", features[0])
         lookups.append(measure("tidemill", ours, "/get-online-features", lines("features.jsonl", features)))
     artifact = next(p for p in sorted((folder / "out/models").rglob("*"), reverse=True) if p.is_file() and p.read_bytes()[:5] == b"tree\n")
@@ -237,7 +239,6 @@ try:
     write("mlserver/model.txt", artifact.read_text())
     write("mlserver/settings.json", json.dumps({"http_port": at, "grpc_port": grpc, "metrics_port": metrics, "parallel_workers": 0, "host": "127.0.0.1"}))
     write("mlserver/model-settings.json", json.dumps({"name": "trees", "implementation": "mlserver_lightgbm.LightGBMModel", "parameters": {"uri": "./model.txt"}}))
-    matrix = [{"inputs": [{"name": "x", "shape": [1, 20], "datatype": "FP64", "data": row}]} for row in inputs]
     peer("MLServer", [bin_of(asked.mlserver) / "mlserver", "start", "."], "/v2/models/trees/infer", matrix, lambda a: a["outputs"][0]["data"][0], port=at, cwd=folder / "mlserver")
 
     shutil.rmtree(folder / "mlflow", ignore_errors=True)
@@ -289,7 +290,7 @@ from feast.types import Float64
 import pandas as pd
 pd.DataFrame({{"card": ["a"], "event_timestamp": [pd.Timestamp.now("UTC")]}}).to_parquet("nothing.parquet")
 card = Entity(name="card", join_keys=["card"], value_type=ValueType.STRING)
-view = FeatureView(name="shop", entities=[card], schema=[Field(name=f"x{{n}}", dtype=Float64) for n in range(20)], source=FileSource(path="nothing.parquet", timestamp_field="event_timestamp"))
+view = FeatureView(name="shop", entities=[card], schema=[Field(name=f"x{{n}}", dtype=Float64) for n in range({len(FEATURES)})], source=FileSource(path="nothing.parquet", timestamp_field="event_timestamp"))
 """)
         feast = bin_of(asked.feast) / "feast"
         subprocess.run([feast, "apply"], cwd=folder / "feast", check=True, capture_output=True, env={**os.environ, **one_thread})
@@ -303,5 +304,5 @@ view = FeatureView(name="shop", entities=[card], schema=[Field(name=f"x{{n}}", d
 finally:
     store.terminate()
 print(f"\nload of the machine: {os.getloadavg()[0]:.1f}")
-table("scores of given features", scores)
-table("20 features of an entity", lookups)
+table(f"scores of {len(FEATURES)} given features", scores)
+table(f"{len(FEATURES)} features of an entity", lookups)

@@ -15,13 +15,13 @@ use super::Online;
 use super::clock::Clock;
 use super::question::{Found, Held, find};
 use super::view::{View, choose};
-use crate::engine::check::Compiled;
+use crate::engine::check::{Compiled, NumberFrom};
 use crate::mill::Status;
 use crate::mill::status::Told;
 use crate::models::registry::Registry;
 use crate::serve::scorer::{
-    Answer, Asked, FeatureRows, Features, ModelInfo, ModelState, Question, Refusal, Scorer,
-    StoreInfo,
+    Answer, Asked, FeatureMatrix, FeatureRows, Features, ModelInfo, ModelState, Question, Refusal,
+    Scorer, StoreInfo,
 };
 
 /// Answers requests. The pipeline's own name stands for what it serves: the champion's score, or a
@@ -150,6 +150,53 @@ impl Desk {
         }
     }
 
+    /// The model of a name; the pipeline's own stands for its champion.
+    fn model_of(&self, name: &str) -> Option<usize> {
+        let plan = &self.compiled.plan;
+        match &plan.score {
+            Some(score) if plan.pipeline.name.value == name => Some(score.champion),
+            _ => plan.models.iter().position(|known| known.name.value == name),
+        }
+    }
+
+    /// Where the columns of a matrix belong among the numbers of a row, and its values.
+    fn places_of<'a>(
+        &self,
+        asked: &Asked,
+        question: &Question,
+        matrix: &'a FeatureMatrix,
+    ) -> Result<(Vec<usize>, &'a [f64]), Refusal> {
+        let (name, width, model) = (&matrix.name, matrix.width, &asked.model);
+        let refuse = |why: String| Err(Refusal::Invalid(format!("input `{name}` {why}")));
+        if let Some((twice, _)) =
+            question.given.columns.iter().find(|(name, _)| self.compiled.places.contains_key(name))
+        {
+            return refuse(format!("has all features, and `{twice}` is given too"));
+        }
+        let Some(m) = self.model_of(model) else {
+            return refuse(format!("has all features of `{model}`, which is no model"));
+        };
+        let inputs = &self.compiled.inputs[m];
+        if let Some(text) = inputs.names.categories.first() {
+            let why = format!(
+                "has numbers alone, and `{model}` reads `{text}`: give each feature in a tensor of its own"
+            );
+            return refuse(why);
+        }
+        let place = |from: &NumberFrom| match from {
+            NumberFrom::Feature(place) => Some(*place),
+            NumberFrom::Margin(_) => None,
+        };
+        let places: Vec<usize> = inputs.numbers.iter().filter_map(place).collect();
+        match places.len() == width {
+            true => Ok((places, &matrix.values)),
+            false => refuse(format!(
+                "has {width} columns, and `{model}` reads {} features: /v2/models/{model} has them in their order",
+                places.len()
+            )),
+        }
+    }
+
     fn stale(&self, time: Option<Micros>) -> bool {
         let max_age = self.compiled.plan.online.as_ref().and_then(|online| online.max_age);
         match (max_age, time, self.online.as_of()) {
@@ -188,10 +235,7 @@ impl Scorer for Desk {
     fn state(&self, model: &str) -> Option<ModelState> {
         let view = self.online.view();
         let plan = &self.compiled.plan;
-        let m = match &plan.score {
-            Some(score) if plan.pipeline.name.value == model => score.champion,
-            _ => plan.models.iter().position(|known| known.name.value == model)?,
-        };
+        let m = self.model_of(model)?;
         let current = Some(view.version(m)).filter(|version| *version > 0);
         let fallback = plan.score.iter().filter(|_| plan.pipeline.name.value == model);
         let steps_in = |fallback: &Fallback| match fallback {
@@ -212,12 +256,19 @@ impl Scorer for Desk {
     fn infer(&self, asked: &Asked, question: &Question) -> Result<Answer, Refusal> {
         let found = self.find(question, &self.plain)?;
         let view = self.online.view();
+        let matrix = question.matrix.as_ref().map(|matrix| self.places_of(asked, question, matrix));
+        let matrix = matrix.transpose()?;
         let rows = question.given.rows;
         let mut scores = Vec::with_capacity(rows);
         let (mut versions, mut fallback) = (Vec::with_capacity(rows), None);
         for row in 0..rows {
             let id = found.held[row].id();
-            let scored = self.score(&view, asked, &self.inputs(&found, row), id)?;
+            let mut inputs = self.inputs(&found, row);
+            if let Some((places, values)) = &matrix {
+                let values = &values[row * places.len()..];
+                places.iter().zip(values).for_each(|(place, value)| inputs.0[*place] = *value);
+            }
+            let scored = self.score(&view, asked, &inputs, id)?;
             scores.push(scored.score);
             versions.push(scored.version);
             fallback = fallback.or(scored.degraded);
@@ -272,7 +323,7 @@ impl Scorer for Desk {
         let question = Question {
             ids: Some(vec![id.to_string()]),
             given: Features { rows: 1, columns: Vec::new() },
-            as_of: None,
+            ..Question::default()
         };
         let found = self.find(&question, &[])?;
         let Some(Held::Row(row)) = found.held.first() else {

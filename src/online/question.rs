@@ -1,5 +1,6 @@
 //! From a question to rows of features: what is held, what is computed anew, what is given.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
@@ -109,10 +110,11 @@ pub(super) fn find(
         (None, None) => (compute(compiled, &sorted, &held, rows)?, None),
         (None, Some(_)) => return Err(Refusal::Invalid(NO_MOMENT.to_string())),
     };
-    for (feature, values) in sorted.features {
-        instead.retain(|(known, _)| *known != feature);
-        instead.push((feature, values.clone()));
+    if !instead.is_empty() {
+        let given: HashSet<usize> = sorted.features.iter().map(|(feature, _)| *feature).collect();
+        instead.retain(|(feature, _)| !given.contains(feature));
     }
+    instead.extend(sorted.features.into_iter().map(|(feature, values)| (feature, values.clone())));
     Ok(Found { held, named, instead, windows_at })
 }
 

@@ -198,7 +198,7 @@ pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
     let as_of = moment(request.as_of.as_ref())?;
-    let question = Question { ids: None, given, as_of };
+    let question = Question { given, as_of, ..Question::default() };
     Ok(Asked { question, wanted, full: request.full_feature_names, keys })
 }
 

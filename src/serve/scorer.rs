@@ -45,8 +45,21 @@ pub struct Question {
     pub ids: Option<Vec<String>>,
     /// Features, columns of the spine, and columns that name entities.
     pub given: Features,
+    /// All features that the model reads, in one tensor.
+    pub matrix: Option<FeatureMatrix>,
     /// The moment as of which the windows of entities are wanted; without it the pipeline's choice.
     pub as_of: Option<Micros>,
+}
+
+/// Features of several rows in the order in which a model reads them ([`ModelInfo::features`]).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureMatrix {
+    /// The tensor's name.
+    pub name: String,
+    /// How many features there are of each row, more than one.
+    pub width: usize,
+    /// Row by row; NULL is NaN.
+    pub values: Vec<f64>,
 }
 
 /// What can be asked of the feature store.

@@ -6,12 +6,14 @@ use tidemill_types::{DataType, Value};
 
 use super::grpc::InferTensorContents;
 use super::protocol::{Failure, InferRequest, InputTensor, moment};
-use super::scorer::Question;
+use super::scorer::{FeatureMatrix, Question};
 
 /// The tensor that names rows instead of giving features.
 pub const ID: &str = "id";
 /// A request has at most so many rows.
 pub const ROW_LIMIT: usize = 100_000;
+/// A tensor has at most so many values.
+const VALUE_LIMIT: usize = 1 << 24;
 
 /// The protocol's name for a type of ours.
 pub fn datatype_of(data_type: DataType) -> &'static str {
@@ -28,7 +30,7 @@ pub fn datatype_of(data_type: DataType) -> &'static str {
 pub struct RawTensor<'a> {
     /// A feature, a column, or `id`.
     pub name: &'a str,
-    /// `[n]` or `[n, 1]`.
+    /// `[n]` or `[n, 1]`; `[n, k]` of all k features that the model reads.
     pub shape: Vec<u64>,
     /// As the protocol names it.
     pub datatype: &'a str,
@@ -43,7 +45,7 @@ pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Question, Failu
     for input in &request.inputs {
         let tensor =
             RawTensor { name: &input.name, shape: input.shape.clone(), datatype: &input.datatype };
-        tensor.rows()?;
+        tensor.size()?;
         let values = match binary_size(input)? {
             Some(size) => {
                 let (own, rest) = binary.split_at_checked(size).ok_or_else(|| {
@@ -69,29 +71,36 @@ pub fn read(request: &InferRequest, mut binary: &[u8]) -> Result<Question, Failu
 /// A question of tensors with their values.
 ///
 /// # Errors
-/// Tensors of different lengths, or two of one name.
+/// Tensors of different lengths, two of one name, or two of several columns.
 pub fn gather(tensors: Vec<(RawTensor<'_>, Vec<Value>)>) -> Result<Question, Failure> {
     let mut question = Question::default();
     let mut rows = None;
     let mut seen = HashSet::new();
     for (tensor, values) in tensors {
         let name = tensor.name;
-        let n = tensor.rows()?;
+        let (n, width) = tensor.size()?;
         if *rows.get_or_insert(n) != n {
             return Err(Failure::invalid(format!(
                 "input `{name}` has {n} rows and others have not"
             )));
         }
-        if values.len() != n {
-            let found = values.len();
+        if values.len() != n * width {
+            let (found, shape) = (values.len(), tensor.shape);
             return Err(Failure::invalid(format!(
-                "input `{name}` has {found} values for a shape of {n}"
+                "input `{name}` has {found} values for a shape of {shape:?}"
             )));
         }
         if !seen.insert(name) {
             return Err(Failure::invalid(format!("input `{name}` is given twice")));
         }
-        if name == ID {
+        if width > 1 {
+            if let Some(FeatureMatrix { name: first, .. }) = question.matrix {
+                let why = format!("inputs `{first}` and `{name}` both have several columns");
+                return Err(Failure::invalid(why));
+            }
+            let values = numbers(name, values)?;
+            question.matrix = Some(FeatureMatrix { name: name.to_string(), width, values });
+        } else if name == ID {
             question.ids = Some(ids(values)?);
         } else {
             question.given.columns.push((name.to_string(), values));
@@ -101,6 +110,19 @@ pub fn gather(tensors: Vec<(RawTensor<'_>, Vec<Value>)>) -> Result<Question, Fai
         Failure::invalid("there are no inputs: give a tensor `id`, or one for each feature")
     })?;
     Ok(question)
+}
+
+/// Values of several columns, which are numbers.
+fn numbers(name: &str, values: Vec<Value>) -> Result<Vec<f64>, Failure> {
+    let number = |value: Value| match value {
+        Value::Null => Some(f64::NAN),
+        other => other.as_f64(),
+    };
+    let numbers: Option<Vec<f64>> = values.into_iter().map(number).collect();
+    numbers.ok_or_else(|| {
+        let why = format!("input `{name}` has several columns, and these are numbers");
+        Failure::invalid(why)
+    })
 }
 
 fn binary_size(tensor: &InputTensor) -> Result<Option<usize>, Failure> {
@@ -121,20 +143,28 @@ fn ids(values: Vec<Value>) -> Result<Vec<String>, Failure> {
 }
 
 impl RawTensor<'_> {
-    /// How many rows it has.
-    fn rows(&self) -> Result<usize, Failure> {
+    /// How many rows it has, and how many columns.
+    fn size(&self) -> Result<(usize, usize), Failure> {
         let name = self.name;
-        let rows = match self.shape.as_slice() {
-            [n] | [n, 1] => *n,
+        let (rows, width) = match self.shape.as_slice() {
+            [n] => (*n, 1),
+            [n, width] if *width > 0 => (*n, *width),
             other => {
                 return Err(Failure::invalid(format!(
-                    "input `{name}` has shape {other:?}, not [n] or [n, 1]"
+                    "input `{name}` has shape {other:?}, not [n], [n, 1] or [n, features]"
                 )));
             }
         };
-        usize::try_from(rows).ok().filter(|&n| n <= ROW_LIMIT).ok_or_else(|| {
+        let rows = usize::try_from(rows).ok().filter(|&n| n <= ROW_LIMIT).ok_or_else(|| {
             Failure::invalid(format!("input `{name}` has {rows} rows, and {ROW_LIMIT} are allowed"))
-        })
+        })?;
+        let width = usize::try_from(width).ok();
+        let width = width.filter(|width| rows.max(1).saturating_mul(*width) <= VALUE_LIMIT);
+        let width = width.ok_or_else(|| {
+            let shape = &self.shape;
+            Failure::invalid(format!("input `{name}` of shape {shape:?} has too many values"))
+        })?;
+        Ok((rows, width))
     }
 
     fn read_json(&self, data: Option<&serde_json::Value>) -> Result<Vec<Value>, Failure> {
@@ -175,7 +205,7 @@ impl RawTensor<'_> {
                 Failure::invalid(format!("the bytes of input `{name}` are not those of {datatype}"))
             })?;
             values.push(value);
-            if values.len() > ROW_LIMIT {
+            if values.len() > VALUE_LIMIT {
                 break;
             }
         }
@@ -385,6 +415,33 @@ mod tests {
         assert!(why(vec![tensor("a", &[2]), tensor("b", &[3])]).contains("3 rows"));
         assert!(why(vec![tensor("a", &[2]), tensor("a", &[2])]).contains("twice"));
         assert!(why(vec![tensor("id", &[2]), tensor("id", &[2])]).contains("twice"));
-        assert!(why(vec![tensor("a", &[2, 2])]).contains("[n, 1]"));
+        assert!(why(vec![tensor("a", &[2, 2, 2])]).contains("[n, 1]"));
+        assert!(why(vec![tensor("a", &[2, 2])]).contains("2 values for a shape of [2, 2]"));
+        assert!(why(vec![tensor("a", &[2, 0])]).contains("[n, features]"));
+        assert!(why(vec![tensor("a", &[1, 1 << 40])]).contains("too many values"));
+        assert!(why(vec![tensor("a", &[0, 1 << 40])]).contains("too many values"));
+    }
+
+    #[test]
+    fn all_features_may_come_in_one_tensor() {
+        use serde_json::json;
+        let of = |name: &str, datatype: &str, shape: [u64; 2], data: serde_json::Value| json!({"name": name, "shape": shape, "datatype": datatype, "data": data});
+        let nested = of("x", "FP64", [2, 3], json!([[1, 2.5, null], [4, 5, 6]]));
+        let flat = of("x", "FP64", [2, 3], json!([1, 2.5, null, 4, 5, 6]));
+        for tensor in [&nested, &flat] {
+            let question = parse(json!({"inputs": [tensor]}), b"").expect("well formed");
+            let matrix = question.matrix.expect("a matrix");
+            assert_eq!((matrix.width, question.given.rows), (3, 2));
+            assert!(matrix.values[2].is_nan() && question.given.columns.is_empty());
+            assert_eq!(
+                (&matrix.values[..2], &matrix.values[3..]),
+                (&[1.0, 2.5][..], &[4.0, 5.0, 6.0][..])
+            );
+        }
+        let words = of("x", "BYTES", [1, 2], json!(["a", "b"]));
+        let why = |tensors| parse(json!({"inputs": tensors}), b"").expect_err("wrong");
+        assert!(why(json!([words])).contains("numbers"));
+        let other = of("y", "INT8", [2, 2], json!([1, 2, 3, 4]));
+        assert!(why(json!([nested, other])).contains("both have several columns"));
     }
 }

@@ -22,6 +22,12 @@ def numbers(client, name, values, shape=None):
     return tensor
 
 
+def truths(client, name, values):
+    tensor = client.InferInput(name, [len(values)], "BOOL")
+    tensor.set_data_from_numpy(np.array(values))
+    return tensor
+
+
 def scores(answer):
     found = answer.as_numpy("score")
     assert found.dtype == np.float64, found.dtype
@@ -59,10 +65,25 @@ def check(client, connection):
     assert scores(both)[0] > scores(both)[1], scores(both)
     given = connection.infer("shop", [numbers(client, "sum_1h", [1.0]), numbers(client, "ratio", [2.0])])
     assert 0 <= scores(given)[0] <= 1
+    listed = connection.get_model_metadata("shop")
+    listed = listed["inputs"] if isinstance(listed, dict) else listed.inputs
+    names = [one["name"] if isinstance(one, dict) else one.name for one in listed]
+    features = names[2:6]
+    assert features == ["amount_now", "large", "sum_1h", "ratio"], names
+    rows = [[199.5, 1.0, 420.25, 1.4], [3.0, 0.0, np.nan, 0.25]]
+    apart = connection.infer(
+        "shop", [numbers(client, name, column) for name, column in zip(features, zip(*rows)) if name != "large"]
+        + [truths(client, "large", [True, False])]
+    )
+    together = connection.infer("shop", [numbers(client, "x", rows, [2, 4])])
+    assert (scores(together) == scores(apart)).all(), (scores(together), scores(apart))
+    assert scores(together)[0] != scores(together)[1]
     for inputs, why in [
         ([texts(client, "cart", ["c1"])], "cart"),
         ([texts(client, "id", ["999999"])], "999999"),
         ([texts(client, "card", ["c1"]), numbers(client, "amount", [1.0, 2.0])], "rows"),
+        ([numbers(client, "x", [[1.0] * 99], [1, 99])], "reads 4 features"),
+        ([numbers(client, "x", [[1.0] * 4], [1, 4]), numbers(client, "ratio", [1.0])], "is given too"),
     ]:
         try:
             connection.infer("shop", inputs)
