@@ -40,6 +40,8 @@ pub struct Desk {
     clock: Option<Clock>,
     /// The features that models can read.
     plain: Vec<usize>,
+    /// What can be asked; how much is held is not told here.
+    info: StoreInfo,
 }
 
 #[derive(Clone, Copy)]
@@ -80,7 +82,23 @@ impl Desk {
         let fields = compiled.program.feature_schema.fields.iter().enumerate();
         let plain =
             fields.filter(|(_, field)| !field.data_type.is_nested()).map(|(f, _)| f).collect();
-        Desk { online, compiled, status, registry, places, width, depth, clock: None, plain }
+        let info = Desk::info(&compiled);
+        Desk { online, compiled, status, registry, places, width, depth, clock: None, plain, info }
+    }
+
+    fn info(compiled: &Compiled) -> StoreInfo {
+        let program = &compiled.program;
+        let spine = |columns: &[usize]| -> Vec<Field> {
+            columns.iter().map(|c| program.spine_schema.fields[*c].clone()).collect()
+        };
+        let kept = program.kept.clone().unwrap_or_default();
+        StoreInfo {
+            pipeline: compiled.plan.pipeline.name.value.clone(),
+            entity: Desk::typed(&spine(&kept.entity)).into(),
+            on_demand: Desk::typed(&spine(&kept.columns)).into(),
+            features: Desk::typed(&program.feature_schema.fields).into(),
+            ..StoreInfo::default()
+        }
     }
 
     /// The same with windows as of the moment of a request, which `now` tells, read off the shelf.
@@ -401,18 +419,10 @@ impl Scorer for Desk {
     }
 
     fn store(&self) -> StoreInfo {
-        let program = &self.compiled.program;
-        let spine = |columns: &[usize]| -> Vec<Field> {
-            columns.iter().map(|c| program.spine_schema.fields[*c].clone()).collect()
-        };
-        let kept = program.kept.clone().unwrap_or_default();
         StoreInfo {
-            pipeline: self.compiled.plan.pipeline.name.value.clone(),
-            entity: Desk::typed(&spine(&kept.entity)),
-            on_demand: Desk::typed(&spine(&kept.columns)),
-            features: Desk::typed(&program.feature_schema.fields),
             entities: self.online.entities(),
             evicted: self.online.evicted(),
+            ..self.info.clone()
         }
     }
 }

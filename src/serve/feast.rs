@@ -7,15 +7,17 @@
 //! The answer has a result for each name, in the order of `metadata.feature_names`. Statuses are
 //! `PRESENT`, `NULL_VALUE`, `NOT_FOUND` (nothing is held of the entity) and `OUTSIDE_MAX_AGE`.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use hashbrown::{HashMap, HashSet};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json_, json};
 use tidemill_types::time::to_rfc3339;
 use tidemill_types::{DataType, Value};
@@ -23,7 +25,7 @@ use tidemill_types::{DataType, Value};
 use super::protocol::{Failure, moment};
 use super::rest::plain;
 use super::routes::Shared;
-use super::scorer::{FeatureRows, Features, Question, StoreInfo};
+use super::scorer::{FeatureRows, Features, Question, Refusal, StoreInfo};
 use super::tensor::ROW_LIMIT;
 
 /// A request for features.
@@ -65,8 +67,8 @@ impl IntoResponse for Refused {
         let (parts, _) = response.into_parts();
         let mut body = Json(Json_::String(text)).into_response();
         *body.status_mut() = parts.status;
-        if let Some(after) = parts.headers.get(axum::http::header::RETRY_AFTER) {
-            body.headers_mut().insert(axum::http::header::RETRY_AFTER, after.clone());
+        if let Some(after) = parts.headers.get(header::RETRY_AFTER) {
+            body.headers_mut().insert(header::RETRY_AFTER, after.clone());
         }
         body
     }
@@ -79,7 +81,10 @@ pub(super) async fn online_features(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     match answer(&shared, &headers, body).await {
-        Ok(said) => Json(said).into_response(),
+        Ok(json) => {
+            let kind = HeaderValue::from_static("application/json");
+            ([(header::CONTENT_TYPE, kind)], json).into_response()
+        }
         Err(failure) => Refused(failure).into_response(),
     }
 }
@@ -88,7 +93,7 @@ async fn answer(
     shared: &Shared,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json_, Failure> {
+) -> Result<Vec<u8>, Failure> {
     let body = plain(headers, body)?;
     let store = shared.scorer.store();
     let asked = read(&body, &store)?;
@@ -97,7 +102,7 @@ async fn answer(
     let rows = question.given.rows;
     let answer = move || {
         let found = scorer.features(&question, &wanted)?;
-        Ok(said(&store, keys, &found, full))
+        write(&store, &keys, &found, full)
     };
     shared.work(rows, answer).await
 }
@@ -154,7 +159,7 @@ pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
         }
         (None, None) => return Err(Failure::invalid("name `features` or a `feature_service`")),
     };
-    let typed = store.entity.iter().chain(&store.on_demand).chain(&store.features).rev();
+    let typed = store.entity.iter().chain(&*store.on_demand).chain(&*store.features).rev();
     // Of equal names the first counts.
     let types: HashMap<&str, DataType> = typed.map(|(name, t)| (name.as_str(), *t)).collect();
     let mut keys = Vec::new();
@@ -217,6 +222,7 @@ fn distinct(wanted: Vec<String>, store: &StoreInfo) -> Result<Vec<String>, Failu
             return Err(Failure::invalid(format!("feature `{name}` is asked for twice")));
         }
     }
+    drop(seen);
     Ok(wanted)
 }
 
@@ -278,43 +284,91 @@ pub fn json_of(value: &Value, data_type: DataType) -> Json_ {
 
 const EPOCH: &str = "1970-01-01T00:00:00Z";
 
-fn said(
+/// An answer, written from where its values are.
+#[derive(Serialize)]
+struct Said<'a> {
+    metadata: Metadata<'a>,
+    results: Vec<Told<'a>>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    feature_names: Vec<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    windows_at: Option<String>,
+}
+
+/// What is told of one name, row by row.
+#[derive(Serialize)]
+struct Told<'a> {
+    values: Cells<'a>,
+    statuses: Vec<&'static str>,
+    event_timestamps: &'a [Cow<'static, str>],
+}
+
+enum Cells<'a> {
+    /// As they came.
+    Key(&'a [Json_]),
+    Column(&'a [Value], DataType),
+}
+
+impl Serialize for Cells<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Cells::Key(values) => values.serialize(serializer),
+            Cells::Column(values, data_type) => {
+                serializer.collect_seq(values.iter().map(|value| Cell(value, data_type)))
+            }
+        }
+    }
+}
+
+/// A value as [`json_of`] has it.
+struct Cell<'a>(&'a Value, DataType);
+
+impl Serialize for Cell<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Float(x) => serializer.serialize_f64(*x),
+            Value::Text(text) => serializer.serialize_str(text),
+            other => json_of(other, self.1).serialize(serializer),
+        }
+    }
+}
+
+/// The body of an answer.
+fn write(
     store: &StoreInfo,
-    keys: Vec<(String, Vec<Json_>)>,
+    keys: &[(String, Vec<Json_>)],
     found: &FeatureRows,
     full: bool,
-) -> Json_ {
-    let mut names = Vec::new();
-    let mut results = Vec::new();
+) -> Result<Vec<u8>, Refusal> {
     let rows = found.times.len();
-    for (name, values) in keys {
-        names.push(json!(name));
-        let (present, never) = (vec!["PRESENT"; rows], vec![EPOCH; rows]);
-        results.push(json!({"values": values, "statuses": present, "event_timestamps": never}));
-    }
-    let times: Vec<String> =
-        found.times.iter().map(|time| time.map_or(EPOCH.to_string(), to_rfc3339)).collect();
-    for ((name, data_type), column) in found.fields.iter().zip(&found.columns) {
-        names.push(match full {
-            true => json!(format!("{}__{name}", store.pipeline)),
-            false => json!(name),
-        });
-        let status = |row: usize| match (&column[row], found.times[row]) {
-            // What was computed from the request alone is there without an entity.
-            (Value::Null, None) => "NOT_FOUND",
-            _ if found.stale[row] => "OUTSIDE_MAX_AGE",
-            (Value::Null, Some(_)) => "NULL_VALUE",
-            _ => "PRESENT",
+    let never = vec![Cow::Borrowed(EPOCH); rows];
+    let time = |time: &Option<_>| time.map_or(Cow::Borrowed(EPOCH), |t| to_rfc3339(t).into());
+    let times: Vec<Cow<'static, str>> = found.times.iter().map(time).collect();
+    let status = |value: &Value, row: usize| match (value, found.times[row]) {
+        // What was computed from the request alone is there without an entity.
+        (Value::Null, None) => "NOT_FOUND",
+        _ if found.stale[row] => "OUTSIDE_MAX_AGE",
+        (Value::Null, Some(_)) => "NULL_VALUE",
+        _ => "PRESENT",
+    };
+    let of_keys = keys.iter().map(|(name, values)| {
+        let (values, statuses) = (Cells::Key(values), vec!["PRESENT"; rows]);
+        (Cow::Borrowed(name.as_str()), Told { values, statuses, event_timestamps: &never })
+    });
+    let of_features = found.fields.iter().zip(&found.columns).map(|((name, data_type), column)| {
+        let name = match full {
+            true => Cow::Owned(format!("{}__{name}", store.pipeline)),
+            false => Cow::Borrowed(name.as_str()),
         };
-        results.push(json!({
-            "values": column.iter().map(|value| json_of(value, *data_type)).collect::<Vec<_>>(),
-            "statuses": (0..rows).map(status).collect::<Vec<_>>(),
-            "event_timestamps": times,
-        }));
-    }
-    let mut metadata = json!({"feature_names": names});
-    if let Some(at) = found.windows_at {
-        metadata["windows_at"] = json!(to_rfc3339(at));
-    }
-    json!({"metadata": metadata, "results": results})
+        let statuses = column.iter().enumerate().map(|(row, value)| status(value, row)).collect();
+        let values = Cells::Column(column, *data_type);
+        (name, Told { values, statuses, event_timestamps: &times })
+    });
+    let (feature_names, results) = of_keys.chain(of_features).unzip();
+    let metadata = Metadata { feature_names, windows_at: found.windows_at.map(to_rfc3339) };
+    let said = Said { metadata, results };
+    serde_json::to_vec(&said).map_err(|e| Refusal::Unavailable(e.to_string()))
 }

@@ -1,5 +1,7 @@
 //! The words of the Open Inference Protocol, version 2, as JSON.
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -163,8 +165,9 @@ pub fn server_metadata() -> Value {
 /// and features.
 pub fn inputs(info: &ModelInfo, store: &StoreInfo) -> Vec<(String, &'static str)> {
     let mut all = vec![(ID.to_string(), "BYTES")];
-    for (name, data_type) in store.entity.iter().chain(&info.features).chain(&store.on_demand) {
-        if !all.iter().any(|(known, _)| known == name) {
+    let mut known = HashSet::from([ID]);
+    for (name, data_type) in store.entity.iter().chain(&info.features).chain(&*store.on_demand) {
+        if known.insert(name) {
             all.push((name.clone(), datatype_of(*data_type)));
         }
     }

@@ -1,5 +1,7 @@
 //! What the server asks of the engine.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 use tidemill_types::{DataType, Error, Micros, Value};
 
@@ -62,17 +64,20 @@ pub struct FeatureMatrix {
     pub values: Vec<f64>,
 }
 
+/// Names and types, shared by all requests.
+pub type Typed = Arc<[(String, DataType)]>;
+
 /// What can be asked of the feature store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreInfo {
     /// The pipeline.
     pub pipeline: String,
     /// Columns that name an entity; empty where the pipeline names none.
-    pub entity: Vec<(String, DataType)>,
+    pub entity: Typed,
     /// Columns of the spine that features read themselves: what may be given on demand.
-    pub on_demand: Vec<(String, DataType)>,
+    pub on_demand: Typed,
     /// All features, lists and maps too.
-    pub features: Vec<(String, DataType)>,
+    pub features: Typed,
     /// Entities held.
     pub entities: usize,
     /// Entities that had to leave for others.

@@ -120,12 +120,13 @@ impl Scorer for Sums {
     fn store(&self) -> StoreInfo {
         StoreInfo {
             pipeline: "test".into(),
-            entity: vec![("carrier".into(), DataType::String)],
+            entity: [("carrier".into(), DataType::String)].into(),
             // A scorer that is slow says that its rows are wide, so that it is given a thread.
             features: vec![
                 ("x".into(), DataType::Float64);
                 if self.delay.is_zero() { 1 } else { 100_000 }
-            ],
+            ]
+            .into(),
             ..StoreInfo::default()
         }
     }

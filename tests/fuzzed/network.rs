@@ -10,9 +10,10 @@ use tidemill_types::DataType;
 pub fn store() -> StoreInfo {
     StoreInfo {
         pipeline: "shop".into(),
-        entity: vec![("card".into(), DataType::String), ("n".into(), DataType::Int64)],
-        on_demand: vec![("at".into(), DataType::Timestamp), ("amount".into(), DataType::Float64)],
-        features: vec![("ratio".into(), DataType::Float64), ("big".into(), DataType::Bool)],
+        entity: [("card".into(), DataType::String), ("n".into(), DataType::Int64)].into(),
+        on_demand: [("at".into(), DataType::Timestamp), ("amount".into(), DataType::Float64)]
+            .into(),
+        features: [("ratio".into(), DataType::Float64), ("big".into(), DataType::Bool)].into(),
         ..StoreInfo::default()
     }
 }
