@@ -13,7 +13,7 @@ use tidemill_types::{DataType, Field, Schema, Value};
 
 use super::parse::{self, Source};
 use super::plan::plan;
-use super::{ExpressionError, Scalar, suggestion};
+use super::{ExpressionError, Missing, Scalar, suggestion};
 use crate::aggregate::{AGGREGATES, Unnest, is_known};
 
 /// What a call's column is called; no user's column can be.
@@ -186,8 +186,21 @@ fn at(mut error: ExpressionError, span: Option<Range<usize>>) -> ExpressionError
 
 impl Cut<'_> {
     fn call(&self, function: &Function, span: Range<usize>) -> Result<Call, ExpressionError> {
-        let name = function.name.to_string().to_lowercase();
         let window = self.window(function)?;
+        self.call_over(window.clone(), function, span).map_err(|mut error| {
+            error.missing =
+                error.missing.map(|missing| Missing { window: Some(window), ..missing });
+            error
+        })
+    }
+
+    fn call_over(
+        &self,
+        window: String,
+        function: &Function,
+        span: Range<usize>,
+    ) -> Result<Call, ExpressionError> {
+        let name = function.name.to_string().to_lowercase();
         let schema = (self.source_of)(&window).ok_or_else(|| {
             ExpressionError::new(
                 format!("there is no window `{window}`"),
