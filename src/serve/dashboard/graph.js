@@ -30,7 +30,7 @@ function nodes(pipeline, status, rates) {
   const overs = new Set(pipeline.windows.map((window) => window.sources.join(", ")));
   for (const over of overs) {
     const own = pipeline.windows.filter((window) => window.sources.join(", ") === over);
-    const id = `windows.${over}`;
+    const id = `windows.${own[0].sources.join("+")}`;
     own.forEach((window) => { stands[`window.${window.name}`] = id; });
     all.push(card(id, 1, `over ${over}`, `${own.length} window${own.length > 1 ? "s" : ""}`,
       h("details", {}, h("summary", {}, "names and keys"),
