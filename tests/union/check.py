@@ -18,17 +18,17 @@ UNITS = {"m": 60, "h": 3_600}
 # In the order in which rows of one time stand: others in the order of the pipeline, the spine last. A row's place among
 # those of its source and time is that of its id.
 ROWS = """
-    CREATE TABLE rows AS
-    SELECT 'refunds' AS source, 0 AS turn, row_number() OVER (ORDER BY id) AS place, card, amount, at
+    CREATE TABLE held AS
+    SELECT 'refunds' AS source, 0 AS turn, row_number() OVER (ORDER BY id) AS place, card, amount, "at" AS t
     FROM read_csv('{0}/refunds.csv')
     UNION ALL
-    SELECT 'fees', 1, row_number() OVER (ORDER BY number), holder, -fee, at FROM read_csv('{0}/fees.csv')
+    SELECT 'fees', 1, row_number() OVER (ORDER BY number), holder, -fee, "at" FROM read_csv('{0}/fees.csv')
     UNION ALL
-    SELECT 'payments', 2, row_number() OVER (ORDER BY id), card, amount, at FROM read_csv('{0}/payments.csv')"""
+    SELECT 'payments', 2, row_number() OVER (ORDER BY id), card, amount, "at" FROM read_csv('{0}/payments.csv')"""
 
 READS = """
     CREATE TABLE reads AS
-    SELECT id, row_number() OVER (ORDER BY id) AS place, card, friend, at FROM read_csv('{0}/payments.csv')"""
+    SELECT id, row_number() OVER (ORDER BY id) AS place, card, friend, "at" AS t FROM read_csv('{0}/payments.csv')"""
 
 BUCKET = "to_timestamp(floor(epoch({0}) / {1}) * {1})::TIMESTAMP"
 
@@ -44,7 +44,7 @@ def back(time, text):
 def window(frame):
     """The join of reads and rows, the newest row first, and how many of them at most."""
     spine = "payments" in frame["over"]
-    now = back("p.at", frame["offset"]) if "offset" in frame else "p.at"
+    now = back("p.t", frame["offset"]) if "offset" in frame else "p.t"
     keys = frame["by"]
     if isinstance(keys, dict):
         on = " AND ".join(f"r.{column} = p.{of}" for column, of in keys.items())
@@ -52,28 +52,28 @@ def window(frame):
         on = "r.card = p.card" if keys else "true"
     on += " AND r.source IN (" + ", ".join(f"'{source}'" for source in frame["over"]) + ")"
     if frame.get("exclude") == "time":
-        on += f" AND r.at < {now}"
+        on += f" AND r.t < {now}"
     elif spine and "offset" not in frame:
         itself = "<" if "exclude" in frame else "<="
-        on += f" AND (r.at < p.at OR r.at = p.at AND (r.turn < 2 OR r.place {itself} p.place))"
+        on += f" AND (r.t < p.t OR r.t = p.t AND (r.turn < 2 OR r.place {itself} p.place))"
     else:
-        on += f" AND r.at <= {now}"
+        on += f" AND r.t <= {now}"
     if "resolution" in frame:
-        on += f" AND r.at >= {BUCKET.format(back(now, frame['last']), seconds(frame['resolution']))}"
+        on += f" AND r.t >= {BUCKET.format(back(now, frame['last']), seconds(frame['resolution']))}"
     elif "last" in frame:
-        on += f" AND r.at >= {back(now, frame['last'])}"
+        on += f" AND r.t >= {back(now, frame['last'])}"
     if "tumbling" in frame:
-        on += f" AND r.at >= {BUCKET.format(now, seconds(frame['tumbling']))}"
+        on += f" AND r.t >= {BUCKET.format(now, seconds(frame['tumbling']))}"
     if "hopping" in frame:
         end = BUCKET.format(now, seconds(frame["hopping"]["every"]))
-        on += f" AND r.at < {end} AND r.at >= {back(end, frame['hopping']['size'])}"
+        on += f" AND r.t < {end} AND r.t >= {back(end, frame['hopping']['size'])}"
     held = f"""
-        SELECT p.id, p.at AS now, r.amount, r.at, r.turn, r.place,
-            row_number() OVER newest AS n, lag(r.at, 1, p.at) OVER newest AS next
-        FROM reads p JOIN rows r ON {on}
-        WINDOW newest AS (PARTITION BY p.id ORDER BY r.at DESC, r.turn DESC, r.place DESC)"""
+        SELECT p.id, p.t AS now, r.amount, r.t, r.turn, r.place,
+            row_number() OVER newest AS n, lag(r.t, 1, p.t) OVER newest AS next
+        FROM reads p JOIN held r ON {on}
+        WINDOW newest AS (PARTITION BY p.id ORDER BY r.t DESC, r.turn DESC, r.place DESC)"""
     if "session" in frame:
-        far = f"next - at > INTERVAL {seconds(frame['session'])} SECOND"
+        far = f"next - t > INTERVAL {seconds(frame['session'])} SECOND"
         gaps = f"sum(CASE WHEN {far} THEN 1 ELSE 0 END) OVER (PARTITION BY id ORDER BY n) AS gaps"
         held = f"SELECT * FROM (SELECT *, {gaps} FROM ({held})) WHERE gaps = 0"
     if "rows" in frame:
@@ -94,7 +94,7 @@ def main():
     checked = [name for name in pipeline["windows"] if f"count_{name}" in pipeline["features"]]
     compared, differ = 0, 0
     for name in checked:
-        order = "ORDER BY h.at, h.turn, h.place"
+        order = "ORDER BY h.t, h.turn, h.place"
         theirs = db.execute(f"""
             SELECT p.id, sum(h.amount)::BIGINT, count(h.id), max(h.amount) FILTER (WHERE h.amount % 3 <> 0),
                 first(h.amount {order}), last(h.amount {order})
