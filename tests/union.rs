@@ -15,11 +15,8 @@ use tidemill_types::time::to_rfc3339;
 
 const PIPELINE: &str = include_str!("union/union.toml");
 
-/// Windows that are computed anew.
-const CHECKED: [&str; 15] = [
-    "last", "three", "others", "newest", "before", "earlier", "offset", "open", "away", "bucket",
-    "whole", "tiles", "ever", "crossed", "everyone",
-];
+/// The windows of a pipeline that are computed anew: those before this line.
+const OTHERS: &str = "\n# Not computed anew";
 
 const PAYMENTS: i64 = 900;
 
@@ -34,9 +31,66 @@ const CALLS: [(&str, &str); 5] = [
     ("last", "last_value(amount)"),
 ];
 
-/// What is asked of a window; of those that let rows go, nothing that depends on a row's place.
-fn calls(window: &str) -> &'static [(&'static str, &'static str)] {
-    if ["tiles", "ever"].contains(&window) { &CALLS[..3] } else { &CALLS }
+/// The windows that are computed anew: the name of each, and what is asked of it; of those that let rows go, nothing
+/// that depends on a row's place.
+fn checked(pipeline: &str) -> Vec<(&str, &'static [(&'static str, &'static str)])> {
+    let (before, _) = pipeline.split_once(OTHERS).expect("other windows");
+    let (_, windows) = before.split_once("[windows]\n").expect("windows");
+    let lines = windows.lines().filter_map(|line| line.split_once(" = "));
+    let lets_go = |frame: &str| frame.contains("resolution") || frame.contains("lifetime");
+    let calls = |frame: &str| if lets_go(frame) { &CALLS[..3] } else { &CALLS };
+    lines.map(|(name, frame)| (name.trim(), calls(frame))).collect()
+}
+
+fn chance(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    }
+}
+
+/// The pipeline with so many windows by chance.
+fn drawn(seed: u64, n: usize) -> String {
+    let (begin, rest) = PIPELINE.split_once("[windows]\n").expect("windows");
+    let (_, others) = rest.split_once(OTHERS).expect("other windows");
+    let mut next = chance(seed);
+    let mut windows = String::new();
+    for n in 0..n {
+        let mask = 1 + next(7);
+        let over: Vec<&str> = ["refunds", "payments", "fees"]
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| mask >> bit & 1 == 1)
+            .map(|(_, name)| name)
+            .collect();
+        let by = ["\"card\"", "\"card\"", "{ card = \"friend\" }", "[]"][next(4) as usize];
+        let (minutes, rows) = (5 + next(600), 1 + next(6));
+        let kind = next(8);
+        let frame = match kind {
+            0 => format!("last = \"{minutes}m\""),
+            1 => format!("rows = {rows}"),
+            2 => format!("rows = {rows}, last = \"{minutes}m\""),
+            3 => format!("tumbling = \"{minutes}m\""),
+            4 => format!("session = \"{}m\"", 3 + minutes % 30),
+            5 => format!("last = \"{minutes}m\", resolution = \"{}m\"", 7 + minutes / 2),
+            6 => "lifetime = true".to_string(),
+            _ => {
+                let every = 5 + next(minutes - 4);
+                format!("hopping = {{ size = \"{minutes}m\", every = \"{every}m\" }}")
+            }
+        };
+        let edge = match next(4) {
+            0 if kind < 7 => ", exclude = \"time\"".to_string(),
+            1 if kind < 7 && over.contains(&"payments") => ", exclude = \"row\"".to_string(),
+            2 => format!(", offset = \"{}m\"", next(200)),
+            _ => String::new(),
+        };
+        writeln!(windows, "w{n} = {{ over = {over:?}, by = {by}, {frame}{edge} }}")
+            .expect("memory");
+    }
+    format!("{begin}[windows]\n{windows}{OTHERS}{others}")
 }
 
 /// A folder with the pipeline and two days of payments, refunds and fees of six cards. Times are whole minutes, so that
@@ -46,13 +100,14 @@ struct Folder(tempfile::TempDir);
 impl Folder {
     fn new() -> Folder {
         let folder = Folder(tempfile::tempdir().expect("a folder"));
-        let mut state = 23u64;
-        let mut next = |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
+        folder.pipeline(PIPELINE);
+        folder.rows(23);
+        folder
+    }
+
+    /// Writes rows by chance.
+    fn rows(&self, seed: u64) {
+        let mut next = chance(seed);
         for (name, rows, late) in
             [("payments", PAYMENTS, 120), ("refunds", 500, 90), ("fees", 400, 120)]
         {
@@ -76,17 +131,15 @@ impl Folder {
             }
             .to_string();
             lines.iter().for_each(|(_, line)| writeln!(text, "{line}").expect("memory"));
-            fs::write(folder.path(&format!("{name}.csv")), text).expect("written");
+            fs::write(self.path(&format!("{name}.csv")), text).expect("written");
         }
-        folder.pipeline(PIPELINE);
-        folder
     }
 
     /// Writes the pipeline, with the calls over windows that are computed anew.
     fn pipeline(&self, text: &str) {
         let mut features = String::new();
-        for window in CHECKED.iter().filter(|name| text.contains(&format!("\n{name} "))) {
-            for (name, call) in calls(window) {
+        for (window, calls) in checked(text) {
+            for (name, call) in calls {
                 writeln!(features, "{name}_{window} = \"{call} over {window}\"").expect("memory");
             }
         }
@@ -133,21 +186,44 @@ fn net(file: &Path) -> (BTreeMap<i64, String>, usize) {
     (found, corrected)
 }
 
+/// DuckDB computes the same of every row, for every window that is computed anew.
+fn is_what_duckdb_computes(folder: &Folder, pipeline: &str, out: &str) {
+    let done = python::command("oracle", include_str!("oracle/requirements.txt"))
+        .arg("tests/union/check.py")
+        .args([folder.0.path(), &folder.path(out).join("features.jsonl")])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("python starts");
+    let windows = checked(pipeline);
+    let values = windows.iter().map(|(_, calls)| calls.len() as i64 * PAYMENTS).sum::<i64>();
+    let wanted = format!("{} windows, {values} values compared, 0 differ", windows.len());
+    let said = told(&done);
+    assert!(done.status.success() && said.contains(&wanted), "no `{wanted}` in {said}\n{pipeline}");
+}
+
+/// `TIDEMILL_SEED` draws others, and `TIDEMILL_CASES` so many.
+#[test]
+fn windows_by_chance_are_what_duckdb_computes() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().map_or(default, |text| text.parse().expect("a whole number"))
+    };
+    let (cases, seed) = (number("TIDEMILL_CASES", 50), number("TIDEMILL_SEED", 7));
+    for n in 0..cases.div_ceil(25) {
+        let (folder, pipeline) = (Folder::new(), drawn(seed + n, 25));
+        folder.pipeline(&pipeline);
+        folder.rows(seed + n);
+        let (wanted, _) = folder.run("final", &["--workers", "2"]);
+        is_what_duckdb_computes(&folder, &pipeline, "final");
+        assert!(folder.run("at_once", &AT_ONCE).0 == wanted, "other features in\n{pipeline}");
+    }
+}
+
 #[test]
 fn windows_over_several_sources_are_what_duckdb_computes_however_they_run() {
     let folder = Folder::new();
     let (wanted, _) = folder.run("final", &[]);
-    assert_eq!(wanted.len() as i64, PAYMENTS);
-    let done = python::command("oracle", include_str!("oracle/requirements.txt"))
-        .arg("tests/union/check.py")
-        .args([folder.0.path(), &folder.path("final/features.jsonl")])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("python starts");
-    assert!(done.status.success(), "{}", told(&done));
-    let values = CHECKED.iter().map(|window| calls(window).len() as i64 * PAYMENTS).sum::<i64>();
-    let compared = format!("{} windows, {values} values compared, 0 differ", CHECKED.len());
-    assert!(told(&done).contains(&compared), "{}", told(&done));
+    assert_eq!((wanted.len() as i64, checked(PIPELINE).len()), (PAYMENTS, 15));
+    is_what_duckdb_computes(&folder, PIPELINE, "final");
     a_secondary_key_is_what_the_call_per_key_is(&wanted);
     for (out, more) in [
         ("two", &["--workers", "2"][..]),

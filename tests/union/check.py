@@ -69,7 +69,7 @@ def window(frame):
         on += f" AND r.t < {end} AND r.t >= {back(end, frame['hopping']['size'])}"
     held = f"""
         SELECT p.id, p.t AS now, r.amount, r.t, r.turn, r.place,
-            row_number() OVER newest AS n, lag(r.t, 1, p.t) OVER newest AS next
+            row_number() OVER newest AS n, lag(r.t, 1, {now}) OVER newest AS next
         FROM reads p JOIN held r ON {on}
         WINDOW newest AS (PARTITION BY p.id ORDER BY r.t DESC, r.turn DESC, r.place DESC)"""
     if "session" in frame:

@@ -12,8 +12,8 @@ pub const MOST_SOURCES: usize = 8;
 pub struct WindowPlan {
     /// The name that features use.
     pub name: At<String>,
-    /// `over`: indices into [`Plan::sources`], each once and in their order, of which all columns that keys and
-    /// aggregates read are; the spine where it is not given.
+    /// `over`: indices into [`Plan::sources`], ascending, each once; the spine where it is not given. What keys and
+    /// aggregates read is a column of each of them.
     pub sources: Vec<usize>,
     /// `by`: columns of the sources, each with the expression over the spine that must equal it.
     pub by: Vec<(At<String>, At<String>)>,
