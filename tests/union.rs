@@ -84,7 +84,7 @@ fn drawn(seed: u64, n: usize) -> String {
         let edge = match next(4) {
             0 if kind < 7 => ", exclude = \"time\"".to_string(),
             1 if kind < 7 && over.contains(&"payments") => ", exclude = \"row\"".to_string(),
-            2 => format!(", offset = \"{}m\"", next(200)),
+            2 => format!(", offset = \"{}m\"", 1 + next(200)),
             _ => String::new(),
         };
         writeln!(windows, "w{n} = {{ over = {over:?}, by = {by}, {frame}{edge} }}")
