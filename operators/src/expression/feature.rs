@@ -13,7 +13,7 @@ use tidemill_types::{DataType, Field, Schema, Value};
 
 use super::parse::{self, Source};
 use super::plan::plan;
-use super::{ExpressionError, Missing, Scalar, suggestion};
+use super::{ExpressionError, Scalar, suggestion};
 use crate::aggregate::{AGGREGATES, Unnest, is_known};
 
 /// What a call's column is called; no user's column can be.
@@ -188,8 +188,7 @@ impl Cut<'_> {
     fn call(&self, function: &Function, span: Range<usize>) -> Result<Call, ExpressionError> {
         let window = self.window(function)?;
         self.call_over(window.clone(), function, span).map_err(|mut error| {
-            error.missing =
-                error.missing.map(|missing| Missing { window: Some(window), ..missing });
+            error.missing.iter_mut().for_each(|missing| missing.window = Some(window.clone()));
             error
         })
     }

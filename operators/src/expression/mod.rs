@@ -39,7 +39,7 @@ pub struct ExpressionError {
     /// Bytes of the text; none where the whole text is meant.
     pub span: Option<Range<usize>>,
     /// What is not there, if that is what is wrong.
-    pub missing: Option<Missing>,
+    pub missing: Option<Box<Missing>>,
 }
 
 /// A column that is not there.

@@ -143,8 +143,8 @@ fn explain(error: &DataFusionError, columns: &[&str]) -> ExpressionError {
             format!("the columns are {}", super::list(columns.iter().copied())),
             suggestion(name, "choose one of the columns", columns.iter().copied()),
         );
-        let missing = Some(Missing { column: name.to_string(), window: None });
-        return ExpressionError { missing, ..error };
+        let missing = Box::new(Missing { column: name.to_string(), window: None });
+        return ExpressionError { missing: Some(missing), ..error };
     }
     if let Some(rest) = text.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or_default().to_lowercase();
