@@ -61,13 +61,13 @@ impl<'a> Groups<'a> {
     /// The group of each window.
     pub(super) fn windows(&mut self, errors: &mut Vec<Diagnostic>) -> Vec<usize> {
         let spine = self.plan.pipeline.spine.value;
-        let mut of: BTreeMap<(&[usize], Vec<(String, String)>), usize> = BTreeMap::new();
+        let mut of: BTreeMap<_, usize> = BTreeMap::new();
         let mut windows = Vec::new();
         for (window, shared) in self.plan.windows.iter().zip(&self.shared) {
             let by: Vec<(String, String)> =
                 window.by.iter().map(|(c, e)| (c.value.clone(), e.value.clone())).collect();
             let next = self.groups.len();
-            let index = *of.entry((&window.sources, by)).or_insert(next);
+            let index = *of.entry((window.sources.as_slice(), by)).or_insert(next);
             windows.push(index);
             if let Some(column) = &window.secondary {
                 match shared.why_not(column, &window.name.value) {
