@@ -48,6 +48,7 @@ last_10m = { by = "card", last = "10m" }
 ever = { by = "card", lifetime = true }
 hour = { by = "shop", tumbling = "1h" }
 other = { over = "again", by = "card", last = "30m" }
+both = { over = ["payments", "again"], by = "card", last = "20m" }
 
 [features]
 n = "count(*) over last_10m"
@@ -56,6 +57,8 @@ shops = "count(distinct shop) over last_10m"
 total = "sum(amount) over ever"
 hourly = "avg(amount) over hour"
 others = "sum(amount) over other"
+both = "sum(amount) over both"
+shops_of_both = "count(distinct shop) over both"
 
 [sink.features]
 type = "file"

@@ -37,7 +37,7 @@ lateness = "10m"
 [source.refunds]
 type = "file"
 path = "refunds.jsonl"
-schema = { id = "int64", place = "string", amount = "float64", at = "timestamp" }
+schema = { id = "int64", card = "string", place = "string", amount = "float64", at = "timestamp" }
 event_time = "at"
 id = "id"
 
@@ -58,6 +58,8 @@ steps = { by = "card", last = "2h", series = { step = "1h", count = 3 }{row} }
 by_place = { by = "card", last = "12h", secondary = "place"{row} }
 night = { by = ["card", "late"], last = "1d"{row} }
 refunded = { over = "refunds", by = "place", last = "5h" }
+either = { over = ["payments", "refunds"], by = "card", last = "5h"{row} }
+either_few = { over = ["payments", "refunds"], by = "card", rows = 6{row} }
 
 [features]
 amount_now = "amount"
@@ -87,6 +89,9 @@ night_count = "count(*) over night"
 slope = "slope_over_time(amount) over hour"
 back = "sum(amount) over refunded"
 back_share = "count(*) over refunded / (1 + hour)"
+either_sum = "sum(amount) over either"
+either_median = "median(amount) over either"
+either_few_last = "last_k(amount, 6) over either_few"
 
 [label.refunded]
 over = "refunds"
@@ -143,8 +148,9 @@ fn write(shop: &Shop) -> BTreeMap<String, (Micros, i64)> {
         if id % 3 == 0 {
             let amount = chance.below(5_000) as f64 / 100.0;
             let at = to_rfc3339((at + 20 * MINUTE).min(END));
+            let (card, place) = (format!("c{card}"), format!("p{place}"));
             let refund =
-                json!({"id": id, "place": format!("p{place}"), "amount": amount, "at": at});
+                json!({"id": id, "card": card, "place": place, "amount": amount, "at": at});
             writeln!(refunds, "{refund}").expect("a line");
         }
     }

@@ -91,7 +91,11 @@ const SOURCE: &[Key] = &[
 ];
 
 const WINDOW: &[Key] = &[
-    ("over", "text, none", "the source whose rows it holds; the spine if not given"),
+    (
+        "over",
+        "text or list of texts, none",
+        "the source whose rows it holds, or several; the spine if not given",
+    ),
     ("by", "any", "columns of equal rows; or source column = expression over the spine"),
     ("last", "duration, none", "the rows of this much event time"),
     ("rows", "1 to 1000000, none", "the last rows; with `last`, of those the last"),

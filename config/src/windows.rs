@@ -4,7 +4,7 @@ use tidemill_types::{Micros, Zone, time};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::Reader;
-use crate::plan::{At, Edge, Exclude, Frame, Period, Series, SourcePlan, WindowPlan};
+use crate::plan::{At, Edge, Exclude, Frame, MOST_SOURCES, Period, Series, SourcePlan, WindowPlan};
 use crate::section::Params;
 use crate::table::{Item, Node};
 use crate::{suggest, units};
@@ -29,17 +29,16 @@ impl Reader {
         let folder = self.folder.clone();
         let entries = self.table_of(key, node)?;
         let mut p = Params::new(&path, &key.span, entries, &folder);
-        let over = p.optional_text("over");
+        let over = over(&mut p, &path);
         let by = by(&mut p, key, &path);
         let frame = self.frame(&mut p, key, &path, entries);
         let offset = p.optional_period("offset").unwrap_or(0);
         let exclude = p.node("exclude").map(|_| p.choice("exclude", "row", &["row", "time"]));
         let series = self.series(&mut p, &path);
         let secondary = p.optional_text("secondary");
-        let names: Vec<&str> = sources.iter().map(|s| s.name.value.as_str()).collect();
-        let source = match &over {
-            Some(over) => self.bind(over, &names, "over", "source"),
-            None => Some(spine),
+        let over = match over {
+            Some(over) => self.sources(&mut p, &path, &over, sources),
+            None => Some(vec![spine]),
         };
         let exclude = match exclude {
             None => Exclude::Nothing,
@@ -47,12 +46,15 @@ impl Reader {
             Some(_) => Exclude::Row,
         };
         let at = |name: &str| span(entries, name);
-        if let (Exclude::Row, Some(source)) = (exclude, source.filter(|s| *s != spine)) {
-            let (other, spine) = (&sources[source].name.value, &sources[spine].name.value);
+        if let (Exclude::Row, Some(over)) = (exclude, over.as_ref().filter(|o| !o.contains(&spine)))
+        {
+            let name = |source: &usize| format!("`{}`", sources[*source].name.value);
+            let others: Vec<String> = over.iter().map(name).collect();
+            let (others, spine) = (others.join(" and "), name(&spine));
             p.error(Diagnostic::new(
                 &at("exclude"),
                 format!("{path} cannot exclude the row that reads"),
-                format!("that is a row of `{spine}`, and this is a window over `{other}`"),
+                format!("that is a row of {spine}, and this is a window over {others}"),
                 "remove `exclude`, or write exclude = \"time\"",
             ));
         }
@@ -74,7 +76,41 @@ impl Reader {
         }
         self.finish(p);
         let edge = Edge { offset, exclude };
-        Some(WindowPlan { name: key.clone(), source: source?, by, frame, edge, series, secondary })
+        Some(WindowPlan { name: key.clone(), sources: over?, by, frame, edge, series, secondary })
+    }
+
+    /// The sources that `over` names, in the order of the file.
+    fn sources(
+        &mut self,
+        p: &mut Params<'_>,
+        path: &str,
+        over: &[At<String>],
+        sources: &[SourcePlan],
+    ) -> Option<Vec<usize>> {
+        let names: Vec<&str> = sources.iter().map(|s| s.name.value.as_str()).collect();
+        let mut found = Vec::new();
+        for name in over {
+            let source = self.bind(name, &names, "over", "source")?;
+            if found.contains(&source) {
+                p.error(Diagnostic::new(
+                    &name.span,
+                    format!("`over` of {path} names `{}` twice", name.value),
+                    "a row is in a window once",
+                    "remove one of the two",
+                ));
+            }
+            found.push(source);
+        }
+        if let Some(more) = over.get(MOST_SOURCES) {
+            p.error(Diagnostic::new(
+                &more.span,
+                format!("`over` of {path} names {} sources", over.len()),
+                format!("a window is over {MOST_SOURCES} at most"),
+                "bring some of them into one stream before, or add up features of several windows",
+            ));
+        }
+        found.sort_unstable();
+        Some(found)
     }
 
     /// The one frame that the keys name; after an error, all rows.
@@ -244,6 +280,22 @@ fn zone(p: &mut Params<'_>, path: &str) -> Zone {
         ));
         Zone::UTC
     })
+}
+
+/// `over`: a source, or several.
+fn over(p: &mut Params<'_>, path: &str) -> Option<Vec<At<String>>> {
+    let empty =
+        p.node("over").filter(|node| matches!(&node.value, Item::Array(of) if of.is_empty()));
+    if let Some(node) = empty {
+        p.error(Diagnostic::new(
+            &node.span,
+            format!("`over` of {path} names no source"),
+            "a window holds rows of some source",
+            "name one or more, or remove `over`: the window is over the spine then",
+        ));
+        return None;
+    }
+    p.optional_texts("over")
 }
 
 /// `by`: a column, several, a table of source column = spine expression, or none.

@@ -58,7 +58,7 @@ fn the_file_that_they_are_made_from_is_sound() {
     let plan = loaded.unwrap_or_else(|report| panic!("{report}")).plan;
     assert_eq!(plan.pipeline.name.value, "shop");
     assert_eq!(plan.sources.len(), 2);
-    assert_eq!(plan.windows[0].source, 0);
+    assert_eq!(plan.windows[0].sources, [0]);
     assert_eq!(plan.labels[0].otherwise, Some(0.0));
     assert_eq!(plan.drifts[0].model, Some(0));
 }

@@ -9,11 +9,11 @@ use tidemill_config::plan::{Edge, Exclude, Frame, Mode};
 use tidemill_operators::aggregate::{Call, Unnest, build};
 use tidemill_operators::column::values;
 use tidemill_operators::dataflow::{
-    CallProgram, Decide, FeatureProgram, GroupProgram, Keep, Kind, Program, Requests, Rows, gather,
-    scatter, windows,
+    CallProgram, Decide, FeatureProgram, GroupProgram, Keep, Kind, Program, Requests, Rows,
+    StreamProgram, gather, scatter, windows,
 };
 use tidemill_operators::expression::{Scalar, parse_feature};
-use tidemill_operators::window::{Group, Output};
+use tidemill_operators::window::{Group, Output, Rank};
 use tidemill_types::{DataType, Id, Item, Schema, Value};
 use timely::communication::Config as Workers;
 use timely::dataflow::operators::{Concat, Input, Inspect};
@@ -34,7 +34,10 @@ fn up_to_now(frame: Frame) -> (Frame, Edge) {
     (frame, Edge::default())
 }
 
-/// Windows of every kind over both sources; of each, the sum of the amounts.
+/// What the groups are over: the spine, the side stream, both, in the order in which rows of one time stand.
+const GROUPS: [&[usize]; 3] = [&[0], &[1], &[1, 0]];
+
+/// Windows of every kind over each; of each, the sum of the amounts.
 fn kinds() -> Vec<(usize, Frame, Edge)> {
     let edge = |offset, exclude| Edge { offset, exclude };
     let now = Edge::default();
@@ -51,17 +54,25 @@ fn kinds() -> Vec<(usize, Frame, Edge)> {
         (1, Frame::Last(40), now),
         (1, Frame::Last(40), edge(25, Exclude::Nothing)),
         (1, Frame::Last(40), edge(50, Exclude::Nothing)),
+        (2, Frame::Last(60), now),
+        (2, Frame::Rows(4), now),
+        (2, Frame::Rows(3), edge(0, Exclude::Row)),
+        (2, Frame::Within { rows: 3, last: 60 }, edge(0, Exclude::Time)),
+        (2, Frame::Session(5), now),
+        (2, Frame::Hopping { size: 90, every: 30, origin: 0 }, now),
+        (2, Frame::Rows(5), edge(15, Exclude::Nothing)),
+        (2, Frame::Lifetime, now),
     ]
 }
 
-/// Where the last three of them stand among the outputs of their group: a series.
+/// Where the last three over the side stream stand among the outputs of their group: a series.
 const SERIES: CallProgram = CallProgram { group: 1, output: 7, steps: Some(3) };
 
 /// Spine and side stream of the same columns; windows over two sources.
 fn program(mode: Mode, round: i64) -> Program {
     let scalar = |text: &str| Scalar::compile(text, &schema(), "UTC").expect(text);
-    let group = |source: usize, outputs: &[(&str, Option<usize>, (Frame, Edge))]| {
-        let sums = kinds().into_iter().filter(|kind| kind.0 == source);
+    let group = |g: usize, outputs: &[(&str, Option<usize>, (Frame, Edge))]| {
+        let sums = kinds().into_iter().filter(|kind| kind.0 == g);
         let sums = sums.map(|(_, frame, edge)| ("sum", Some(0), (frame, edge)));
         let outputs: Vec<Output> = outputs
             .iter()
@@ -81,19 +92,27 @@ fn program(mode: Mode, round: i64) -> Program {
                 Output { frame, edge, column, second: None, filter: None, aggregate }
             })
             .collect();
+        let of = GROUPS[g];
+        let rank = |n: usize| Rank::new(n, of.len()).expect("there are more ranks");
+        let streams = of.iter().enumerate().map(|(n, source)| StreamProgram {
+            source: *source,
+            rank: rank(n),
+            key: vec![scalar("key")],
+            shared: (of.len() > 1).then(|| vec![0, 1]),
+        });
         GroupProgram {
-            source,
-            source_key: vec![scalar("key")],
+            streams: streams.collect(),
             spine_key: vec![scalar("key")],
             columns: vec![scalar("amount")],
             outputs: outputs.iter().map(|o| o.aggregate.output()).collect(),
-            group: Group { own_stream: source == 0, outputs },
+            group: Group { own_stream: of.contains(&0), outputs },
         }
     };
     let (half, hundred) = (up_to_now(Frame::Last(50)), up_to_now(Frame::Last(100)));
     let groups = vec![
         group(0, &[("count", None, half), ("sum", Some(0), half)]),
         group(1, &[("sum", Some(0), hundred), ("last_value", Some(0), up_to_now(Frame::Rows(1)))]),
+        group(2, &[]),
     ];
     let windows = |_: &str| Some(schema());
     let feature = |text: &str, calls: &[(usize, usize)]| {
@@ -111,10 +130,10 @@ fn program(mode: Mode, round: i64) -> Program {
         feature("coalesce(sum(amount) over w, 0)", &[(1, 0)]),
         feature("last_value(amount) over w", &[(1, 1)]),
     ];
-    let mut next = [2, 2];
-    for (source, ..) in kinds() {
-        features.push(feature("coalesce(sum(amount) over w, 0)", &[(source, next[source])]));
-        next[source] += 1;
+    let mut next = [2, 2, 0];
+    for (group, ..) in kinds() {
+        features.push(feature("coalesce(sum(amount) over w, 0)", &[(group, next[group])]));
+        next[group] += 1;
     }
     let parsed = parse_feature("sum(amount) over w", &schema(), &windows, &["w"], "UTC");
     let list = DataType::List(Item::Int64);
@@ -138,7 +157,8 @@ fn program(mode: Mode, round: i64) -> Program {
     }
 }
 
-/// The sum of what a window holds, by definition; `seen` are the rows of its source and key, in order.
+/// The sum of what a window holds, by definition; `seen` are the rows of its sources and key, in order. Those of the
+/// spine are the last of their time.
 fn sum_of(
     frame: Frame,
     edge: Edge,
@@ -150,8 +170,10 @@ fn sum_of(
     let t = time - edge.offset;
     seen.retain(|e| match edge.exclude {
         Exclude::Time => e.1 < t,
-        Exclude::Row => (e.1, e.2) < (time, id),
-        Exclude::Nothing if own => (e.1, e.2) <= (time, id),
+        Exclude::Row => e.1 < t || e.1 == t && (e.0 > 0 || e.2 < id),
+        Exclude::Nothing if own && edge.offset == 0 => {
+            e.1 < t || e.1 == t && (e.0 > 0 || e.2 <= id)
+        }
         Exclude::Nothing => e.1 <= t,
     });
     let from = match frame {
@@ -203,14 +225,17 @@ fn naive(events: &[Event]) -> Found {
             last.map_or(Value::Null, Value::Int),
         ];
         let mut sums = Vec::new();
-        for (source, frame, edge) in kinds() {
+        for (group, frame, edge) in kinds() {
+            let of = GROUPS[group];
             let mut seen: Vec<&Event> =
-                events.iter().filter(|e| e.0 == source && e.3 == *key).collect();
-            seen.sort_by_key(|e| (e.1, e.2));
-            sums.push(sum_of(frame, edge, source == 0, seen, *time, *id));
+                events.iter().filter(|e| of.contains(&e.0) && e.3 == *key).collect();
+            seen.sort_by_key(|e| (e.1, e.0 == 0, e.2));
+            sums.push(sum_of(frame, edge, of.contains(&0), seen, *time, *id));
         }
         row.extend(sums.iter().map(|sum| Value::Int(sum.unwrap_or(0))));
-        let series = &sums[sums.len() - 3..];
+        let of_side = sums.iter().zip(kinds()).filter(|(_, kind)| kind.0 == 1);
+        let of_side: Vec<Option<i64>> = of_side.map(|(sum, _)| *sum).collect();
+        let series = &of_side[of_side.len() - 3..];
         row.push(Value::List(
             series.iter().map(|sum| sum.map_or(Value::Null, Value::Int)).collect(),
         ));
@@ -361,12 +386,14 @@ fn generator(seed: u64) -> impl FnMut(usize) -> usize {
 }
 
 fn events(seed: u64) -> Vec<Event> {
-    let mut next = generator(seed);
+    let (mut next, mut ids) = (generator(seed), [0; 2]);
     (0..400)
-        .map(|id| {
+        .map(|_| {
             // Ties in time are common, across sources too; times lie on both sides of 1970.
             let time = next(300) as i64 * 3 - 200;
-            (next(2), time, id, KEYS[next(5)], next(100) as i64 - 50)
+            let source = next(2);
+            ids[source] += 1;
+            (source, time, ids[source], KEYS[next(5)], next(100) as i64 - 50)
         })
         .collect()
 }

@@ -140,9 +140,7 @@ proptest! {
 
 /// Steps over many rows, of which most are settled soon: what tiles are for.
 fn busy_steps() -> impl Strategy<Value = Vec<Step>> {
-    let row = |spread: Micros| {
-        (0..2u8, 0..spread, 0..6u8).prop_map(|(key, time, id)| Row { key, time, id })
-    };
+    let row = |spread: Micros| row(2, spread);
     let step = prop_oneof![
         70 => row(12).prop_map(Step::Insert),
         8 => row(60).prop_map(Step::Read),

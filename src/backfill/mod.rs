@@ -58,11 +58,13 @@ pub fn features_of(mut loaded: Loaded) -> Result<Compiled, Report> {
     (plan.score, plan.checkpoint) = (None, None);
     plan.pipeline.mode = Mode::Final;
     let spine = plan.pipeline.spine.value;
-    let read = |s: usize| s == spine || plan.windows.iter().any(|window| window.source == s);
+    let read =
+        |s: usize| s == spine || plan.windows.iter().any(|window| window.sources.contains(&s));
     let kept: Vec<usize> = (0..plan.sources.len()).filter(|s| read(*s)).collect();
     let place = |s: usize| kept.iter().position(|k| *k == s).unwrap_or_default();
     plan.pipeline.spine.value = place(spine);
-    plan.windows.iter_mut().for_each(|window| window.source = place(window.source));
+    let sources = plan.windows.iter_mut().flat_map(|window| &mut window.sources);
+    sources.for_each(|source| *source = place(*source));
     plan.sources = kept.iter().map(|s| plan.sources[*s].clone()).collect();
     for source in plan.sources.iter_mut().filter(|source| !bounded(source)) {
         source.until = Some(Until::End);

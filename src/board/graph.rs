@@ -12,7 +12,7 @@ pub fn edges(plan: &Plan) -> Vec<(String, String)> {
     add(source(plan.pipeline.spine.value), "features");
     for window in &plan.windows {
         let name = format!("window.{}", window.name.value);
-        add(source(window.source), &name);
+        window.sources.iter().for_each(|of| add(source(*of), &name));
         add(name, "features");
     }
     for (i, of) in plan.labels.iter().enumerate() {

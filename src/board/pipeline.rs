@@ -23,7 +23,8 @@ pub fn describe(setup: &Setup) -> Json {
     });
     let windows = plan.windows.iter().map(|of| {
         let by: Vec<&str> = of.by.iter().map(|(column, _)| column.value.as_str()).collect();
-        json!({"name": of.name.value, "source": source(of.source), "by": by})
+        let sources: Vec<String> = of.sources.iter().map(|of| source(*of)).collect();
+        json!({"name": of.name.value, "sources": sources, "by": by})
     });
     let features = plan.features.iter().map(|of| {
         let data_type = types.type_of(&of.name.value).map(|t| t.to_string());

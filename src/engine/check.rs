@@ -20,6 +20,7 @@ use tidemill_types::{DataType, Field, Schema};
 mod executors;
 mod fingerprint;
 mod online;
+mod shared;
 pub mod sinks;
 mod windows;
 
@@ -219,16 +220,14 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
     let mut groups = Groups::new(plan, sources, zone);
     let windows = groups.windows(errors);
     let names: Vec<&str> = plan.windows.iter().map(|w| w.name.value.as_str()).collect();
-    let schema_of = |name: &str| -> Option<Schema> {
-        plan.windows.iter().find(|w| w.name.value == name).map(|w| sources[w.source].schema.clone())
-    };
     let mut features = Vec::new();
     let mut schema = Schema::default();
     for feature in &plan.features {
+        let columns = |window: &str| groups.columns(window);
         let parsed =
-            expression::parse_feature(&feature.text.value, &spine_schema, &schema_of, &names, zone);
+            expression::parse_feature(&feature.text.value, &spine_schema, &columns, &names, zone);
         let compiled = parsed
-            .map_err(|e| diagnostic(&feature.text, e))
+            .map_err(|e| groups.wrong(&feature.text, e))
             .and_then(|parsed| groups.feature(&feature.text, parsed, &windows, &spine_schema));
         match compiled {
             Ok(compiled) => {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arrow::array::{AsArray, RecordBatch};
 use tidemill_config::plan::{Frame, WindowPlan};
 use tidemill_operators::dataflow::CallProgram;
-use tidemill_operators::window::members;
+use tidemill_operators::window::{Name, Rank, members};
 use tidemill_types::{Error, Id, Key, Micros};
 
 use super::check::Compiled;
@@ -45,11 +45,11 @@ pub struct Asked {
     pub row: RecordBatch,
 }
 
-/// What a window held for the event.
+/// What a window held for the event, of one of its sources.
 pub struct Held {
     /// The window's name.
     pub window: String,
-    /// Its source's name.
+    /// The source's name.
     pub source: String,
     /// The rows, in their order; those that a FILTER leaves out are not among them.
     pub events: Vec<Event>,
@@ -87,30 +87,30 @@ pub fn made_of(
     let used = |g: usize| program.features.iter().any(|f| f.calls.iter().any(|c| c.group == g));
     for s in 0..compiled.plan.sources.len() {
         let of_source =
-            || (0..program.groups.len()).filter(|g| program.groups[*g].source == s && used(*g));
+            program.groups.iter().enumerate().filter(|(g, of)| used(*g) && of.stream(s).is_some());
         let keys: Vec<(usize, Option<Key>)> =
-            of_source().map(|g| (g, program.groups[g].spine_keys(&asked.row)[0])).collect();
+            of_source.map(|(g, of)| (g, of.spine_keys(&asked.row)[0])).collect();
         if keys.is_empty() {
             continue;
         }
         scan(compiled, work, s, &mut |partition, piece| {
             for (g, key) in &keys {
-                let kept = Row::of_key(compiled, *g, *key, asked.event.time, partition, piece);
+                let from = (s, partition);
+                let kept = Row::of_key(compiled, *g, *key, asked.event.time, from, piece);
                 rows.entry(*g).or_default().extend(kept);
             }
             true
         })?;
     }
     for rows in rows.values_mut() {
-        rows.sort_by(|a, b| (a.event.time, &a.event.id).cmp(&(b.event.time, &b.event.id)));
+        rows.sort_by(|a, b| a.place().cmp(&b.place()));
     }
     let groups = groups_of(&compiled.plan.windows);
-    let held = |call: &CallProgram| {
+    let held = |call: &CallProgram| -> Vec<Held> {
         let group = &program.groups[call.group];
         let output = &group.group.outputs[call.output];
         let known = rows.get(&call.group).map(Vec::as_slice).unwrap_or_default();
-        let places: Vec<(Micros, Id)> =
-            known.iter().map(|row| (row.event.time, row.event.id.clone())).collect();
+        let places: Vec<(Micros, Name<'_>)> = known.iter().map(Row::place).collect();
         let read = (asked.event.time, &asked.event.id);
         let range = members((output.frame, output.edge), group.group.own_stream, read, &places);
         let passes = |row: &&Row| output.filter.is_none_or(|filter| row.passes.contains(&filter));
@@ -122,18 +122,28 @@ pub fn made_of(
         let window = compiled.plan.windows.iter().zip(&groups).find(|(window, g)| {
             **g == call.group && (frame(window), window.edge) == (output.frame, output.edge)
         });
-        let window = window.map(|(window, _)| window);
-        Held {
-            window: window.map_or_else(String::new, |window| window.name.value.clone()),
-            source: compiled.plan.sources[group.source].name.value.clone(),
-            events: known[range].iter().filter(passes).map(|row| row.event.clone()).collect(),
-        }
+        let window = window.map_or_else(String::new, |(window, _)| window.name.value.clone());
+        let of = |source: usize| Held {
+            window: window.clone(),
+            source: compiled.plan.sources[source].name.value.clone(),
+            events: known[range.clone()]
+                .iter()
+                .filter(|row| row.source == source)
+                .filter(passes)
+                .map(|row| row.event.clone())
+                .collect(),
+        };
+        group.streams.iter().map(|stream| of(stream.source)).collect()
     };
     let calls = |calls: &[CallProgram]| {
         let mut all: Vec<Held> = Vec::new();
-        for call in calls {
-            let held = held(call);
-            if !all.iter().any(|known| known.window == held.window && known.events == held.events) {
+        for held in calls.iter().flat_map(held) {
+            let same = |known: &Held| {
+                known.window == held.window
+                    && known.source == held.source
+                    && known.events == held.events
+            };
+            if !all.iter().any(same) {
                 all.push(held);
             }
         }
@@ -142,14 +152,14 @@ pub fn made_of(
     Ok(program.features.iter().map(|feature| calls(&feature.calls)).collect())
 }
 
-/// The group of each window: windows over one source by one key share one, in the order of the file.
+/// The group of each window: windows over the same sources by one key share one, in the order of the file.
 fn groups_of(windows: &[WindowPlan]) -> Vec<usize> {
     let by = |window: &WindowPlan| -> Vec<(String, String)> {
         window.by.iter().map(|(c, e)| (c.value.clone(), e.value.clone())).collect()
     };
     let mut known = Vec::new();
     let place = |window: &WindowPlan| {
-        let key = (window.source, by(window));
+        let key = (window.sources.clone(), by(window));
         known.iter().position(|found| *found == key).unwrap_or_else(|| {
             known.push(key);
             known.len() - 1
@@ -161,28 +171,35 @@ fn groups_of(windows: &[WindowPlan]) -> Vec<usize> {
 /// A row of one of the event's keys.
 struct Row {
     event: Event,
+    source: usize,
+    rank: Rank,
     /// Columns of truth values of its group that are true.
     passes: Vec<usize>,
 }
 
 impl Row {
+    /// How it orders among the rows of its key.
+    fn place(&self) -> (Micros, Name<'_>) {
+        (self.event.time, Name { rank: self.rank, id: &self.event.id })
+    }
+
     fn of_key(
         compiled: &Compiled,
         g: usize,
         key: Option<Key>,
         until: Micros,
-        partition: u32,
+        (source, partition): (usize, u32),
         rows: &OrderedRows,
     ) -> Vec<Row> {
         let group = &compiled.program.groups[g];
+        let Some(stream) = group.stream(source) else { return Vec::new() };
+        let shared = stream.shared(&rows.batch);
         let mut filters: Vec<usize> = group.group.outputs.iter().filter_map(|o| o.filter).collect();
         filters.sort_unstable();
         filters.dedup();
-        let filters: Vec<_> = filters
-            .into_iter()
-            .map(|f| (f, group.columns[f].evaluate_rows(&rows.batch).0))
-            .collect();
-        let keys = group.source_keys(&rows.batch);
+        let filters: Vec<_> =
+            filters.into_iter().map(|f| (f, group.columns[f].evaluate_rows(&shared).0)).collect();
+        let keys = stream.keys(&rows.batch);
         let of = |n: &usize| key.is_some() && keys[*n] == key && rows.times[*n] <= until;
         (0..keys.len())
             .filter(of)
@@ -193,6 +210,8 @@ impl Row {
                     partition,
                     offset: rows.offsets[n],
                 },
+                source,
+                rank: stream.rank,
                 passes: filters
                     .iter()
                     .filter(|(_, column)| {

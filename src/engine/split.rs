@@ -69,21 +69,22 @@ impl Split {
             common.iter().filter_map(place).filter_map(|place| key.get(place).cloned()).collect()
         };
         ways[spine].push(part_of(&first.spine_key, &first.spine_key));
-        for group in groups {
-            let way = part_of(&group.source_key, &group.spine_key);
-            let schema = &compiled.sources[group.source].schema;
+        let streams = groups.iter().flat_map(|group| group.streams.iter().map(move |s| (group, s)));
+        for (group, stream) in streams {
+            let way = part_of(&stream.key, &group.spine_key);
+            let schema = &compiled.sources[stream.source].schema;
             let same = |known: &Way| self::words(known, schema) == self::words(&way, schema);
-            if ways[group.source].iter().any(same) {
+            if ways[stream.source].iter().any(same) {
                 continue;
             }
-            if group.source == spine {
+            if stream.source == spine {
                 return Err(format!(
                     "windows over the spine by ({}) are read by ({}), so that a row is of two parts",
                     words(&way).join(", "),
                     common.join(", ")
                 ));
             }
-            ways[group.source].push(way);
+            ways[stream.source].push(way);
         }
         Ok(Split { ways, spine, by: common.join(", ") })
     }

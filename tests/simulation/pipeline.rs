@@ -55,6 +55,8 @@ previous = { by = "card", rows = 3 }
 ever = { by = "card", lifetime = true }
 hour = { by = "card", tumbling = "20m" }
 looks = { over = "visits", by = "card", last = "15m" }
+acts = { over = ["payments", "visits"], by = "card", rows = 4 }
+always = { over = ["payments", "visits"], by = "card", lifetime = true }
 
 [features]
 now = "amount"
@@ -64,6 +66,8 @@ three = "sum(amount) over previous"
 total = "sum(amount) over ever"
 hourly = "max(amount) over hour"
 pages = "sum(pages) over looks"
+acts = "count(*) over acts"
+always = "count(*) over always"
 MODELS
 [sink.features]
 type = "file"

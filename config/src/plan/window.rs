@@ -4,14 +4,18 @@ use tidemill_types::{Micros, Zone};
 
 use super::At;
 
+/// The most sources of a window: a row of it has three bits for where it came from.
+pub const MOST_SOURCES: usize = 8;
+
 /// One of `[windows]`: `carrier_3h = { over = "arrivals", by = "carrier", last = "3h" }`
 #[derive(Clone, Debug)]
 pub struct WindowPlan {
     /// The name that features use.
     pub name: At<String>,
-    /// `over`: index into [`Plan::sources`]; the spine where it is not given.
-    pub source: usize,
-    /// `by`: columns of the source, each with the expression over the spine that must equal it.
+    /// `over`: indices into [`Plan::sources`], ascending, each once; the spine where it is not given. What keys and
+    /// aggregates read is a column of each of them.
+    pub sources: Vec<usize>,
+    /// `by`: columns of the sources, each with the expression over the spine that must equal it.
     pub by: Vec<(At<String>, At<String>)>,
     /// The frame.
     pub frame: Frame,
@@ -19,7 +23,7 @@ pub struct WindowPlan {
     pub edge: Edge,
     /// `series`
     pub series: Option<Series>,
-    /// `secondary`: a column of the source; a feature is then a value for each value of it.
+    /// `secondary`: a column of the sources; a feature is then a value for each value of it.
     pub secondary: Option<At<String>>,
 }
 

@@ -8,6 +8,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemill_types::{Id, Key, Micros};
 
+use crate::window::Rank;
+
 /// Timely's timestamp: a bundle of ticks, or an epoch.
 pub type Round = u64;
 
@@ -89,16 +91,26 @@ pub struct Requests {
 /// What a batch of requests asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Kind {
-    /// Take the rows in: the group's columns.
-    Insert(Wire),
+    /// Take the rows of this stream in: the group's columns.
+    Insert(Rank, Wire),
     /// Answer as of these rows, known to the asker by these slots.
     Read(Vec<u64>),
-    /// Take the rows in and answer as of them: the slots, and the group's columns.
+    /// Take the rows of the spine in and answer as of them: the slots, and the group's columns.
     Take(Vec<u64>, Wire),
     /// Answer these rows when the watermark passes them, and not before: known rows, by their slots.
     Wait(Vec<u64>),
     /// The asker's watermark, in `at_once` mode: each worker tells all.
     Mark(Micros),
+}
+
+impl Kind {
+    /// The stream of the rows; that of the spine is the last where it is one of the group's.
+    pub(super) fn rank(&self) -> Rank {
+        match self {
+            Kind::Insert(rank, _) => *rank,
+            Kind::Read(_) | Kind::Take(..) | Kind::Wait(_) | Kind::Mark(_) => Rank::LAST,
+        }
+    }
 }
 
 /// Answers of one group to rows of one worker.

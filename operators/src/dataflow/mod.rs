@@ -30,7 +30,9 @@ pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
 pub use message::{
     Answers, Decide, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire,
 };
-pub use program::{CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program};
+pub use program::{
+    CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program, StreamProgram,
+};
 pub use scatter::{labels, scatter};
 pub use shelf::{Shelf, Unseen};
 pub use windows::windows;

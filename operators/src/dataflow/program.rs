@@ -6,7 +6,7 @@ use tidemill_types::{DataType, Key, Micros, Schema};
 
 use super::message::Round;
 use crate::expression::Scalar;
-use crate::window::Group;
+use crate::window::{Group, Rank};
 
 /// Everything the operators of this folder need to know. Shared by all workers.
 pub struct Program {
@@ -18,7 +18,7 @@ pub struct Program {
     pub spine: usize,
     /// Declared and computed columns of the spine.
     pub spine_schema: Schema,
-    /// Groups of windows: one for each (source, key).
+    /// Groups of windows: one for each set of sources and key.
     pub groups: Vec<GroupProgram>,
     /// Features in the order of the file.
     pub features: Vec<FeatureProgram>,
@@ -61,15 +61,13 @@ impl Program {
     }
 }
 
-/// The windows over one source by one key.
+/// The windows over one source, or several, by one key.
 pub struct GroupProgram {
-    /// Index of the source.
-    pub source: usize,
-    /// The key over the source's columns.
-    pub source_key: Vec<Scalar>,
+    /// The sources, in the order of their ranks.
+    pub streams: Vec<StreamProgram>,
     /// The key over the spine's columns.
     pub spine_key: Vec<Scalar>,
-    /// The columns that the windows keep, over the source's columns.
+    /// The columns that the windows keep, over those that the sources share.
     pub columns: Vec<Scalar>,
     /// The windows and what they answer.
     pub group: Group,
@@ -77,10 +75,37 @@ pub struct GroupProgram {
     pub outputs: Vec<DataType>,
 }
 
+/// A source of a group's rows.
+pub struct StreamProgram {
+    /// Index of the source.
+    pub source: usize,
+    /// How its rows order among those of one time: the spine has the last rank.
+    pub rank: Rank,
+    /// The key over its columns.
+    pub key: Vec<Scalar>,
+    /// Where those of its columns stand that all sources of the group share; none where it is the only one.
+    pub shared: Option<Vec<usize>>,
+}
+
+impl StreamProgram {
+    /// The keys of rows.
+    pub fn keys(&self, batch: &RecordBatch) -> Vec<Option<Key>> {
+        keys(&self.key, batch)
+    }
+
+    /// The columns of rows that all sources of the group share.
+    pub fn shared(&self, batch: &RecordBatch) -> RecordBatch {
+        match &self.shared {
+            None => batch.clone(),
+            Some(places) => batch.project(places).expect("places are among the columns"),
+        }
+    }
+}
+
 impl GroupProgram {
-    /// The keys of rows of its source.
-    pub fn source_keys(&self, batch: &RecordBatch) -> Vec<Option<Key>> {
-        keys(&self.source_key, batch)
+    /// What it takes of a source, if that is one of its own.
+    pub fn stream(&self, source: usize) -> Option<&StreamProgram> {
+        self.streams.iter().find(|stream| stream.source == source)
     }
 
     /// The keys that rows of the spine read.
@@ -92,9 +117,10 @@ impl GroupProgram {
     /// does for both.
     pub(super) fn takes(&self) -> bool {
         let same = |(a, b): (&Scalar, &Scalar)| a.to_string() == b.to_string();
-        self.group.own_stream
-            && self.source_key.len() == self.spine_key.len()
-            && self.source_key.iter().zip(&self.spine_key).all(same)
+        let own = self.streams.last().filter(|_| self.group.own_stream);
+        own.is_some_and(|own| {
+            own.key.len() == self.spine_key.len() && own.key.iter().zip(&self.spine_key).all(same)
+        })
     }
 }
 
@@ -126,7 +152,7 @@ pub struct LabelProgram {
 }
 
 /// The keys of all rows.
-pub(super) fn keys(scalars: &[Scalar], batch: &RecordBatch) -> Vec<Option<Key>> {
+fn keys(scalars: &[Scalar], batch: &RecordBatch) -> Vec<Option<Key>> {
     if scalars.is_empty() {
         return vec![Some(Key::GLOBAL); batch.num_rows()];
     }

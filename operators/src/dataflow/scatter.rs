@@ -12,7 +12,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator;
 
 use super::message::{Decide, Kind, Labels, Requests, Round, Rows, Wire};
-use super::program::{GroupProgram, Program, column, keys};
+use super::program::{GroupProgram, Program, StreamProgram, column};
 use crate::column::values;
 
 /// Turns rows into requests to the windows, on worker `from` of `peers`.
@@ -73,29 +73,28 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
         let to = Address { index, from, peers };
         let slots = |row: usize| rows.first_slot + row as u64;
         if rows.known {
-            let own = group.source == rows.source && group.takes();
-            let key = if own { &group.source_key } else { &group.spine_key };
-            to.send(rows, keys(key, &rows.batch), true, &mut out, |picks| {
+            to.send(rows, group.spine_keys(&rows.batch), true, &mut out, |picks| {
                 Kind::Wait(picks.of(rows.times.len()).map(slots).collect())
             });
             continue;
         }
-        if group.source == rows.source && group.takes() {
-            let (keys, columns) = (keys(&group.source_key, &rows.batch), columns(group, rows));
-            // A NULL key is in nobody's window, and is answered all the same.
-            to.send(rows, keys, true, &mut out, |picks| {
-                let slots = picks.of(rows.times.len()).map(slots).collect();
-                Kind::Take(slots, Wire(picks.rows(&columns)))
+        let reads = rows.source == program.spine;
+        if let Some(stream) = group.stream(rows.source) {
+            let (keys, columns) = (stream.keys(&rows.batch), columns(group, stream, rows));
+            if reads && group.takes() {
+                // A NULL key is in nobody's window, and is answered all the same.
+                to.send(rows, keys, true, &mut out, |picks| {
+                    let slots = picks.of(rows.times.len()).map(slots).collect();
+                    Kind::Take(slots, Wire(picks.rows(&columns)))
+                });
+                continue;
+            }
+            to.send(rows, keys, false, &mut out, |picks| {
+                Kind::Insert(stream.rank, Wire(picks.rows(&columns)))
             });
-            continue;
         }
-        if group.source == rows.source {
-            let (keys, columns) = (keys(&group.source_key, &rows.batch), columns(group, rows));
-            to.send(rows, keys, false, &mut out, |picks| Kind::Insert(Wire(picks.rows(&columns))));
-        }
-        if rows.source == program.spine {
-            let keys = keys(&group.spine_key, &rows.batch);
-            to.send(rows, keys, true, &mut out, |picks| {
+        if reads {
+            to.send(rows, group.spine_keys(&rows.batch), true, &mut out, |picks| {
                 Kind::Read(picks.of(rows.times.len()).map(slots).collect())
             });
         }
@@ -104,8 +103,9 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
 }
 
 /// The columns that a group's windows keep.
-fn columns(group: &GroupProgram, rows: &Rows) -> RecordBatch {
-    let columns: Vec<ArrayRef> = group.columns.iter().map(|c| column(c, &rows.batch)).collect();
+fn columns(group: &GroupProgram, stream: &StreamProgram, rows: &Rows) -> RecordBatch {
+    let shared = stream.shared(&rows.batch);
+    let columns: Vec<ArrayRef> = group.columns.iter().map(|c| column(c, &shared)).collect();
     let field = |(i, c): (usize, &ArrayRef)| Field::new(i.to_string(), c.data_type().clone(), true);
     let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
     let options = RecordBatchOptions::new().with_row_count(Some(rows.times.len()));

@@ -24,7 +24,7 @@ use super::message::{Answers as Answered, Kind, Requests, Round, Wire};
 use super::program::Program;
 use super::shelf::Shelf;
 use crate::column::Typed;
-use crate::window::{Answers, Store};
+use crate::window::{Answers, Name, Rank, Store};
 
 /// Answers requests on worker `index` of `peers`.
 pub fn windows<'scope>(
@@ -137,7 +137,7 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn new(batches: &'a [Requests], group: usize, own_stream: bool) -> Asked<'a> {
         let typed = |batch: &'a Requests| match &batch.kind {
-            Kind::Insert(columns) | Kind::Take(_, columns) => {
+            Kind::Insert(_, columns) | Kind::Take(_, columns) => {
                 columns.0.columns().iter().map(Typed::of).collect()
             }
             Kind::Read(_) | Kind::Wait(_) | Kind::Mark(_) => Vec::new(),
@@ -146,10 +146,10 @@ impl<'a> Asked<'a> {
         Asked { batches, columns, order: in_order(batches, group, own_stream) }
     }
 
-    /// Time and id of a request.
-    fn head(&self, (batch, row): At) -> (Micros, &Id) {
+    /// Time and name of a request's row.
+    fn head(&self, (batch, row): At) -> (Micros, Name<'_>) {
         let (batch, row) = (&self.batches[batch as usize], row as usize);
-        (batch.times[row], &batch.ids[row])
+        (batch.times[row], Name { rank: batch.kind.rank(), id: &batch.ids[row] })
     }
 
     /// Takes a row in, if that is what is asked.
@@ -157,11 +157,12 @@ impl<'a> Asked<'a> {
     fn insert(&self, store: &mut Store, (batch, row): At, place: Option<u32>) {
         let (columns, batch, row) =
             (&self.columns[batch as usize], &self.batches[batch as usize], row as usize);
-        if let Kind::Insert(_) | Kind::Take(..) = &batch.kind
+        if let Kind::Insert(..) | Kind::Take(..) = &batch.kind
             && let (Some(key), Some(place)) = (batch.keys[row], place)
         {
             let cell = |column: usize| columns[column].cell(row);
-            store.insert_at(place, key, batch.times[row], &batch.ids[row], cell);
+            let name = Name { rank: batch.kind.rank(), id: &batch.ids[row] };
+            store.insert_at(place, key, batch.times[row], name, cell);
         }
     }
 
@@ -189,7 +190,7 @@ impl<'a> Asked<'a> {
                 Kind::Read(_) | Kind::Wait(_) | Kind::Mark(_) => {
                     key.and_then(|key| store.find(key))
                 }
-                Kind::Insert(_) | Kind::Take(..) => key.map(|key| store.place(key)),
+                Kind::Insert(..) | Kind::Take(..) => key.map(|key| store.place(key)),
             });
         }
         std::hint::black_box(store.touch(places.iter().flatten().copied()));
@@ -390,14 +391,15 @@ fn send(
 }
 
 /// The requests of one group in the order in which they take effect: by event time; among rows of
-/// one time, in the spine's own stream by id, a row before its own read; in other streams every
-/// insert before every read.
+/// one time, where the spine's own stream is taken in those of other streams first, then by id, a row before its own
+/// read; else every insert before every read.
 fn in_order(batches: &[Requests], group: usize, own_stream: bool) -> Vec<At> {
     let read = |at: At| matches!(batches[at.0 as usize].kind, Kind::Read(_));
+    let rank = |at: At| -> Rank { batches[at.0 as usize].kind.rank() };
     let id = |at: At| &batches[at.0 as usize].ids[at.1 as usize];
     let order = |a: &(Micros, At), b: &(Micros, At)| -> Ordering {
         let tie = || {
-            let ids = || id(a.1).cmp(id(b.1));
+            let ids = || rank(a.1).cmp(&rank(b.1)).then_with(|| id(a.1).cmp(id(b.1)));
             let kinds = || read(a.1).cmp(&read(b.1));
             // The place in the round is the last resort: rows without any difference.
             let places = || a.1.cmp(&b.1);

@@ -186,8 +186,20 @@ fn at(mut error: ExpressionError, span: Option<Range<usize>>) -> ExpressionError
 
 impl Cut<'_> {
     fn call(&self, function: &Function, span: Range<usize>) -> Result<Call, ExpressionError> {
-        let name = function.name.to_string().to_lowercase();
         let window = self.window(function)?;
+        self.call_over(window.clone(), function, span).map_err(|mut error| {
+            error.missing.iter_mut().for_each(|missing| missing.window = Some(window.clone()));
+            error
+        })
+    }
+
+    fn call_over(
+        &self,
+        window: String,
+        function: &Function,
+        span: Range<usize>,
+    ) -> Result<Call, ExpressionError> {
+        let name = function.name.to_string().to_lowercase();
         let schema = (self.source_of)(&window).ok_or_else(|| {
             ExpressionError::new(
                 format!("there is no window `{window}`"),

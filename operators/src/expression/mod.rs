@@ -38,6 +38,17 @@ pub struct ExpressionError {
     pub help: String,
     /// Bytes of the text; none where the whole text is meant.
     pub span: Option<Range<usize>>,
+    /// What is not there, if that is what is wrong.
+    pub missing: Option<Box<Missing>>,
+}
+
+/// A column that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// As it was written.
+    pub column: String,
+    /// The window among whose columns it was looked for; none for those of the row itself.
+    pub window: Option<String>,
 }
 
 impl ExpressionError {
@@ -51,6 +62,7 @@ impl ExpressionError {
             reason: reason.into(),
             help: help.into(),
             span: None,
+            missing: None,
         }
     }
 

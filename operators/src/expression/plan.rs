@@ -16,7 +16,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use tidemill_types::Schema;
 
-use super::{ExpressionError, function, guarded, suggestion};
+use super::{ExpressionError, Missing, function, guarded, suggestion};
 
 /// What the SQL planner asks its surroundings: only functions; there are no tables here.
 struct Functions {
@@ -138,11 +138,13 @@ fn explain(error: &DataFusionError, columns: &[&str]) -> ExpressionError {
     if let Some(rest) = text.strip_prefix("No field named ") {
         let name: String = rest.chars().take_while(|c| !matches!(c, '.' | ' ')).collect();
         let name = name.trim_matches('"');
-        return ExpressionError::new(
+        let error = ExpressionError::new(
             format!("there is no column `{name}`"),
             format!("the columns are {}", super::list(columns.iter().copied())),
             suggestion(name, "choose one of the columns", columns.iter().copied()),
         );
+        let missing = Box::new(Missing { column: name.to_string(), window: None });
+        return ExpressionError { missing: Some(missing), ..error };
     }
     if let Some(rest) = text.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or_default().to_lowercase();

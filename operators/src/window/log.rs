@@ -1,4 +1,4 @@
-//! The rows of one key, once, in (event time, id, values) order: a ring of rows of a few words.
+//! The rows of one key, once, in (event time, stream, id, values) order: a ring of rows of a few words.
 //!
 //! Rows are known by *position*: how many rows precede them, those let go of included, so that a
 //! position stays valid while rows in front go. A row is one stretch of memory, so that taking one in
@@ -147,7 +147,7 @@ impl Log {
         self.partition(hint, |i| self.time_at(i) <= time)
     }
 
-    /// The first position whose row is after (`time`, `id`). Most are those of the newest row.
+    /// The first position whose row is after (`time`, `id`) of the last stream. Most are those of the newest row.
     #[inline]
     pub(super) fn first_after_row(&self, hint: usize, time: Micros, id: &Id, heap: &Heap) -> usize {
         if let Some(last) = self.len.checked_sub(1) {

@@ -7,20 +7,21 @@ use tidemill_config::plan::{Edge, Frame};
 use tidemill_types::{Id, Micros};
 
 use super::frame::{Bound, Reach};
+use super::rank::Name;
 
-/// Which of a key's rows, in (event time, id) order, a window holds for a read at this time by the row of this
-/// id; `own_stream` as in [`super::Group`]. What `FILTER` leaves out is among them.
+/// Which of a key's rows, in the order of (event time, name), a window holds for a read at this time by the row of
+/// this id; `own_stream` as in [`super::Group`]. What `FILTER` leaves out is among them.
 pub fn members(
     (frame, edge): (Frame, Edge),
     own_stream: bool,
     (time, id): (Micros, &Id),
-    rows: &[(Micros, Id)],
+    rows: &[(Micros, Name<'_>)],
 ) -> Range<usize> {
     let reach = Reach::new(frame, edge, own_stream);
     let as_of = reach.as_of(time);
     let end = match reach.bound(as_of) {
-        Bound::ThroughRow => rows.partition_point(|(t, i)| (*t, i) <= (time, id)),
-        Bound::BeforeRow => rows.partition_point(|(t, i)| (*t, i) < (time, id)),
+        Bound::ThroughRow => rows.partition_point(|row| *row <= (time, id.into())),
+        Bound::BeforeRow => rows.partition_point(|row| *row < (time, id.into())),
         Bound::Through(last) => rows.partition_point(|(t, _)| *t <= last),
         Bound::Before(first) => rows.partition_point(|(t, _)| *t < first),
     };
@@ -48,14 +49,38 @@ pub fn members(
 mod tests {
     use tidemill_config::plan::Exclude;
 
+    use super::super::rank::Rank;
     use super::*;
 
     fn held(frame: Frame, edge: Edge, own: bool, read: (Micros, i64)) -> Vec<Micros> {
-        let rows: Vec<(Micros, Id)> = [(0, 1), (10, 2), (11, 3), (11, 5), (30, 6), (31, 7)]
-            .map(|(t, i)| (t, Id::Int(i)))
-            .to_vec();
+        let of = [(0, 1), (10, 2), (11, 3), (11, 5), (30, 6), (31, 7)];
+        among(&of.map(|(time, id)| (time, Rank::LAST, id)), frame, edge, own, read)
+    }
+
+    fn among(
+        rows: &[(Micros, Rank, i64)],
+        frame: Frame,
+        edge: Edge,
+        own: bool,
+        read: (Micros, i64),
+    ) -> Vec<Micros> {
+        let ids: Vec<Id> = rows.iter().map(|(.., id)| Id::Int(*id)).collect();
+        let names = rows.iter().zip(&ids);
+        let rows: Vec<(Micros, Name<'_>)> =
+            names.map(|((time, rank, _), id)| (*time, Name { rank: *rank, id })).collect();
         let range = members((frame, edge), own, (read.0, &Id::Int(read.1)), &rows);
         rows[range].iter().map(|(t, _)| *t).collect()
+    }
+
+    #[test]
+    fn rows_of_other_streams_stand_before_the_row_that_reads() {
+        let other = Rank::new(0, 2).expect("one of two");
+        let rows = [(10, Rank::LAST, 1), (11, other, 9), (11, Rank::LAST, 3), (11, Rank::LAST, 5)];
+        let count = |edge, own| among(&rows, Frame::Last(5), edge, own, (11, 3)).len();
+        assert_eq!(count(Edge::default(), true), 3, "not the one that orders after it");
+        let without = Edge { exclude: Exclude::Row, ..Edge::default() };
+        assert_eq!(count(without, true), 2, "the other of that time is in it");
+        assert_eq!(count(Edge::default(), false), 4);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Windows: which rows of a key an aggregate sees, kept incrementally and exactly.
 //!
-//! A [`Store`] keeps the rows of every key of one *group*, the windows over one source by the same
-//! key, once and in (event time, id) order; a window is a cursor into them plus its primitives.
+//! A [`Store`] keeps the rows of every key of one *group*, the windows over the same sources by the same
+//! key, once and in (event time, id) order; a window is a cursor into them plus its primitives. Of rows of one
+//! time, those of another source stand before or after all of this one ([`Rank`]).
 //!
 //! A read moves the cursors to where it stands, forward or back, taking rows in and out of the
 //! primitives on the way. Primitives are exact, so the way never shows in the answer: late rows,
@@ -32,6 +33,7 @@ mod log;
 mod mark;
 mod members;
 mod peek;
+mod rank;
 mod row;
 mod session;
 mod snapshot;
@@ -40,6 +42,7 @@ mod tiles;
 
 pub use answers::Answers;
 pub use members::members;
+pub use rank::{Name, Rank};
 
 use answers::One;
 use cut::Cut;
@@ -70,9 +73,10 @@ pub struct Output {
 /// What a group keeps and answers.
 #[derive(Clone)]
 pub struct Group {
-    /// Whether reads come from the stream that is inserted: then a read at (t, id) sees the rows at
-    /// or before (t, id), itself included; else every row with time <= t. A window with an offset sees
-    /// every row with time <= t - offset, whatever the stream.
+    /// Whether reads come from a stream that is inserted, the last of them ([`Rank::LAST`]): then a read at
+    /// (t, id) sees the rows at or before (t, id), itself included, and of other streams every row with time
+    /// <= t; else it sees every row with time <= t of all. A window with an offset sees every row with time
+    /// <= t - offset, whatever the stream.
     pub own_stream: bool,
     /// What each read answers, in order.
     pub outputs: Vec<Output>,
@@ -132,9 +136,15 @@ impl Store {
 
     /// Takes a row in, wherever it belongs in time; `values` are the columns that outputs name (one
     /// that is missing is NULL).
-    pub fn insert(&mut self, key: Key, time: Micros, id: &Id, values: &[Value]) {
+    pub fn insert<'n>(
+        &mut self,
+        key: Key,
+        time: Micros,
+        name: impl Into<Name<'n>>,
+        values: &[Value],
+    ) {
         let place = self.place(key);
-        self.insert_at(place, key, time, id, |c| values.get(c).map_or(Cell::Null, Cell::from));
+        self.insert_at(place, key, time, name, |c| values.get(c).map_or(Cell::Null, Cell::from));
     }
 
     /// Where a key's rows are, or will be. It stands until rows are let go of: [`Store::retract`],
@@ -168,12 +178,12 @@ impl Store {
 
     /// [`Store::insert`] at the place of the key; `cell` gives the columns.
     #[inline]
-    pub fn insert_at<'a>(
+    pub fn insert_at<'a, 'n>(
         &mut self,
         place: u32,
         key: Key,
         time: Micros,
-        id: &Id,
+        name: impl Into<Name<'n>>,
         cell: impl Fn(usize) -> Cell<'a>,
     ) {
         let Store { layout, keys, heap, row, expiry, cut, .. } = self;
@@ -181,7 +191,7 @@ impl Store {
         if let Some(cut) = cut {
             cut.before_change(place, key, history, layout, heap);
         }
-        layout.width.encode(time, id, |kept| cell(layout.columns[kept]), heap, row);
+        layout.width.encode(time, name.into(), |kept| cell(layout.columns[kept]), heap, row);
         history.insert(layout, row, heap);
         if history.is_outgrown() {
             let next = history.next_due(layout, true);
@@ -203,14 +213,20 @@ impl Store {
     /// Of a row that [`Store::advance`] let go of, `lifetime` windows hold no more than its part in
     /// their sums: it is taken back on trust. A window of the newest n rows then shows fewer than n
     /// until new ones come, for the row that would move up is gone.
-    pub fn retract(&mut self, key: Key, time: Micros, id: &Id, values: &[Value]) -> bool {
+    pub fn retract<'n>(
+        &mut self,
+        key: Key,
+        time: Micros,
+        name: impl Into<Name<'n>>,
+        values: &[Value],
+    ) -> bool {
         let Store { layout, places, keys, heap, row, watermark, cut, .. } = self;
         let Some(&place) = places.get(&key) else { return false };
         if let Some(cut) = cut {
             cut.before_change(place, key, &keys[place as usize], layout, heap);
         }
         let cell = |kept: usize| values.get(layout.columns[kept]).map_or(Cell::Null, Cell::from);
-        layout.width.encode(time, id, cell, heap, row);
+        layout.width.encode(time, name.into(), cell, heap, row);
         let history = &mut keys[place as usize];
         let found = history.retract(layout, row, heap)
             || time < *watermark && history.retract_folded(layout, time, cell);
@@ -227,7 +243,7 @@ impl Store {
         self.free.push(place);
     }
 
-    /// Answers every output as of (time, id), appended to `out`. For each key, reads come in
+    /// Answers every output as of (time, id), the id that of a row of the last stream, appended to `out`. For each key, reads come in
     /// (time, id) order for full speed; a read before an earlier one is right too, but takes as many
     /// steps as there are rows between. Reads before the watermark see what is still held.
     pub fn read(&mut self, key: Option<Key>, time: Micros, id: &Id, out: &mut Vec<Value>) {

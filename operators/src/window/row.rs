@@ -5,13 +5,18 @@ use std::cmp::Ordering;
 use tidemill_types::{Id, Micros, Value};
 
 use super::heap::Heap;
+use super::rank::{Name, Rank};
 use crate::aggregate::extreme::Extreme;
 use crate::aggregate::numbers::Number;
 use crate::column::Cell;
 
-/// Columns whose kinds one word tells, at three bits each; the rest is the kind of the id.
+/// Columns whose kinds one word tells, at three bits each. The rest says whether the id is a number, and of
+/// which stream the row is, so that as a number it orders rows of one time.
 const KINDS_A_WORD: usize = 20;
 const ID_KIND: u32 = 60;
+/// Of rows of the last stream, whose ids are numbers and others.
+const LAST_INT: u64 = 14;
+const LAST_OTHER: u64 = 15;
 
 const NULL: u64 = 0;
 const BOOL: u64 = 1;
@@ -43,10 +48,22 @@ impl<'a> RowRef<'a> {
 
     /// Its id.
     pub(super) fn id(self, heap: &Heap) -> Id {
-        match self.0[2] >> ID_KIND {
-            0 => Id::Int(self.0[1] as i64),
-            _ => heap.id(self.0[1]).clone(),
+        match self.has_number() {
+            true => Id::Int(self.0[1] as i64),
+            false => heap.id(self.0[1]).clone(),
         }
+    }
+
+    /// Of which stream it is.
+    pub(super) fn stream(self) -> Rank {
+        let places = (LAST_OTHER - (self.0[2] >> ID_KIND)) / 2;
+        Rank::from_last(places as u8).unwrap_or(Rank::LAST)
+    }
+
+    /// Whether its id is a number.
+    #[inline]
+    fn has_number(self) -> bool {
+        self.0[2] >> ID_KIND & 1 == 0
     }
 
     /// Whether a column holds true.
@@ -146,27 +163,26 @@ impl<'a> RowRef<'a> {
 
     #[inline]
     fn id_order(self, other: RowRef<'_>, heap: &Heap) -> Ordering {
-        match (self.0[2] >> ID_KIND, other.0[2] >> ID_KIND) {
-            (0, 0) => (self.0[1] as i64).cmp(&(other.0[1] as i64)),
-            (0, _) => Ordering::Less,
-            (_, 0) => Ordering::Greater,
-            _ => heap.id(self.0[1]).cmp(heap.id(other.0[1])),
+        match (self.0[2] >> ID_KIND).cmp(&(other.0[2] >> ID_KIND)) {
+            Ordering::Equal if self.has_number() => (self.0[1] as i64).cmp(&(other.0[1] as i64)),
+            Ordering::Equal => heap.id(self.0[1]).cmp(heap.id(other.0[1])),
+            order => order,
         }
     }
 
-    /// How this row's id orders against another.
+    /// How this row orders against one of its time and the last stream that has such an id.
     #[inline]
     pub(super) fn id_cmp(self, id: &Id, heap: &Heap) -> Ordering {
         match (self.0[2] >> ID_KIND, id) {
-            (0, Id::Int(id)) => (self.0[1] as i64).cmp(id),
-            (0, _) => Ordering::Less,
-            (_, id) => heap.id(self.0[1]).cmp(id),
+            (LAST_INT, Id::Int(id)) => (self.0[1] as i64).cmp(id),
+            (LAST_OTHER, id) => heap.id(self.0[1]).cmp(id),
+            _ => Ordering::Less,
         }
     }
 
     /// Lets go of what it holds on the heap.
     pub(super) fn release(self, heap: &mut Heap) {
-        if self.0[2] >> ID_KIND != 0 {
+        if !self.has_number() {
             heap.release_id(self.0[1]);
         }
         for column in 0..self.1.columns as usize {
@@ -229,7 +245,7 @@ impl Width {
     pub(super) fn encode<'a>(
         self,
         time: Micros,
-        id: &Id,
+        name: Name<'_>,
         cell: impl Fn(usize) -> Cell<'a>,
         heap: &mut Heap,
         row: &mut Vec<u64>,
@@ -239,12 +255,12 @@ impl Width {
         if self.head > 3 {
             row.resize(self.head as usize, 0);
         }
-        let mut kinds = 0;
-        match id {
+        let mut kinds = (LAST_INT - 2 * name.rank.before_last()) << ID_KIND;
+        match name.id {
             Id::Int(id) => row[1] = *id as u64,
             other => {
                 row[1] = heap.hold_id(other);
-                kinds = 1 << ID_KIND;
+                kinds |= 1 << ID_KIND;
             }
         }
         let (mut shift, mut at) = (0, 2);

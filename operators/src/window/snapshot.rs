@@ -17,6 +17,7 @@ use super::Store;
 use super::heap::Heap;
 use super::history::History;
 use super::layout::Layout;
+use super::rank::{Name, Rank};
 use super::tiles::Tiled;
 use crate::column::Cell;
 
@@ -110,7 +111,7 @@ impl Store {
         let mut time: Micros = 0;
         for _ in 0..rows {
             time = time.wrapping_add(bytes.signed()?);
-            let id = bytes.id()?;
+            let (rank, id) = bytes.name()?;
             values.clear();
             for _ in &columns {
                 values.push(bytes.value()?);
@@ -120,7 +121,7 @@ impl Store {
                     let kept = columns.binary_search(&column).ok();
                     kept.map_or(Cell::Null, |kept| Cell::from(&values[kept]))
                 };
-                self.insert_at(place, key, time, &id, cell);
+                self.insert_at(place, key, time, Name { rank, id: &id }, cell);
             }
         }
         match (place, kept) {
@@ -183,10 +184,13 @@ fn put_history(key: Key, history: &History, layout: &Layout, heap: &Heap, out: &
     history.each_row(|row| {
         put_signed(row.time().wrapping_sub(before), out);
         before = row.time();
-        put_id(&row.id(heap), out);
+        put_name(row.stream(), &row.id(heap), out);
         (0..columns).for_each(|column| put_value(&row.value(column, heap), out));
     });
 }
+
+/// Kinds of ids.
+const IDS: u8 = 3;
 
 /// What of a key is kept beside its rows.
 const KEPT: u8 = 1;
@@ -224,18 +228,21 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(bytes);
 }
 
-fn put_id(id: &Id, out: &mut Vec<u8>) {
+/// One byte tells what the id is and of which stream the row is; of the last stream, which is the only one of most
+/// groups, what the id is alone.
+fn put_name(rank: Rank, id: &Id, out: &mut Vec<u8>) {
+    let stream = IDS * rank.before_last() as u8;
     match id {
         Id::Int(i) => {
-            out.push(0);
+            out.push(stream);
             put_signed(*i, out);
         }
         Id::Text(text) => {
-            out.push(1);
+            out.push(stream + 1);
             put_bytes(text.as_bytes(), out);
         }
         Id::Row(bytes) => {
-            out.push(2);
+            out.push(stream + 2);
             put_bytes(bytes, out);
         }
     }
@@ -344,13 +351,14 @@ impl<'a> Bytes<'a> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
-    fn id(&mut self) -> Option<Id> {
-        Some(match self.byte()? {
+    fn name(&mut self) -> Option<(Rank, Id)> {
+        let tag = self.byte()?;
+        let id = match tag % IDS {
             0 => Id::Int(self.signed()?),
             1 => Id::Text(self.text()?.into()),
-            2 => Id::Row(self.bytes()?.into()),
-            _ => return None,
-        })
+            _ => Id::Row(self.bytes()?.into()),
+        };
+        Some((Rank::from_last(tag / IDS)?, id))
     }
 
     /// What a list or a map holds: neither.

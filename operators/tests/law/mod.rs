@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidemill_config::plan::{Edge, Exclude, Frame};
 use tidemill_operators::aggregate::{AGGREGATES, Aggregate, Call, Unnest};
-use tidemill_operators::window::{Group, Output, Store, members};
+use tidemill_operators::window::{Group, Name, Output, Rank, Store, members};
 use tidemill_types::{DataType, Id, Item, Key, Micros, Value};
 
 use crate::naive::{Built, Given, agrees, evaluate, every_call, same};
@@ -26,16 +26,53 @@ pub const FILTER: usize = 5;
 pub struct Row {
     pub key: u8,
     pub time: Micros,
+    /// Which of [`STREAMS`] it is of; the last one may be the one that reads.
+    pub stream: usize,
     pub id: u8,
 }
 
+/// Streams of a group.
+pub const STREAMS: usize = 3;
+const LAST: usize = STREAMS - 1;
+
+/// Rows of so many keys, up to so long ago; ids and times come twice, in one stream and in several.
+pub fn row(keys: u8, spread: Micros) -> impl Strategy<Value = Row> {
+    let stream = prop_oneof![3 => Just(LAST), 2 => 0..LAST];
+    (0..keys, 0..spread, stream, 0..6u8).prop_map(|(key, time, stream, id)| Row {
+        key,
+        time,
+        stream,
+        id,
+    })
+}
+
 impl Row {
+    pub fn rank(self) -> Rank {
+        Rank::new(self.stream, STREAMS).expect("there are more ranks than streams")
+    }
+
+    /// How it orders among all rows of its key.
+    fn place(self) -> (Micros, usize, Id) {
+        (self.time, self.stream, id(self.id))
+    }
+
+    pub fn insert(self, store: &mut Store) {
+        let id = &id(self.id);
+        store.insert(self.key(), self.time, Name { rank: self.rank(), id }, &self.values());
+    }
+
+    fn retract(self, store: &mut Store) -> bool {
+        let id = &id(self.id);
+        store.retract(self.key(), self.time, Name { rank: self.rank(), id }, &self.values())
+    }
+
     pub fn key(self) -> Key {
         Key(u128::from(self.key) << 120 | u128::from(self.key))
     }
 
     pub fn values(self) -> Vec<Value> {
-        let hash = (self.time as u64 * 31 + u64::from(self.id) * 7 + u64::from(self.key))
+        let from = 1_000 * (LAST - self.stream) as u64;
+        let hash = (self.time as u64 * 31 + u64::from(self.id) * 7 + u64::from(self.key) + from)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             >> 40;
         let pick =
@@ -85,15 +122,13 @@ pub enum Step {
 
 /// Times drift upwards, with ties, late rows and reads before earlier reads.
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let row = |spread: Micros| {
-        (0..3u8, 0..spread, 0..6u8).prop_map(|(key, time, id)| Row { key, time, id })
-    };
+    let row = |spread: Micros| row(3, spread);
     let step = prop_oneof![
         50 => row(12).prop_map(Step::Insert),
         10 => row(40).prop_map(Step::Insert),
         40 => row(12).prop_map(Step::Read),
         15 => row(40).prop_map(Step::Read),
-        5 => (0..3u8, -60..12i64).prop_map(|(key, time)| Step::Peek(Row { key, time, id: ASKER })),
+        5 => row(72).prop_map(|row| Step::Peek(Row { time: row.time - 60, id: ASKER, ..row })),
         15 => any::<prop::sample::Index>().prop_map(Step::Retract),
         5 => (0..40i64).prop_map(Step::ReadNull),
         10 => (0..15i64).prop_map(Step::Advance),
@@ -183,13 +218,13 @@ pub fn multiple(time: Micros, size: Micros, origin: Micros) -> Micros {
 /// The rows of all history that a window holds, by definition.
 pub fn held(frame: Frame, edge: Edge, own_stream: bool, history: &[Row], read: Row) -> Vec<Row> {
     let t = read.time - edge.offset;
-    let place = |r: &Row| (r.time, id(r.id));
+    let read = Row { stream: LAST, ..read };
     let mut rows: Vec<Row> = history.iter().copied().filter(|r| r.key == read.key).collect();
-    rows.sort_by_key(place);
+    rows.sort_by_key(|row| row.place());
     rows.retain(|r| match edge.exclude {
         Exclude::Time => r.time < t,
-        Exclude::Row if own_stream && edge.offset == 0 => place(r) < place(&read),
-        _ if own_stream && edge.offset == 0 => place(r) <= place(&read),
+        Exclude::Row if own_stream && edge.offset == 0 => r.place() < read.place(),
+        _ if own_stream && edge.offset == 0 => r.place() <= read.place(),
         _ => r.time <= t,
     });
     let newest =
@@ -275,20 +310,18 @@ pub fn run(
             Step::Insert(row) => {
                 let time = if before.inserts { row.time } else { row.time.max(watermark) };
                 let row = Row { time, ..*row };
-                store.insert(row.key(), row.time, &id(row.id), &row.values());
+                row.insert(&mut store);
                 history.push(row);
             }
             Step::Retract(index) if !history.is_empty() => {
                 let at = index.index(history.len());
                 let row = history[at];
                 if before.retracts || row.time >= watermark {
-                    let found = store.retract(row.key(), row.time, &id(row.id), &row.values());
+                    let found = row.retract(&mut store);
                     prop_assert!(found || row.time < watermark, "{row:?} was there");
                     history.swap_remove(at);
                     let gone = !history.contains(&row) && row.time >= watermark;
-                    prop_assert!(
-                        !gone || !store.retract(row.key(), row.time, &id(row.id), &row.values())
-                    );
+                    prop_assert!(!gone || !row.retract(&mut store));
                 }
             }
             Step::Retract(_) => {}
@@ -371,17 +404,17 @@ fn told_apart(
     history: &[Row],
     read: Row,
 ) -> Result<(), TestCaseError> {
-    let place = |r: &Row| (r.time, id(r.id));
-    let mut all: Vec<(Micros, Id)> =
-        history.iter().filter(|r| r.key == read.key).map(place).collect();
-    all.sort();
+    let mut all: Vec<Row> = history.iter().copied().filter(|r| r.key == read.key).collect();
+    all.sort_by_key(|row| row.place());
+    let ids: Vec<Id> = all.iter().map(|row| id(row.id)).collect();
+    let name = |(row, id): (&Row, _)| (row.time, Name { rank: row.rank(), id });
+    let names: Vec<(Micros, Name<'_>)> = all.iter().zip(&ids).map(name).collect();
     let frame = match output.frame {
         Frame::Decayed(_) => Frame::Lifetime,
         frame => frame,
     };
-    let told = members((frame, output.edge), own_stream, (read.time, &id(read.id)), &all);
-    let held: Vec<_> =
-        held(frame, output.edge, own_stream, history, read).iter().map(place).collect();
+    let told = members((frame, output.edge), own_stream, (read.time, &id(read.id)), &names);
+    let held = held(frame, output.edge, own_stream, history, read);
     prop_assert_eq!(&all[told], &held[..], "{:?} {:?} at {:?}", frame, output.edge, read);
     Ok(())
 }

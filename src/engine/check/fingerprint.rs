@@ -22,7 +22,9 @@ pub(super) fn of(plan: &Plan) -> String {
     }
     for window in &plan.windows {
         let by: Vec<_> = window.by.iter().map(|(c, e)| (&c.value, &e.value)).collect();
-        add(format!("{} {} {by:?} {:?}", window.name.value, window.source, window.frame));
+        let sources: Vec<String> = window.sources.iter().map(usize::to_string).collect();
+        let sources = sources.join("+");
+        add(format!("{} {sources} {by:?} {:?}", window.name.value, window.frame));
         let secondary = window.secondary.as_ref().map(|column| &column.value);
         add(format!("{:?} {:?} {secondary:?}", window.edge, window.series));
     }

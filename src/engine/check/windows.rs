@@ -7,17 +7,20 @@ use std::sync::Arc;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{At, Edge, Exclude, Frame, Plan, Series, WindowPlan};
 use tidemill_operators::aggregate;
-use tidemill_operators::dataflow::{CallProgram, FeatureProgram, GroupProgram};
-use tidemill_operators::expression::{Feature, Scalar};
+use tidemill_operators::dataflow::{CallProgram, FeatureProgram, GroupProgram, StreamProgram};
+use tidemill_operators::expression::{ExpressionError, Feature, Scalar};
 use tidemill_operators::window::{Group, Output};
 use tidemill_types::{DataType, Schema};
 
+use super::shared::Shared;
 use super::{Derive, diagnostic, inside};
 
 /// Windows as compiled: the groups that they share.
 pub(super) struct Groups<'a> {
     plan: &'a Plan,
     sources: &'a [Derive],
+    /// By window.
+    shared: Vec<Shared<'a>>,
     zone: &'a str,
     pub(super) groups: Vec<GroupProgram>,
     /// What a group already keeps, so that nothing is kept twice.
@@ -30,30 +33,58 @@ impl<'a> Groups<'a> {
     /// No groups yet; `zone` is that of the spine's times.
     pub(super) fn new(plan: &'a Plan, sources: &'a [Derive], zone: &'a str) -> Groups<'a> {
         let (groups, known, asked) = Default::default();
-        Groups { plan, sources, zone, groups, known, asked }
+        let shared = |window| Shared::of(window, plan, sources);
+        let shared = plan.windows.iter().map(shared).collect();
+        Groups { plan, sources, shared, zone, groups, known, asked }
+    }
+
+    fn place(&self, window: &str) -> Option<usize> {
+        self.plan.windows.iter().position(|known| known.name.value == window)
+    }
+
+    /// The columns that calls over a window may read.
+    pub(super) fn columns(&self, window: &str) -> Option<Schema> {
+        self.place(window).map(|at| self.shared[at].schema.clone())
+    }
+
+    /// An error of a feature. What is missing may be there in one of a window's sources.
+    pub(super) fn wrong(&self, text: &At<String>, error: ExpressionError) -> Diagnostic {
+        let why = error.missing.as_ref().and_then(|missing| {
+            let window = missing.window.as_deref()?;
+            let shared = &self.shared[self.place(window)?];
+            let span = inside(text, error.span.as_ref());
+            shared.why_not(&At { value: missing.column.clone(), span }, window)
+        });
+        why.unwrap_or_else(|| diagnostic(text, error))
     }
 
     /// The group of each window.
     pub(super) fn windows(&mut self, errors: &mut Vec<Diagnostic>) -> Vec<usize> {
         let spine = self.plan.pipeline.spine.value;
-        let mut of: BTreeMap<(usize, Vec<(String, String)>), usize> = BTreeMap::new();
+        let mut of: BTreeMap<_, usize> = BTreeMap::new();
         let mut windows = Vec::new();
-        for window in &self.plan.windows {
+        for (window, shared) in self.plan.windows.iter().zip(&self.shared) {
             let by: Vec<(String, String)> =
                 window.by.iter().map(|(c, e)| (c.value.clone(), e.value.clone())).collect();
             let next = self.groups.len();
-            let index = *of.entry((window.source, by)).or_insert(next);
+            let index = *of.entry((window.sources.as_slice(), by)).or_insert(next);
             windows.push(index);
-            let source = &self.sources[window.source];
             if let Some(column) = &window.secondary {
-                check_secondary(column, &source.schema, errors);
+                match shared.why_not(column, &window.name.value) {
+                    Some(why) => errors.push(why),
+                    None => check_secondary(column, &shared.schema, errors),
+                }
             }
             if index < next {
                 continue;
             }
             let (mut source_key, mut spine_key) = (Vec::new(), Vec::new());
             for (column, expression) in &window.by {
-                let ours = Scalar::compile(&quoted(&column.value), &source.schema, self.zone);
+                if let Some(why) = shared.why_not(column, &window.name.value) {
+                    errors.push(why);
+                    continue;
+                }
+                let ours = Scalar::compile(&quoted(&column.value), &shared.schema, self.zone);
                 let theirs =
                     Scalar::compile(&expression.value, &self.sources[spine].schema, self.zone);
                 match (ours, theirs) {
@@ -65,7 +96,7 @@ impl<'a> Groups<'a> {
                          the items instead: sum_per(x, unnest(items))",
                     )),
                     (Ok(ours), Ok(theirs)) if ours.data_type() == theirs.data_type() => {
-                        source_key.push(ours);
+                        source_key.push(column);
                         spine_key.push(theirs);
                     }
                     (Ok(ours), Ok(theirs)) => errors.push(Diagnostic::new(
@@ -78,12 +109,22 @@ impl<'a> Groups<'a> {
                     (_, Err(error)) => errors.push(diagnostic(expression, error)),
                 }
             }
+            let key = |source: usize| {
+                let of = |column: &&At<String>| quoted(&column.value);
+                let schema = &self.sources[source].schema;
+                let columns = source_key.iter().map(of);
+                columns.filter_map(|text| Scalar::compile(&text, schema, self.zone).ok()).collect()
+            };
+            let streams = shared.streams().map(|(source, rank, shared)| {
+                let key = key(source);
+                StreamProgram { source, rank, key, shared }
+            });
+            let own_stream = window.sources.contains(&spine);
             self.groups.push(GroupProgram {
-                source: window.source,
-                source_key,
+                streams: streams.collect(),
                 spine_key,
                 columns: Vec::new(),
-                group: Group { own_stream: window.source == spine, outputs: Vec::new() },
+                group: Group { own_stream, outputs: Vec::new() },
                 outputs: Vec::new(),
             });
         }
@@ -101,8 +142,7 @@ impl<'a> Groups<'a> {
         let mut calls = Vec::new();
         let mut types = Vec::new();
         for call in &parsed.calls {
-            let at = self.plan.windows.iter().position(|w| w.name.value == call.window);
-            let Some(at) = at else { continue };
+            let Some(at) = self.place(&call.window) else { continue };
             let window = &self.plan.windows[at];
             let place = inside(text, Some(&call.span));
             let typed = aggregate::Call {
@@ -141,7 +181,7 @@ impl<'a> Groups<'a> {
             let column = call.argument.as_ref().map(|scalar| self.column(group, scalar));
             let of_key = match &window.secondary {
                 Some(key) => {
-                    let schema = &self.sources[window.source].schema;
+                    let schema = &self.shared[at].schema;
                     let key = Scalar::compile(&quoted(&key.value), schema, self.zone);
                     Some(key.map_err(|error| diagnostic(text, error))?)
                 }

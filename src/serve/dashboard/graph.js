@@ -27,12 +27,12 @@ function nodes(pipeline, status, rates) {
         now.dead > 0 && ["dead letters", count(now.dead), "warn"]),
     ], { href: trouble ? "#/rejects" : null, alarm: trouble }));
   }
-  for (const source of pipeline.sources) {
-    const own = pipeline.windows.filter((window) => window.source === source.name);
-    if (own.length === 0) continue;
-    const id = `windows.${source.name}`;
+  const overs = new Set(pipeline.windows.map((window) => window.sources.join(", ")));
+  for (const over of overs) {
+    const own = pipeline.windows.filter((window) => window.sources.join(", ") === over);
+    const id = `windows.${own[0].sources.join("+")}`;
     own.forEach((window) => { stands[`window.${window.name}`] = id; });
-    all.push(card(id, 1, `over ${source.name}`, `${own.length} window${own.length > 1 ? "s" : ""}`,
+    all.push(card(id, 1, `over ${over}`, `${own.length} window${own.length > 1 ? "s" : ""}`,
       h("details", {}, h("summary", {}, "names and keys"),
         h("ul", {}, own.map((window) => h("li", {}, window.name, h("small", {}, window.by.length ? ` by ${window.by.join(", ")}` : " over all rows")))))));
   }
