@@ -243,9 +243,9 @@ impl Store {
         self.free.push(place);
     }
 
-    /// Answers every output as of (time, id), the id that of a row of the last stream, appended to `out`. For each key, reads come in
-    /// (time, id) order for full speed; a read before an earlier one is right too, but takes as many
-    /// steps as there are rows between. Reads before the watermark see what is still held.
+    /// Answers every output as of (time, id), the id that of a row of the last stream, appended to `out`. For
+    /// each key, reads come in (time, id) order for full speed; a read before an earlier one is right too, but
+    /// takes as many steps as there are rows between. Reads before the watermark see what is still held.
     pub fn read(&mut self, key: Option<Key>, time: Micros, id: &Id, out: &mut Vec<Value>) {
         let first = out.len();
         out.resize(first + self.empty.len(), Value::Null);
