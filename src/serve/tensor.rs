@@ -169,8 +169,18 @@ impl RawTensor<'_> {
 
     fn read_json(&self, data: Option<&serde_json::Value>) -> Result<Vec<Value>, Failure> {
         let name = self.name;
+        let (_, width) = self.size()?;
         let mut flat = Vec::new();
         match data {
+            // In one tensor a value that is left out would move all behind it to other features.
+            Some(serde_json::Value::Array(rows))
+                if width > 1
+                    && rows.iter().any(|row| row.is_array())
+                    && rows.iter().any(|row| row.as_array().is_none_or(|r| r.len() != width)) =>
+            {
+                let why = format!("a row of input `{name}` has not {width} values");
+                return Err(Failure::invalid(why));
+            }
             Some(serde_json::Value::Array(data)) => data.iter().for_each(|item| match item {
                 serde_json::Value::Array(inner) => flat.extend(inner),
                 single => flat.push(single),
@@ -437,6 +447,10 @@ mod tests {
                 (&matrix.values[..2], &matrix.values[3..]),
                 (&[1.0, 2.5][..], &[4.0, 5.0, 6.0][..])
             );
+        }
+        for rows in [json!([[1], [2, 3, 4]]), json!([1, [2, 3], 4])] {
+            let ragged = parse(json!({"inputs": [of("x", "FP64", [2, 2], rows)]}), b"");
+            assert!(ragged.expect_err("wrong").contains("has not 2 values"));
         }
         let words = of("x", "BYTES", [1, 2], json!(["a", "b"]));
         let why = |tensors| parse(json!({"inputs": tensors}), b"").expect_err("wrong");
