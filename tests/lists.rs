@@ -2,6 +2,8 @@
 //! number of workers, in `at_once` after all corrections, and after a run was cut off; and what does not fit among
 //! the dead letters.
 
+#[path = "support/corrections.rs"]
+mod corrections;
 #[path = "support/nested.rs"]
 mod nested;
 #[path = "support/shop.rs"]

@@ -1,13 +1,15 @@
 //! Windows over several sources through the whole engine: what DuckDB computes by UNION ALL, whatever the number of
 //! workers, in `at_once` after all corrections, after a run was cut off, and as history.
 
+#[path = "support/corrections.rs"]
+mod corrections;
 #[path = "support/python.rs"]
 mod python;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -160,30 +162,13 @@ impl Folder {
         let output =
             self.tidemill(&[&["run", "union.toml", "--quiet", "--folder", out], more].concat());
         assert!(output.status.success(), "{}", told(&output));
-        net(&self.path(out).join("features.jsonl"))
+        corrections::net(&self.path(out).join("features.jsonl"))
     }
 }
 
 fn told(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
-}
-
-fn net(file: &Path) -> (BTreeMap<i64, String>, usize) {
-    let (mut found, mut corrected) = (BTreeMap::new(), 0);
-    for line in fs::read_to_string(file).expect("features").lines() {
-        let mut row: Value = serde_json::from_str(line).expect("JSON");
-        let object = row.as_object_mut().expect("an object");
-        let diff = object.remove("diff").and_then(|d| d.as_i64()).unwrap_or(1);
-        let (id, text) = (object["id"].as_i64().expect("an id"), row.to_string());
-        if diff == 1 {
-            assert!(found.insert(id, text).is_none(), "row {id} is there twice");
-        } else {
-            corrected += 1;
-            assert_eq!(found.remove(&id), Some(text), "row {id} was another");
-        }
-    }
-    (found, corrected)
 }
 
 /// DuckDB computes the same of every row, for every window that is computed anew.

@@ -1,8 +1,11 @@
 //! Every kind of window through the whole engine: neither workers nor bundles show, and in `at_once`
 //! mode features are corrected to those of `final`.
 
+#[path = "support/corrections.rs"]
+mod corrections;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -110,21 +113,7 @@ fn run(folder: &Path, out: &str, more: &[&str]) -> (BTreeMap<i64, String>, usize
         .output()
         .expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = fs::read_to_string(folder.join(out).join("features.jsonl")).expect("features");
-    let (mut found, mut corrected) = (BTreeMap::new(), 0);
-    for line in text.lines() {
-        let mut row: Value = serde_json::from_str(line).expect("JSON");
-        let object = row.as_object_mut().expect("an object");
-        let diff = object.remove("diff").and_then(|d| d.as_i64()).unwrap_or(1);
-        let (id, text) = (object["id"].as_i64().expect("an id"), row.to_string());
-        if diff == 1 {
-            assert!(found.insert(id, text).is_none(), "row {id} is there twice");
-        } else {
-            corrected += 1;
-            assert_eq!(found.remove(&id), Some(text), "row {id} was another");
-        }
-    }
-    (found, corrected)
+    corrections::net(&folder.join(out).join("features.jsonl"))
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::corrections::net;
 use crate::shop::Server;
 
 /// A pipeline over one file of rows with an `id`, which writes `features.jsonl` and `dead.jsonl`.
@@ -154,19 +155,7 @@ fn run(folder: &Path, out: &str, more: &[&str]) -> BTreeMap<i64, String> {
     let args = [&["run", FILE, "--quiet", "--folder", out][..], more].concat();
     let output = tidemill(folder, &args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = fs::read_to_string(folder.join(out).join("features.jsonl")).expect("features");
-    let mut found = BTreeMap::new();
-    for line in text.lines() {
-        let mut row: Value = serde_json::from_str(line).expect("JSON");
-        let object = row.as_object_mut().expect("an object");
-        let diff = object.remove("diff").and_then(|d| d.as_i64()).unwrap_or(1);
-        let (id, text) = (object["id"].as_i64().expect("an id"), row.to_string());
-        match diff {
-            1 => assert!(found.insert(id, text).is_none(), "row {id} is there twice"),
-            _ => assert_eq!(found.remove(&id), Some(text), "row {id} was another"),
-        }
-    }
-    found
+    net(&folder.join(out).join("features.jsonl")).0
 }
 
 /// Rows as lines of JSON.
