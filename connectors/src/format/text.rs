@@ -77,6 +77,10 @@ impl FileReader for TextReader {
 
 /// The record as text.
 pub(super) fn utf8(record: &[u8]) -> Result<&str, Refusal> {
+    if let Ok(text) = simdutf8::basic::from_utf8(record) {
+        return Ok(text);
+    }
+    // The fast one does not tell where.
     std::str::from_utf8(record).map_err(|e| {
         let at = e.valid_up_to();
         let detail = format!("byte {} (0x{:02x}) is not UTF-8", at + 1, record[at]);
