@@ -196,15 +196,15 @@ impl Store {
         if history.is_outgrown() {
             let next = history.next_due(layout, true);
             let sooner = next.filter(|due| history.due.is_none_or(|known| *due < known));
-            history.due = expiry.schedule(key, sooner).or(history.due);
+            history.due = expiry.schedule(place, sooner).or(history.due);
         }
     }
 
     /// Finds anew when a key is to be looked at.
-    fn look_again(&mut self, key: Key, place: u32) {
+    fn look_again(&mut self, place: u32) {
         let history = &mut self.keys[place as usize];
         let next = history.next_due(&self.layout, false);
-        history.due = self.expiry.schedule(key, next);
+        history.due = self.expiry.schedule(place, next);
     }
 
     /// Takes back a row that was inserted with exactly these arguments; false if it is not there, or has been put
@@ -305,10 +305,9 @@ impl Store {
             return;
         }
         self.watermark = watermark;
-        while let Some((key, due)) = self.expiry.pop(watermark) {
-            // An entry that the key no longer names is left from an earlier life of it.
-            let Some(&place) = self.places.get(&key) else { continue };
-            let history = &mut self.keys[place as usize];
+        while let Some((place, due)) = self.expiry.pop(watermark) {
+            // An entry that is no longer named is left from an earlier life of the key or the place.
+            let (key, history) = (self.named[place as usize], &mut self.keys[place as usize]);
             if history.due != Some(due) {
                 continue;
             }
@@ -321,7 +320,7 @@ impl Store {
                 self.remove(key, place);
             } else {
                 let next = history.next_due(&self.layout, false).filter(|due| *due > watermark);
-                history.due = self.expiry.schedule(key, next);
+                history.due = self.expiry.schedule(place, next);
             }
         }
         // A cut knows keys by their places.
@@ -340,6 +339,8 @@ impl Store {
             named.push(*key);
             *place = keys.len() as u32 - 1;
         }
+        let due = keys.iter().zip(0..).filter_map(|(history, place)| Some((history.due?, place)));
+        self.expiry.renew(due);
         (self.keys, self.named, self.free) = (keys, named, Vec::new());
     }
 

@@ -103,7 +103,7 @@ impl Store {
         }
         if let (Some(place), Some(tiles)) = (place, tiles) {
             self.keys[place as usize].tiles = Some(Box::new(tiles));
-            self.look_again(key, place);
+            self.look_again(place);
         }
         let rows = bytes.number()?;
         let columns = self.layout.columns.clone();
