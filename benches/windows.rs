@@ -24,6 +24,10 @@ use tidemill_operators::column::Cell;
 use tidemill_operators::window::{Answers, Group, Output, Pieces, Store};
 use tidemill_types::{DataType, Id, Item, Key, Micros, Value};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const SECOND: Micros = 1_000_000;
 const HOUR: Micros = 3_600 * SECOND;
 const DAY: Micros = 24 * HOUR;
