@@ -286,7 +286,6 @@ impl Mill {
     /// # Errors
     /// As [`Mill::advance`].
     pub fn epoch(&mut self, epoch: u64, messages: Vec<Decide>) -> Result<(), Error> {
-        let landed = std::mem::take(&mut self.landed);
         let mut watermark = Micros::MIN;
         let (mut first, mut last) = (Vec::new(), Vec::new());
         for message in messages {
@@ -300,7 +299,6 @@ impl Mill {
             }
         }
         self.obey(epoch, self.clock.unwrap_or(watermark))?;
-        self.land_open(landed)?;
         if watermark == Micros::MAX {
             watermark = self.results.latest;
         }
@@ -309,6 +307,10 @@ impl Mill {
         }
         self.score_open(first)?;
         self.settle(last)?;
+        // Not at the next epoch: it may be long until that comes, and where the rounds begin would show
+        // until then in what the models know.
+        self.land_open()?;
+        self.time_out(self.clock.unwrap_or(Micros::MIN))?;
         self.emit.flush()?;
         self.show();
         Ok(())
@@ -320,16 +322,9 @@ impl Mill {
     /// As [`Mill::advance`].
     pub fn finish(&mut self) -> Result<(), Error> {
         let latest = self.results.latest;
-        match self.compiled.plan.pipeline.mode {
-            Mode::AtOnce => {
-                let landed = std::mem::take(&mut self.landed);
-                self.land_open(landed)?;
-            }
-            Mode::Final if latest > Micros::MIN => {
-                self.advance(self.start_of(self.tick_of(latest)).saturating_add(1))?;
-                self.learn_before(latest.saturating_add(1))?;
-            }
-            Mode::Final => {}
+        if self.compiled.plan.pipeline.mode == Mode::Final && latest > Micros::MIN {
+            self.advance(self.start_of(self.tick_of(latest)).saturating_add(1))?;
+            self.learn_before(latest.saturating_add(1))?;
         }
         self.close()
     }
@@ -369,9 +364,10 @@ impl Mill {
         let before = self.clock.replace(now).unwrap_or(now);
         // Nobody may ask for a while, and what is passed need not be kept.
         self.offsets.pass(now.saturating_sub(1));
-        // `at_once`: labels that came with this watermark are learnt in the next epoch.
-        let heard = if self.compiled.plan.pipeline.mode == Mode::Final { now } else { before };
-        self.time_out(heard)?;
+        // `at_once`: labels that came with this watermark are learnt at the end of the epoch.
+        if self.compiled.plan.pipeline.mode == Mode::Final {
+            self.time_out(now)?;
+        }
         self.take_outcomes(epoch, now)?;
         if self.stopped {
             return Ok(());

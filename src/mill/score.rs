@@ -298,9 +298,10 @@ impl Mill {
         Ok(())
     }
 
-    /// `at_once`: labels that landed in the epochs before. Those of rows that may still be corrected,
+    /// `at_once`: labels that landed in this epoch. Those of rows that may still be corrected,
     /// or have not come yet, wait for as long as a row waits for its label.
-    pub(super) fn land_open(&mut self, mut landed: Vec<Landed>) -> Result<(), Error> {
+    pub(super) fn land_open(&mut self) -> Result<(), Error> {
+        let mut landed = std::mem::take(&mut self.landed);
         landed.sort_by(|a, b| (a.time, &a.id, a.label).cmp(&(b.time, &b.id, b.label)));
         for label in landed {
             if self.joins[label.label].holds(&label.id) {
