@@ -33,6 +33,7 @@ lateness = "3h"
 day  = { by = "device", last = "1d" }
 few  = { by = "device", rows = 3 }
 ever = { by = "device", lifetime = true }
+halved = { by = "device", half_life = "1d" }
 
 [features]
 as_read     = "measures"
@@ -47,6 +48,7 @@ greatest    = "map_max(labels) over day"
 counts      = "map_count(labels) over ever"
 different   = "map_count(distinct labels) over day"
 middle      = "map_median(measures) over day"
+fading      = "map_avg(measures) over halved"
 latest      = "map_last_value(hits) over few"
 newest      = "last_value(labels) over few"
 names       = "set_union(map_keys(hits)) over day"
@@ -242,7 +244,7 @@ fn maps_where_single_values_belong_are_refused() {
         ("map<float64>", "map<flaot64>", "did you mean `map<float64>`"),
         ("measures['heat']\"", "measures[1]\"", "a map is read by a text"),
         ("[windows]", "[online]\nentity = \"hits\"\n[windows]", "cannot name an entity"),
-        ("lifetime = true", "half_life = \"1d\"", "sum, count and avg; found map_mean"),
+        ("map_count(labels) over ever", "map_max(labels) over halved", "found map_max"),
         (
             "[windows]",
             "[label.l]\nover = \"readings\"\nvalue = \"hits\"\nwait = \"1h\"\notherwise = \"drop\"\n[windows]",

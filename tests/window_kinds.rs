@@ -93,7 +93,9 @@ fn write(folder: &Path) {
     for (n, window) in WINDOWS.iter().enumerate() {
         text += &format!("w{n} = {{ by = \"card\", {window} }}\n");
     }
-    text += "halved = { by = \"card\", half_life = \"3h\" }\n\n[features]\n";
+    text += "halved = { by = \"card\", half_life = \"3h\" }\n";
+    text += "halved_per_shop = { by = \"card\", half_life = \"3h\", secondary = \"shop\" }\n\n";
+    text += "[features]\n";
     for n in 0..WINDOWS.len() {
         text += &format!("sum_{n} = \"sum(amount) over w{n}\"\n");
         text += &format!("most_{n} = \"max(amount) filter (where id % 3 > 0) over w{n}\"\n");
@@ -101,6 +103,8 @@ fn write(folder: &Path) {
     }
     text += "by_call = \"sum_per(amount, shop) over w0\"\n";
     text += "halved_sum = \"sum(amount) over halved\"\nhalved_count = \"count(*) over halved\"\n";
+    text += "halved_by_key = \"avg(amount) over halved_per_shop\"\n";
+    text += "halved_by_call = \"avg_per(amount, shop) over halved\"\n";
     pipeline.write_all(text.as_bytes()).expect("written");
 }
 
@@ -142,6 +146,7 @@ fn a_secondary_key_is_what_the_call_per_key_is(found: &BTreeMap<i64, String>) {
     for row in found.values() {
         let row: Value = serde_json::from_str(row).expect("JSON");
         assert_eq!(row["sum_17"], row["by_call"], "{row}");
+        assert_eq!(row["halved_by_key"], row["halved_by_call"], "{row}");
         keys = keys.max(row["sum_17"].as_object().map_or(0, |sums| sums.len()));
     }
     assert!(keys > 2, "{keys} keys at most");

@@ -414,21 +414,87 @@ fn a_map_shows_the_keys_of_most_maps() {
     assert_eq!((keys.len(), keys[997], keys[998], keys[999]), (1_000, "0997", "1400", "1499"));
 }
 
-#[test]
-fn a_window_that_decays_takes_items() {
-    let (input, second) = (Some(DataType::List(Item::Float64)), None);
-    let (distinct, constants, unnest) = (false, &[], Unnest::First);
-    let call = Call { name: "sum", distinct, input, second, constants, unnest };
-    let built = aggregate::decayed(&call, 10).unwrap_or_else(|error| panic!("{error}"));
+/// A store of what a window of this half-life makes of a call.
+fn decaying(name: &str, input: DataType, second: Option<DataType>, unnest: Unnest) -> Store {
+    let input = Some(input);
+    let call = Call { name, distinct: false, input, second, constants: &[], unnest };
+    let built = aggregate::decayed(&call, 10).unwrap_or_else(|error| panic!("{name}: {error}"));
     let output = output(input, second, Arc::from(built));
-    let mut store = Store::new(Group { own_stream: false, outputs: vec![output] });
-    let list = [1.0, 2.0].map(Value::Float).into_iter().collect();
-    store.insert(Key::GLOBAL, 0, &Id::Int(0), &[list]);
-    assert!(same(&read(&mut store, 0), &Value::Float(3.0)));
-    assert!(same(&read(&mut store, 10), &Value::Float(1.5)));
-    let whole = Call { input: Some(DataType::Int64), ..call };
-    let refused = aggregate::decayed(&whole, 10).err().expect("no list");
-    assert_eq!(refused, "unnest takes a column of lists; found int64");
+    Store::new(Group { own_stream: false, outputs: vec![output] })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// In each form an aggregate of a window that decays is, of each category, key or place, what it is alone over its
+    /// values; and over items, what it is over rows.
+    #[test]
+    fn a_window_that_decays_takes_every_form(
+        rows in proptest::collection::vec((0..25_i64, proptest::collection::vec(-50..50_i64, 0..4)), 1..30),
+        out in 0..30_usize,
+    ) {
+        let (floats, ints) = (DataType::List(Item::Float64), DataType::Map(Item::Float64));
+        for name in ["sum", "count", "avg"] {
+            let alone = || decaying(name, DataType::Float64, None, Unnest::No);
+            let mut items = decaying(name, floats, None, Unnest::First);
+            let mut places = decaying(&format!("vector_{name}"), floats, None, Unnest::No);
+            let mut keys = decaying(&format!("map_{name}"), ints, None, Unnest::No);
+            let mut categories =
+                decaying(&format!("{name}_per"), DataType::Float64, Some(DataType::Int64), Unnest::No);
+            let (mut all, mut each) = (alone(), [(); 3].map(|()| alone()));
+            let (mut time, mut longest, mut given) = (0, 0, Vec::new());
+            for (n, (later, numbers)) in rows.iter().enumerate() {
+                time += later;
+                given.push((time, n as i64 * 4, numbers.iter().map(|n| *n as f64 / 4.0)));
+            }
+            // One is taken out again.
+            let gone = out % given.len();
+            for (n, (time, id, numbers)) in given.iter().enumerate() {
+                let kept = n != gone;
+                let change = |store: &mut Store, id: i64, row: &[Value]| {
+                    store.insert(Key::GLOBAL, *time, &Id::Int(id), row);
+                    assert!(kept || store.retract(Key::GLOBAL, *time, &Id::Int(id), row));
+                };
+                let numbers = || numbers.clone().map(Value::Float);
+                longest = longest.max(if kept { numbers().len() } else { 0 });
+                change(&mut items, *id, &[numbers().collect()]);
+                change(&mut places, *id, &[numbers().collect()]);
+                let keyed = numbers().enumerate().map(|(k, x)| (Arc::from(k.to_string()), x));
+                change(&mut keys, *id, &[Value::map(keyed)]);
+                for (k, x) in numbers().enumerate() {
+                    let id = id + k as i64;
+                    change(&mut categories, id, &[x.clone(), Value::Int(k as i64)]);
+                    change(&mut each[k], id, &[x.clone()]);
+                    change(&mut all, id, &[x]);
+                }
+            }
+            prop_assert!(same(&read(&mut items, time), &read(&mut all, time)), "{name} of items");
+            let of_each = each.iter_mut().take(longest).map(|store| read(store, time));
+            let wanted: Vec<Value> = of_each.collect();
+            let list = wanted.iter().cloned().collect::<Value>();
+            let map = Value::map(wanted.into_iter().enumerate().map(|(k, x)| (Arc::from(k.to_string()), x)));
+            let (list, map) = if longest == 0 { (Value::Null, Value::Null) } else { (list, map) };
+            prop_assert!(same(&read(&mut places, time), &list), "{name} at places");
+            prop_assert!(same(&read(&mut keys, time), &map), "{name} of keys");
+            prop_assert!(same(&read(&mut categories, time), &map), "{name} of categories");
+        }
+    }
+}
+
+#[test]
+fn a_window_that_decays_says_what_it_takes() {
+    let refusal = |name, input, unnest| {
+        let input = Some(input);
+        let call = Call { name, distinct: false, input, second: None, constants: &[], unnest };
+        aggregate::decayed(&call, 10).err().expect("it is refused")
+    };
+    let no_list = "unnest takes a column of lists; found int64";
+    assert_eq!(refusal("sum", DataType::Int64, Unnest::First), no_list);
+    let maps = DataType::Map(Item::Int64);
+    let other = "a window that decays has sum, count and avg; found map_max";
+    assert_eq!(refusal("map_max", maps, Unnest::No), other);
+    let no_map = "map_sum takes a column of maps; found int64";
+    assert_eq!(refusal("map_sum", DataType::Int64, Unnest::No), no_map);
 }
 
 #[test]

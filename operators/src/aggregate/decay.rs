@@ -28,7 +28,7 @@ use super::bytes::{Reader, Writer};
 use super::dyadic::{Dyadic, Term};
 use super::exact_sum::Special;
 use super::wide::Wide;
-use super::{Aggregate, Call, Entry, Primitive, Row, Running, Unnest, View, unnest};
+use super::{Aggregate, Built, Call, Entry, Primitive, Row, Running, View, form};
 
 /// Half-lives in a bucket.
 const BUCKET: i64 = 64;
@@ -58,27 +58,34 @@ pub(super) const DECAYED_AVG: Entry = Entry {
     build: |call| build(call, Answer::Avg),
 };
 
-/// What `sum`, `count` or `avg` is in a window that decays: for the window's own half-life.
+/// What `sum`, `count` or `avg` is in a window that decays, for the window's own half-life: over rows, over the items of
+/// lists, or in each of the forms for categories, places and keys.
 ///
 /// # Errors
 /// Another aggregate, or a call that it refuses.
-pub fn decayed(call: &Call<'_>, half_life: Micros) -> Result<Box<dyn Aggregate>, String> {
-    if call.unnest != Unnest::No {
-        return unnest::over(call, call.unnest, |items| decayed(items, half_life));
+pub fn decayed(call: &Call<'_>, half_life: Micros) -> Built {
+    let known = |name: &str| answer_of(name).is_some();
+    if let Some(form) = form(call, known, |single| decayed(single, half_life)) {
+        return form;
     }
-    let answer = match call.name {
-        "sum" => Answer::Sum,
-        "count" => Answer::Count,
-        "avg" | "mean" => Answer::Avg,
-        other => {
-            return Err(format!("a window that decays has sum, count and avg; found {other}"));
-        }
-    };
+    let answer = answer_of(call.name).ok_or_else(|| {
+        format!("a window that decays has sum, count and avg; found {}", call.name)
+    })?;
     call.without_constants()?;
     typed(call, answer, half_life)
 }
 
-fn build(call: &Call<'_>, answer: Answer) -> Result<Box<dyn Aggregate>, String> {
+/// What a name stands for in a window that decays.
+fn answer_of(name: &str) -> Option<Answer> {
+    Some(match name {
+        "sum" => Answer::Sum,
+        "count" => Answer::Count,
+        "avg" | "mean" => Answer::Avg,
+        _ => return None,
+    })
+}
+
+fn build(call: &Call<'_>, answer: Answer) -> Built {
     call.without_second()?;
     let half_life = match call.constants {
         [Value::Text(text)] => units::duration(text),
@@ -89,7 +96,7 @@ fn build(call: &Call<'_>, answer: Answer) -> Result<Box<dyn Aggregate>, String> 
     typed(call, answer, half_life.map_err(|reason| format!("{example}; {reason}"))?)
 }
 
-fn typed(call: &Call<'_>, answer: Answer, half_life: Micros) -> Result<Box<dyn Aggregate>, String> {
+fn typed(call: &Call<'_>, answer: Answer, half_life: Micros) -> Built {
     call.without_distinct()?;
     if half_life <= 0 {
         return Err(format!("{}: a half-life is longer than nothing", call.name));

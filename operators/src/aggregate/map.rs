@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tidemill_types::DataType;
 
 use super::per::{self, By, Show};
-use super::{Aggregate, Call, Entry, MOST};
+use super::{Built, Call, Entry, MOST};
 
 pub(super) const MAP_COUNT: Entry = Entry {
     name: "map_count",
@@ -54,12 +54,17 @@ pub(super) fn parts(name: &str) -> Option<&str> {
 }
 
 /// The aggregate of that name for each key.
-pub(super) fn build(call: &Call<'_>, inner: &str) -> Result<Box<dyn Aggregate>, String> {
+fn build(call: &Call<'_>, inner: &str) -> Built {
+    over(call, inner, super::build)
+}
+
+/// What `single` builds of that name, for each key.
+pub(super) fn over(call: &Call<'_>, inner: &str, single: impl FnOnce(&Call<'_>) -> Built) -> Built {
     let value = match call.input {
         Some(DataType::Map(value)) => value,
         Some(other) => return Err(format!("{} takes a column of maps; found {other}", call.name)),
         None => return Err(format!("{} takes a column of maps; found no column", call.name)),
     };
-    let inner = super::build(&Call { name: inner, input: Some(value.into()), ..call.clone() })?;
+    let inner = single(&Call { name: inner, input: Some(value.into()), ..call.clone() })?;
     per::of(Arc::from(inner), By::Keys, Show::Most, MOST)
 }

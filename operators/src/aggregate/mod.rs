@@ -318,26 +318,38 @@ impl Primitive {
     }
 }
 
+/// What a call is built into, or why it is refused.
+pub type Built = Result<Box<dyn Aggregate>, String>;
+
 /// The aggregate of a call.
 ///
 /// # Errors
 /// A name that is on no list, or a call that the aggregate refuses.
-pub fn build(call: &Call<'_>) -> Result<Box<dyn Aggregate>, String> {
-    if call.unnest != Unnest::No {
-        return unnest::build(call, call.name, call.unnest);
-    }
-    if let Some(entry) = listed(call.name) {
+pub fn build(call: &Call<'_>) -> Built {
+    if let Some(entry) = listed(call.name).filter(|_| call.unnest == Unnest::No) {
         return (entry.build)(call);
     }
-    let known = |inner: &&str| listed(inner).is_some();
-    if let Some((show, inner)) = per::parts(call.name).filter(|(_, inner)| known(inner)) {
-        per::build(call, inner, show)
-    } else if let Some(inner) = vector::parts(call.name).filter(known) {
-        vector::build(call, inner)
-    } else if let Some(inner) = map::parts(call.name).filter(known) {
-        map::build(call, inner)
+    form(call, |inner| listed(inner).is_some(), build)
+        .unwrap_or_else(|| Err(format!("there is no aggregate `{}`", call.name)))
+}
+
+/// The form of an aggregate that a call names: over the items of lists, for each category, at each place of vectors, or for
+/// each key of maps. `known` is which names may stand in it, and `single` builds them. Nothing if it is none of these.
+fn form(
+    call: &Call<'_>,
+    known: impl Fn(&str) -> bool,
+    single: impl FnOnce(&Call<'_>) -> Built,
+) -> Option<Built> {
+    if call.unnest != Unnest::No {
+        Some(unnest::over(call, call.unnest, single))
+    } else if let Some((show, inner)) = per::parts(call.name).filter(|(_, inner)| known(inner)) {
+        Some(per::over(call, inner, show, single))
+    } else if let Some(inner) = vector::parts(call.name).filter(|inner| known(inner)) {
+        Some(vector::over(call, inner, single))
+    } else if let Some(inner) = map::parts(call.name).filter(|inner| known(inner)) {
+        Some(map::over(call, inner, single))
     } else {
-        Err(format!("there is no aggregate `{}`", call.name))
+        None
     }
 }
 
@@ -359,7 +371,7 @@ fn listed(name: &str) -> Option<&'static Entry> {
 ///
 /// # Errors
 /// An aggregate that gives a list or a map, for these do not nest.
-pub fn per(inner: std::sync::Arc<dyn Aggregate>) -> Result<Box<dyn Aggregate>, String> {
+pub fn per(inner: std::sync::Arc<dyn Aggregate>) -> Built {
     per::of(inner, per::By::Second, per::Show::Most, MOST)
 }
 

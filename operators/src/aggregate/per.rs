@@ -21,7 +21,8 @@ use super::bytes::{Reader, Writer};
 use super::state::State;
 use super::within::{self, Within};
 use super::{
-    Aggregate, Call, Columns, Entry, MOST, Primitive, Row, Rows, Running, View, category, one_of,
+    Aggregate, Built, Call, Columns, Entry, MOST, Primitive, Row, Rows, Running, View, category,
+    one_of,
 };
 
 pub(super) const COUNT_PER: Entry = Entry {
@@ -132,11 +133,17 @@ pub(super) fn parts(name: &str) -> Option<(Show, &str)> {
 }
 
 /// The aggregate of that name for each category.
-pub(super) fn build(
+fn build(call: &Call<'_>, inner: &str, show: Show) -> Built {
+    over(call, inner, show, super::build)
+}
+
+/// What `single` builds of that name, for each category.
+pub(super) fn over(
     call: &Call<'_>,
     inner: &str,
     show: Show,
-) -> Result<Box<dyn Aggregate>, String> {
+    single: impl FnOnce(&Call<'_>) -> Built,
+) -> Built {
     let accepted = [DataType::String, DataType::Int64, DataType::Bool];
     let Some(second) = call.second else {
         return Err(format!("{} takes a value and a category: two columns", call.name));
@@ -155,16 +162,11 @@ pub(super) fn build(
         (_, []) => return Err(format!("{} takes how many to show as its last", call.name)),
     };
     let inner = Call { name: inner, second: None, constants, ..call.clone() };
-    of(Arc::from(super::build(&inner)?), By::Second, show, n)
+    of(Arc::from(single(&inner)?), By::Second, show, n)
 }
 
 /// An aggregate for each category: what [`super::per`] says.
-pub(super) fn of(
-    inner: Arc<dyn Aggregate>,
-    by: By,
-    show: Show,
-    n: usize,
-) -> Result<Box<dyn Aggregate>, String> {
+pub(super) fn of(inner: Arc<dyn Aggregate>, by: By, show: Show, n: usize) -> Built {
     let output = inner.output();
     let item = output
         .as_item()

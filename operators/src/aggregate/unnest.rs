@@ -17,14 +17,16 @@ use tidemill_types::{DataType, Value};
 use super::bytes::{Reader, Writer};
 use super::state::State;
 use super::within::{self, Within};
-use super::{Aggregate, Call, Columns, Entry, Primitive, Row, Rows, Running, View};
+use super::{Aggregate, Built, Call, Columns, Entry, Primitive, Row, Rows, Running, View};
 
 pub(super) const SET_UNION: Entry = Entry {
     name: "set_union",
     aliases: &[],
     summary: "the different items of lists in order, the k least: set_union(x, k = 1000); set_agg(unnest(x))",
     build: |call| match call.input {
-        Some(DataType::List(_)) => build(call, "set_agg", Unnest::First),
+        Some(DataType::List(_)) => {
+            super::build(&Call { name: "set_agg", unnest: Unnest::First, ..call.clone() })
+        }
         // Of single values it has always been another name.
         _ => super::build(&Call { name: "set_agg", ..call.clone() }),
     },
@@ -42,21 +44,12 @@ pub enum Unnest {
     Second,
 }
 
-/// The aggregate of that name over items.
-pub(super) fn build(
-    call: &Call<'_>,
-    inner: &str,
-    unnest: Unnest,
-) -> Result<Box<dyn Aggregate>, String> {
-    over(call, unnest, |items| super::build(&Call { name: inner, ..items.clone() }))
-}
-
-/// What is built for a call over single values, over items.
+/// What `single` builds for a call over single values, over items.
 pub(super) fn over(
     call: &Call<'_>,
     unnest: Unnest,
-    build: impl FnOnce(&Call<'_>) -> Result<Box<dyn Aggregate>, String>,
-) -> Result<Box<dyn Aggregate>, String> {
+    single: impl FnOnce(&Call<'_>) -> Built,
+) -> Built {
     let items = |of: Option<DataType>| match of {
         Some(DataType::List(item)) => Ok(Some(item.into())),
         Some(other) => Err(format!("unnest takes a column of lists; found {other}")),
@@ -68,7 +61,7 @@ pub(super) fn over(
         Unnest::First => over.input = items(call.input)?,
         Unnest::Second => over.second = items(call.second)?,
     }
-    let inner = Arc::from(build(&over)?);
+    let inner = Arc::from(single(&over)?);
     Ok(Box::new(OverItems { inner, unnest }))
 }
 

@@ -20,7 +20,7 @@ use tidemill_types::{DataType, Item, Value};
 use super::bytes::{Reader, Writer};
 use super::state::State;
 use super::within::{self, Within};
-use super::{Aggregate, Call, Columns, Entry, Primitive, Row, Rows, Running, View};
+use super::{Aggregate, Built, Call, Columns, Entry, Primitive, Row, Rows, Running, View};
 
 pub(super) const VECTOR_SUM: Entry = Entry {
     name: "vector_sum",
@@ -56,7 +56,12 @@ pub(super) fn parts(name: &str) -> Option<&str> {
 }
 
 /// The aggregate of that name at each place.
-pub(super) fn build(call: &Call<'_>, inner: &str) -> Result<Box<dyn Aggregate>, String> {
+fn build(call: &Call<'_>, inner: &str) -> Built {
+    over(call, inner, super::build)
+}
+
+/// What `single` builds of that name, at each place.
+pub(super) fn over(call: &Call<'_>, inner: &str, single: impl FnOnce(&Call<'_>) -> Built) -> Built {
     let item = match call.input {
         Some(DataType::List(item)) => item,
         Some(other) => {
@@ -64,7 +69,7 @@ pub(super) fn build(call: &Call<'_>, inner: &str) -> Result<Box<dyn Aggregate>, 
         }
         None => return Err(format!("{} takes a column of lists; found no column", call.name)),
     };
-    let inner = super::build(&Call { name: inner, input: Some(item.into()), ..call.clone() })?;
+    let inner = single(&Call { name: inner, input: Some(item.into()), ..call.clone() })?;
     let output = inner.output();
     let item = output
         .as_item()
