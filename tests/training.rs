@@ -274,6 +274,9 @@ fn an_attempt_that_was_given_up_answers_to_nobody() {
     let mut executor = open("subprocess", run.path(), &quick("silence = \"2s\""));
     executor.submit(task).expect("taken");
     let pid = begun(&marks, 1)[0].clone();
+    // One that was never heard is waited for longer, until it must have started.
+    let beat = task_folder(run.path()).join("attempt-1/heartbeat.json");
+    until("the first heartbeat", || beat.exists());
     // It stands still, as on a host that hangs: neither dead nor alive.
     let stop = |signal: &str| {
         let word = format!("kill -{signal} {pid}");
