@@ -244,7 +244,7 @@ fn maps_where_single_values_belong_are_refused() {
         ("map<float64>", "map<flaot64>", "did you mean `map<float64>`"),
         ("measures['heat']\"", "measures[1]\"", "a map is read by a text"),
         ("[windows]", "[online]\nentity = \"hits\"\n[windows]", "cannot name an entity"),
-        ("map_count(labels) over ever", "map_max(labels) over halved", "found map_max"),
+        ("map_count(labels) over ever", "map_max(labels) over halved", "sum, count and avg; found max"),
         (
             "[windows]",
             "[label.l]\nover = \"readings\"\nvalue = \"hits\"\nwait = \"1h\"\notherwise = \"drop\"\n[windows]",

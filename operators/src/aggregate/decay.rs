@@ -64,25 +64,20 @@ pub(super) const DECAYED_AVG: Entry = Entry {
 /// # Errors
 /// Another aggregate, or a call that it refuses.
 pub fn decayed(call: &Call<'_>, half_life: Micros) -> Built {
-    let known = |name: &str| answer_of(name).is_some();
-    if let Some(form) = form(call, known, |single| decayed(single, half_life)) {
+    // Of a form that cannot be had the refusal names what stands in it, for that is what does not decay.
+    if let Some(form) = form(call, |_| true, |single| decayed(single, half_life)) {
         return form;
     }
-    let answer = answer_of(call.name).ok_or_else(|| {
-        format!("a window that decays has sum, count and avg; found {}", call.name)
-    })?;
-    call.without_constants()?;
-    typed(call, answer, half_life)
-}
-
-/// What a name stands for in a window that decays.
-fn answer_of(name: &str) -> Option<Answer> {
-    Some(match name {
+    let answer = match call.name {
         "sum" => Answer::Sum,
         "count" => Answer::Count,
         "avg" | "mean" => Answer::Avg,
-        _ => return None,
-    })
+        other => {
+            return Err(format!("a window that decays has sum, count and avg; found {other}"));
+        }
+    };
+    call.without_constants()?;
+    typed(call, answer, half_life)
 }
 
 fn build(call: &Call<'_>, answer: Answer) -> Built {
