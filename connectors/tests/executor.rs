@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use tidemill_config::section::Section;
 use tidemill_connectors::executor::{EXECUTORS, Entry, Executor, Setup};
+use tidemill_connectors::task::KEPT;
+use tidemill_connectors::task::folder::TaskFolder;
 use tidemill_types::Error;
-use tidemill_types::task::{Artifact, FailureClass, TaskOutcome, Train, TrainingTask};
+use tidemill_types::task::{Artifact, FailureClass, Task, TaskOutcome, Train, TrainingTask};
 
 mod common;
 
@@ -205,4 +207,67 @@ fn every_key_is_in_the_reference() {
         listed.sort_unstable();
         assert_eq!(told.collect::<Vec<_>>(), listed, "{}", entry.name);
     }
+}
+
+/// A trainer that is a shell script: what it makes names its task; every fifth task it fails.
+const SCRIPT: &str = r#"
+set -e
+folder=$(dirname "$1"); id=$(basename "$folder"); attempt="$folder/attempt-$3"
+if grep -q '"seed": *[0-9]*[05],' "$1"; then exit 3; fi
+printf 'model of %s' "$id" > "$attempt/made"
+hash=$(sha256sum < "$attempt/made" | cut -c 1-64)
+shelf="$folder/../blobs/$(printf %s "$hash" | cut -c 1-2)"
+mkdir -p "$shelf"
+mv "$attempt/made" "$shelf/$hash"
+printf '{"protocol": 1, "task_id": "%s", "attempt": %s, "kind": "test", "sha256": "%s", "bytes": 41, "rows": 1,
+    "metrics": [], "usage": {"wall_s": 0, "cpu_s": 0, "peak_mb": 0}, "environment": {}}' "$id" "$3" "$hash" > "$attempt/part"
+mv "$attempt/part" "$attempt/result.json"
+"#;
+
+/// However many trainings a run sees, the newest are all that stays of them: what they made, and what failed.
+#[test]
+fn folders_of_old_trainings_are_swept() {
+    let run = tempfile::tempdir().unwrap();
+    let script = run.path().join("trainer.sh");
+    std::fs::write(&script, SCRIPT).unwrap();
+    let keys = format!("python = [\"sh\", '{}']\npoll = \"5ms\"\nretries = 0", script.display());
+    let section = common::section("subprocess", &keys, run.path());
+    let entry = EXECUTORS.iter().find(|entry| entry.name == "subprocess").unwrap();
+    let setup = Setup {
+        name: entry.name.to_string(),
+        train: Arc::new(|_, _| Err(Error::internal("it runs apart"))),
+        threads: 1,
+        folder: run.path().to_path_buf(),
+        python: vec!["test"],
+    };
+    let mut executor = (entry.open)(&section, &setup).unwrap();
+    let count = KEPT + 20;
+    for seed in 1..=count as u64 {
+        let mut task = task(&format!("{seed}"));
+        (task.seed, task.trainer) = (seed, "test".to_string());
+        executor.submit(task).unwrap();
+    }
+    let outcomes = all(executor.as_mut(), count);
+    let failed = outcomes.iter().filter(|outcome| outcome.result.is_err());
+    assert_eq!((outcomes.len(), failed.count()), (count, count / 5), "{:?}", outcomes.last());
+
+    let files = |path: PathBuf| -> Vec<PathBuf> {
+        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let seeds = || -> Vec<u64> {
+        let tasks = files(run.path().join("tasks")).into_iter();
+        let of = |path: PathBuf| Some(TaskFolder::of(&path.join("task.json")).ok()?.1.task);
+        let seed = |task| match task {
+            Task::Train(task) => task.seed,
+            Task::Backfill(_) => 0,
+        };
+        let mut seeds: Vec<u64> = tasks.filter_map(of).map(seed).collect();
+        seeds.sort_unstable();
+        seeds
+    };
+    let kept: Vec<u64> = (count as u64 - KEPT as u64 + 1..=count as u64).collect();
+    assert_eq!(seeds(), kept);
+    let shelves = files(run.path().join("tasks/blobs"));
+    let blobs: usize = shelves.into_iter().map(|shelf| files(shelf).len()).sum();
+    assert_eq!(blobs, KEPT - KEPT / 5);
 }

@@ -13,9 +13,9 @@ use tidemill_types::task::{
 
 use super::queue::{Carry, cancelled};
 use super::{Keys, Setup};
-use crate::task::describe;
 use crate::task::folder::TaskFolder;
 use crate::task::policy::{Breaker, Gate, Next, Retry};
+use crate::task::{describe, sweep};
 
 /// Whoever starts processes for us. Nothing that it says is the truth about a task: see
 /// [`crate::task`].
@@ -195,6 +195,24 @@ impl<P: Peer> Carry for Supervisor<P> {
         given_up: &dyn Fn() -> bool,
         setbacks: &mut Vec<Setback>,
     ) -> Result<Artifact, Failure> {
+        let ended = self.carry_out(task, given_up, setbacks);
+        // Parts of a backfill are wanted together.
+        if let Task::Train(_) = task
+            && let Err(error) = sweep(&self.setup.folder)
+        {
+            tracing::warn!("folders of old trainings stay: {error}");
+        }
+        ended
+    }
+}
+
+impl<P: Peer> Supervisor<P> {
+    fn carry_out(
+        &mut self,
+        task: &Task,
+        given_up: &dyn Fn() -> bool,
+        setbacks: &mut Vec<Setback>,
+    ) -> Result<Artifact, Failure> {
         let mut limits = self.terms.limits.clone();
         let code = self.terms.code.clone();
         let file = describe(task, &self.setup.folder, limits.clone(), code).map_err(disk)?;
@@ -257,9 +275,7 @@ impl<P: Peer> Carry for Supervisor<P> {
             }
         }
     }
-}
 
-impl<P: Peer> Supervisor<P> {
     fn attempt(
         &mut self,
         file: &TaskFile,

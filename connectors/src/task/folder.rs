@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tidemill_types::Error;
@@ -45,6 +46,30 @@ impl TaskFolder {
         let full = fs::canonicalize(task_json).map_err(|e| failed("find", task_json, &e))?;
         let path = full.parent().unwrap_or(Path::new("/")).to_path_buf();
         Ok((TaskFolder { path }, file))
+    }
+
+    /// One that is there.
+    pub(super) fn at(path: PathBuf) -> TaskFolder {
+        TaskFolder { path }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When a file last came to it or to its newest attempt, which shows that it lives.
+    pub(super) fn last_touched(&self) -> Option<SystemTime> {
+        let touched = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+        let attempt = self.lease().ok().map(|(attempt, _)| self.attempt(attempt));
+        touched(&self.path).max(attempt.and_then(|path| touched(&path)))
+    }
+
+    /// Whether nobody is at work on it any more: it has its answer, or no attempt may give one.
+    ///
+    /// # Errors
+    /// The lease cannot be read.
+    pub(super) fn has_ended(&self) -> Result<bool, Error> {
+        Ok(self.path.join("result.json").exists() || !self.lease()?.1)
     }
 
     /// `task.json`.

@@ -21,6 +21,8 @@ mod file;
 pub mod folder;
 pub mod policy;
 pub mod runner;
+mod sweep;
 
 pub use describe::describe;
 pub use file::write_once;
+pub use sweep::{KEPT, sweep};
