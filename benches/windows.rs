@@ -34,6 +34,8 @@ const DAY: Micros = 24 * HOUR;
 
 /// How many requests have their memory on its way at once.
 const AHEAD: usize = 128;
+/// How many times that is a round.
+const ROUND: usize = 64;
 
 /// Numbers that look random and are the same each time (SplitMix64).
 struct Chance(u64);
@@ -150,7 +152,7 @@ fn vectors(length: usize) -> Vec<Arc<[Value]>> {
 fn run_group(payments: &[Payment], group: Group, vectors: &[Arc<[Value]>]) -> (f64, Store) {
     let mut store = Store::new(group);
     let mut places = Vec::with_capacity(AHEAD);
-    let mut answers = Answers::default();
+    let mut answers = Answers::to(ROUND * AHEAD);
     let mut began = Instant::now();
     let half = payments.len() / 2 / AHEAD * AHEAD;
     let mut id = 0;
@@ -173,8 +175,9 @@ fn run_group(payments: &[Payment], group: Group, vectors: &[Arc<[Value]>]) -> (f
             store.read_at(Some(place), payment.time, &Id::Int(id), &mut answers);
         }
         // Answers leave and the watermark moves by rounds, as in a pipeline.
-        if n % 64 == 63 {
-            std::hint::black_box(store.finish(std::mem::take(&mut answers)));
+        if n % ROUND == ROUND - 1 {
+            let round = std::mem::replace(&mut answers, Answers::to(ROUND * AHEAD));
+            std::hint::black_box(store.finish(round));
             store.advance(chunk[0].time);
         }
     }

@@ -146,6 +146,19 @@ impl<'a> Asked<'a> {
         Asked { batches, columns, order: in_order(batches, group, own_stream) }
     }
 
+    /// Makes room for the answers to all of it.
+    fn make_room(&self, group: usize, answers: &mut [Given]) {
+        let mut reads = vec![0; answers.len()];
+        for batch in self.batches.iter().filter(|batch| batch.group == group) {
+            if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
+                reads[batch.from] += slots.len();
+            }
+        }
+        for (given, reads) in answers.iter_mut().zip(reads) {
+            *given = Given { slots: Vec::with_capacity(reads), answers: Answers::to(reads) };
+        }
+    }
+
     /// Time and name of a request's row.
     fn head(&self, (batch, row): At) -> (Micros, Name<'_>) {
         let (batch, row) = (&self.batches[batch as usize], row as usize);
@@ -263,6 +276,7 @@ impl Host {
             let own = self.program.groups[group].group.own_stream;
             let asked = Asked::new(&batches, group, own);
             let mut answers = self.nothing();
+            asked.make_room(group, &mut answers);
             match self.program.mode {
                 Mode::Final => {
                     in_turn(store, &asked, own, &mut answers);

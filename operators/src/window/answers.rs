@@ -15,19 +15,25 @@ use crate::column::{Builder, Cell};
 #[derive(Default)]
 pub struct Answers {
     columns: Vec<Builder>,
+    /// Reads that room is made for at first.
+    room: usize,
     /// Of each mark of the layout one for each read that is not answered yet.
     moments: Vec<Moments>,
-    /// How many reads these are, and how many were answered.
+    /// How many reads these are.
     waiting: usize,
-    rows: usize,
 }
 
 impl Answers {
+    /// To about so many reads.
+    pub fn to(reads: usize) -> Answers {
+        Answers { room: reads, ..Answers::default() }
+    }
+
     /// To one more read.
     #[inline]
-    pub(super) fn begin(&mut self, layout: &Layout, expected: usize) {
+    pub(super) fn begin(&mut self, layout: &Layout) {
         if self.columns.is_empty() {
-            self.open(layout, expected);
+            self.open(layout);
         }
         if self.waiting == TOGETHER {
             self.settle(layout);
@@ -36,8 +42,8 @@ impl Answers {
     }
 
     #[cold]
-    fn open(&mut self, layout: &Layout, expected: usize) {
-        let column = |data_type: DataType| Builder::new(data_type, expected);
+    fn open(&mut self, layout: &Layout) {
+        let column = |data_type: DataType| Builder::new(data_type, self.room);
         self.columns =
             layout.outputs.iter().map(|output| column(output.aggregate.output())).collect();
         self.moments = layout.marks.iter().map(|_| Moments::default()).collect();
@@ -51,12 +57,7 @@ impl Answers {
             }
             moments.clear();
         }
-        self.rows += std::mem::take(&mut self.waiting);
-    }
-
-    /// How many reads were asked.
-    pub(super) fn rows(&self) -> usize {
-        self.rows + self.waiting
+        self.waiting = 0;
     }
 
     pub(super) fn finish(mut self, layout: &Layout) -> Vec<ArrayRef> {

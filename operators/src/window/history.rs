@@ -18,10 +18,11 @@ use super::held::{Reply, answer};
 use super::layout::{Layout, Window};
 use super::leaving::open_session;
 use super::log::Log;
+use super::moving::move_to;
 use super::row::RowRef;
 use super::session::Sessions;
 use super::snapshot::{Kept, Whole};
-use super::standing::{Cursor, ROW, Standing, States, enter, feed, fill, refill, shift};
+use super::standing::{Cursor, ROW, Standing, States, feed, fill, refill, shift};
 use super::tiles::Tiled;
 use crate::aggregate::Row;
 use crate::aggregate::numbers::Numbers;
@@ -206,49 +207,8 @@ impl History {
         let ranges = &mut scratch.ranges;
         match standing {
             Some(standing) => {
-                let Standing { cursors, states } = &mut **standing;
-                let cursors = &mut cursors[..layout.windows.len()];
-                let first_at = |cursor: &Cursor, floor| {
-                    if cursor.before < floor && floor <= cursor.first {
-                        return cursor.start;
-                    }
-                    far_first_at(log, cursor, floor)
-                };
-                match &layout.spans {
-                    Some((spans, since)) if at.time >= *since => {
-                        let n = spans.len();
-                        let (cursors, ranges) = (&cursors[..n], &mut ranges[..n]);
-                        let hint = cursors.first().map_or(0, |cursor| cursor.end);
-                        let end = log.first_after_row(hint, at.time, at.id, heap);
-                        for w in 0..n {
-                            let start = match spans[w].last {
-                                Some(last) => first_at(&cursors[w], at.time - last),
-                                None => log.base(),
-                            };
-                            ranges[w] = start.max(end.saturating_sub(spans[w].rows)).min(end)..end;
-                        }
-                    }
-                    _ => {
-                        let mut end = 0;
-                        let windows = layout.windows.iter().zip(&*cursors).zip(&mut **ranges);
-                        for ((window, cursor), range) in windows {
-                            let as_of = window.reach.as_of(at.time);
-                            if !window.ends_alike {
-                                end = end_of(log, window.reach.bound(as_of), cursor.end, at, heap);
-                            }
-                            let first_at = |floor| first_at(cursor, floor);
-                            *range = start_of(log, sessions, window, end, as_of, first_at)..end;
-                        }
-                    }
-                }
-                enter(log, layout, cursors, ranges, states, heap);
-                let (windows, n) = (&layout.windows[..], layout.windows.len());
-                let (cursors, ranges) = (&mut cursors[..n], &ranges[..n]);
-                for w in 0..n {
-                    if cursors[w].start != ranges[w].start || cursors[w].end != ranges[w].end {
-                        shift(log, &windows[w], &mut cursors[w], ranges[w].clone(), states, heap);
-                    }
-                }
+                move_to(log, sessions, layout, at, standing, ranges, heap);
+                let states = &mut standing.states;
                 // What tiles hold stands beside the states only for as long as it is read.
                 let change = |states: &mut States, beside: &mut States| {
                     layout.tiled().for_each(|window| states.swap(window, beside));
@@ -364,18 +324,9 @@ impl History {
     }
 }
 
-/// Where the first row at a time or later is, of a window that does not begin there.
-#[inline(never)]
-fn far_first_at(log: &Log, cursor: &Cursor, floor: Micros) -> usize {
-    match cursor.before < floor {
-        true => log.first_at_from(cursor.start, floor),
-        false => log.first_at(cursor.start, floor),
-    }
-}
-
 /// Where a window ends as of a moment; `hint` is where it ended last.
 #[inline]
-fn end_of(log: &Log, bound: Bound, hint: usize, at: AsOf<'_>, heap: &Heap) -> usize {
+pub(super) fn end_of(log: &Log, bound: Bound, hint: usize, at: AsOf<'_>, heap: &Heap) -> usize {
     match bound {
         Bound::ThroughRow => log.first_after_row(hint, at.time, at.id, heap),
         Bound::BeforeRow => log.first_at_row(hint, at.time, at.id, heap),

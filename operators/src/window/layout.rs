@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::frame::{Reach, Span};
 use super::history::Scratch;
 use super::mark::{Counted, Mark};
+use super::moving::goes_onward;
 use super::row::{Spot, Width};
 use super::standing::States;
 use super::{Group, Output};
@@ -39,6 +40,8 @@ pub(super) struct Layout {
     pub(super) entry: Entry,
     /// The reach of all windows, where each is as simple as that, and since when no time is out of range.
     pub(super) spans: Option<(Vec<Span>, Micros)>,
+    /// Whether a row that enters and rows that leave are all there is to them.
+    pub(super) onward: bool,
     /// What makes each state of a key.
     slots: Vec<Slot>,
     numbers: Vec<Asks>,
@@ -180,6 +183,7 @@ impl Layout {
             others: Vec::new(),
             entry: Entry::default(),
             spans: None,
+            onward: false,
             columns,
         };
         // By window, so that the states of one lie together.
@@ -207,6 +211,8 @@ impl Layout {
             let longest = spans.iter().filter_map(|span| span.last).max().unwrap_or(0);
             (spans, Micros::MIN.saturating_add(longest.max(0)))
         });
+        layout.onward =
+            layout.spans.as_ref().is_some_and(|(spans, _)| goes_onward(spans, &layout.windows));
         layout
     }
 

@@ -32,6 +32,7 @@ mod leaving;
 mod log;
 mod mark;
 mod members;
+mod moving;
 mod peek;
 mod rank;
 mod row;
@@ -102,8 +103,6 @@ pub struct Store {
     row: Vec<u64>,
     /// What a read over no rows answers.
     empty: Vec<Value>,
-    /// How many reads were answered together last.
-    expected: usize,
     expiry: Expiry,
     watermark: Micros,
 }
@@ -128,7 +127,6 @@ impl Store {
             scratch,
             row: Vec::new(),
             empty,
-            expected: 0,
             expiry: Expiry::default(),
             watermark: Micros::MIN,
         }
@@ -266,8 +264,8 @@ impl Store {
     /// rows answers. All answers must be to reads of one store.
     #[inline]
     pub fn read_at(&mut self, place: Option<u32>, time: Micros, id: &Id, answers: &mut Answers) {
-        let Store { layout, keys, named, heap, scratch, empty, expected, cut, .. } = self;
-        answers.begin(layout, *expected);
+        let Store { layout, keys, named, heap, scratch, empty, cut, .. } = self;
+        answers.begin(layout);
         match place {
             Some(place) => {
                 if let Some(cut) = cut {
@@ -287,8 +285,7 @@ impl Store {
     }
 
     /// The answers as columns, an output each.
-    pub fn finish(&mut self, answers: Answers) -> Vec<ArrayRef> {
-        self.expected = answers.rows();
+    pub fn finish(&self, answers: Answers) -> Vec<ArrayRef> {
         answers.finish(&self.layout)
     }
 

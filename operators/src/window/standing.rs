@@ -146,7 +146,19 @@ pub(super) fn enter(
         }
         cursors[at].end = next + 1;
     }
-    let row = log.row(next);
+    take_in(log, layout, next, states, heap);
+}
+
+/// Takes a row into all windows.
+#[inline]
+pub(super) fn take_in(
+    log: &Log,
+    layout: &Layout,
+    position: usize,
+    states: &mut States,
+    heap: &Heap,
+) {
+    let row = log.row(position);
     for lane in &layout.entry.lanes {
         if lane.filter.is_some_and(|filter| !row.is_true_at(filter)) {
             continue;
@@ -162,8 +174,7 @@ pub(super) fn enter(
         }
     }
     for &(window, n) in &layout.entry.others {
-        let feeds = &layout.windows[window].feeds[n..n + 1];
-        feed::<true>(log, next..next + 1, feeds, states, heap);
+        step_feed::<true>(log, position, &layout.windows[window].feeds[n], states, heap);
     }
 }
 
@@ -301,6 +312,27 @@ pub(super) fn feed<const IN: bool>(
     }
 }
 
+/// Puts one row into what a column feeds or takes it out.
+#[inline]
+pub(super) fn step_feed<const IN: bool>(
+    log: &Log,
+    position: usize,
+    feed: &Feed,
+    states: &mut States,
+    heap: &Heap,
+) {
+    if let Some(Only { spot, filter, numbers }) = feed.only {
+        step_numbers::<IN>(log.row(position), spot, filter, &mut states.numbers[numbers]);
+    } else if let Some((spot, state)) = feed.distinct
+        && feed.filter.is_none()
+        && let State::Distinct(distinct) = &mut states.states[state]
+    {
+        step_distinct::<IN>(log.row(position), spot, feed.column, heap, distinct);
+    } else {
+        feed_other::<IN>(log, position..position + 1, feed, states, heap);
+    }
+}
+
 /// Puts the values of one column into a multiset or takes them out.
 #[inline(never)]
 fn feed_distinct<const IN: bool>(
@@ -312,12 +344,22 @@ fn feed_distinct<const IN: bool>(
     distinct: &mut Distinct,
 ) {
     for at in rows {
-        let row = log.row(at);
-        match (row.int(spot), IN) {
-            (Some(i), true) => distinct.insert_int(i),
-            (Some(i), false) => drop(distinct.remove_int(i)),
-            (None, _) => change_distinct::<IN>(row, column, heap, distinct),
-        }
+        step_distinct::<IN>(log.row(at), spot, column, heap, distinct);
+    }
+}
+
+#[inline]
+fn step_distinct<const IN: bool>(
+    row: RowRef<'_>,
+    spot: Spot,
+    column: Option<usize>,
+    heap: &Heap,
+    distinct: &mut Distinct,
+) {
+    match (row.int(spot), IN) {
+        (Some(i), true) => distinct.insert_int(i),
+        (Some(i), false) => drop(distinct.remove_int(i)),
+        (None, _) => change_distinct::<IN>(row, column, heap, distinct),
     }
 }
 
@@ -361,15 +403,24 @@ fn feed_numbers<const IN: bool>(
     numbers: &mut Numbers,
 ) {
     for at in rows {
-        let row = log.row(at);
-        if filter.is_some_and(|filter| !row.is_true_at(filter)) {
-            continue;
-        }
-        match row.sees(spot) {
-            Seen::Number => numbers.step::<IN>(&row.number(spot)),
-            Seen::Special(x) => numbers.step_special::<IN>(x),
-            Seen::Nothing => {}
-        }
+        step_numbers::<IN>(log.row(at), spot, filter, numbers);
+    }
+}
+
+#[inline(always)]
+fn step_numbers<const IN: bool>(
+    row: RowRef<'_>,
+    spot: Spot,
+    filter: Option<Spot>,
+    numbers: &mut Numbers,
+) {
+    if filter.is_some_and(|filter| !row.is_true_at(filter)) {
+        return;
+    }
+    match row.sees(spot) {
+        Seen::Number => numbers.step::<IN>(&row.number(spot)),
+        Seen::Special(x) => numbers.step_special::<IN>(x),
+        Seen::Nothing => {}
     }
 }
 
