@@ -209,15 +209,17 @@ impl Hundredths {
         }
         // In two floats, of which the first is the nearest one.
         let coarse = coarse as i64;
-        let (upper, lower) = ((coarse >> 20 << 20) as f64, (coarse & ((1 << 20) - 1)) as f64);
-        let high = upper + lower;
-        let low = lower - (high - upper);
+        let high = coarse as f64;
+        let low = (coarse - high as i64) as f64;
         // Of both products of either difference some ulps are lost, and these are within the error.
         let (n, k, d) = (n as i64 as f64, self.k as f64, self.d as f64);
-        let middle = [n * (float(self.kd) * power(-56)), k * (d * power(-56))];
-        let fine = [n * (float(self.dd) * power(-114)), d * (d * power(-114))];
-        let lost = low.abs() + middle[0].abs() + middle[1].abs() + fine[0] + fine[1];
-        let (middle, fine) = (middle[0] - middle[1], fine[0] - fine[1]);
+        let middle = [n * float(self.kd), k * d];
+        let fine = [n * float(self.dd), d * d];
+        let lost = low.abs()
+            + (middle[0].abs() + middle[1].abs()) * power(-56)
+            + (fine[0] + fine[1]) * power(-114);
+        let middle = (middle[0] - middle[1]) * power(-56);
+        let fine = (fine[0] - fine[1]) * power(-114);
         let quotient = high / 1e4;
         // What is left of the first, exactly, the quotient being cut in halves of 26 bits (Dekker).
         let cut = quotient * 134_217_729.0;
@@ -230,9 +232,15 @@ impl Hundredths {
     }
 }
 
-/// A whole number of up to 97 bits as a float, two ulps off at most.
+/// A whole number of up to 97 bits as a float, two ulps off at most. Most fit a word.
 #[inline(always)]
 fn float(x: i128) -> f64 {
+    let word = x as i64;
+    if i128::from(word) == x { word as f64 } else { far_float(x) }
+}
+
+#[cold]
+fn far_float(x: i128) -> f64 {
     let (high, low) = ((x >> 34) as i64, x as i64 & ((1 << 34) - 1));
     high as f64 * (1u64 << 34) as f64 + low as f64
 }

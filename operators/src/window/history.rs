@@ -30,7 +30,7 @@ use crate::aggregate::state::State;
 use crate::column::Cell;
 
 /// A key with more rows than this keeps states, and gives them up again at a fourth of it.
-const FEW: usize = 12;
+const FEW: usize = 6;
 
 #[derive(Default)]
 pub(super) struct History {
