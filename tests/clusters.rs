@@ -189,40 +189,56 @@ fn trouble(params: serde_json::Value) -> (tempfile::TempDir, TrainingTask, PathB
     (run, misbehaving(task, params), marks)
 }
 
+/// A head of Ray whose dashboard answers, and where. Ports that are free now may be taken by the time that Ray comes to
+/// them, by another test: then it is started once more, with others.
+fn ray_head(folder: &Path, token_file: &Path, token: &str) -> (Part, String) {
+    let bin = Path::new(&interpreter()).with_file_name("ray");
+    // 127.0.0.1 is taken for the outer address of the machine; its neighbour is not.
+    let host = "127.0.0.2";
+    for n in 1..=3 {
+        let ports: BTreeSet<u16> = std::iter::repeat_with(port).take(8).collect();
+        let ports: Vec<u16> = ports.into_iter().collect();
+        let arguments = [
+            "start".to_string(),
+            "--head".to_string(),
+            "--block".to_string(),
+            "--disable-usage-stats".to_string(),
+            format!("--node-ip-address={host}"),
+            format!("--port={}", ports[0]),
+            format!("--ray-client-server-port={}", ports[1]),
+            format!("--dashboard-agent-listen-port={}", ports[2]),
+            format!("--dashboard-host={host}"),
+            format!("--dashboard-port={}", ports[3]),
+            "--num-cpus=2".to_string(),
+            "--object-store-memory=80000000".to_string(),
+            format!("--temp-dir={}", folder.join(format!("t{n}")).display()),
+        ];
+        let mut command = Command::new(&bin);
+        command.args(arguments).env("RAY_USAGE_STATS_ENABLED", "0");
+        command.env("RAY_AUTH_MODE", "token").env("RAY_AUTH_TOKEN_PATH", token_file);
+        let log = folder.join(format!("log{n}"));
+        let head = Part::start(&mut command, &log);
+        let at = format!("http://{host}:{}", ports[3]);
+        let end = Instant::now() + Duration::from_secs(100);
+        while Instant::now() < end {
+            let answer = call(&at, "GET", "/api/version", token, "");
+            if answer.is_some_and(|(status, _)| status == 200) {
+                return (head, at);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        eprintln!("{}", std::fs::read_to_string(log).unwrap_or_default());
+    }
+    panic!("Ray's dashboard did not come to be, three times");
+}
+
 #[test]
 fn ray() {
     let folder = tempfile::Builder::new().prefix("r").tempdir_in("/tmp").expect("a short path");
     let token = "a-token-of-this-test-that-is-long-enough-0123456789";
     let token_file = folder.path().join("token");
     std::fs::write(&token_file, token).expect("a file");
-    let ports: BTreeSet<u16> = std::iter::repeat_with(port).take(8).collect();
-    let ports: Vec<u16> = ports.into_iter().collect();
-    let bin = Path::new(&interpreter()).with_file_name("ray");
-    // 127.0.0.1 is taken for the outer address of the machine; its neighbour is not.
-    let host = "127.0.0.2";
-    let arguments = [
-        "start".to_string(),
-        "--head".to_string(),
-        "--block".to_string(),
-        "--disable-usage-stats".to_string(),
-        format!("--node-ip-address={host}"),
-        format!("--port={}", ports[0]),
-        format!("--ray-client-server-port={}", ports[1]),
-        format!("--dashboard-agent-listen-port={}", ports[2]),
-        format!("--dashboard-host={host}"),
-        format!("--dashboard-port={}", ports[3]),
-        "--num-cpus=2".to_string(),
-        "--object-store-memory=80000000".to_string(),
-        format!("--temp-dir={}", folder.path().join("t").display()),
-    ];
-    let mut command = Command::new(bin);
-    command.args(arguments).env("RAY_USAGE_STATS_ENABLED", "0");
-    command.env("RAY_AUTH_MODE", "token").env("RAY_AUTH_TOKEN_PATH", &token_file);
-    let head = Part::start(&mut command, &folder.path().join("log"));
-    let at = format!("http://{host}:{}", ports[3]);
-    until("Ray's dashboard", || {
-        call(&at, "GET", "/api/version", token, "").is_some_and(|(status, _)| status == 200)
-    });
+    let (head, at) = ray_head(folder.path(), &token_file, token);
     // The dashboard is up before its agent, which starts jobs.
     let mut tries = 0;
     until("Ray's agent", || {

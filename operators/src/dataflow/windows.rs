@@ -146,17 +146,16 @@ impl<'a> Asked<'a> {
         Asked { batches, columns, order: in_order(batches, group, own_stream) }
     }
 
-    /// Makes room for the answers to all of it.
-    fn make_room(&self, group: usize, answers: &mut [Given]) {
-        let mut reads = vec![0; answers.len()];
+    /// No answers yet, by asker, with room for those to all of it.
+    fn answers(&self, group: usize, peers: usize) -> Vec<Given> {
+        let mut reads = vec![0; peers];
         for batch in self.batches.iter().filter(|batch| batch.group == group) {
             if let Kind::Read(slots) | Kind::Take(slots, _) = &batch.kind {
                 reads[batch.from] += slots.len();
             }
         }
-        for (given, reads) in answers.iter_mut().zip(reads) {
-            *given = Given { slots: Vec::with_capacity(reads), answers: Answers::to(reads) };
-        }
+        let given = |n| Given { slots: Vec::with_capacity(n), answers: Answers::to(n) };
+        reads.into_iter().map(given).collect()
     }
 
     /// Time and name of a request's row.
@@ -275,8 +274,7 @@ impl Host {
         for (group, store) in shelf.of(self.index).iter_mut().enumerate() {
             let own = self.program.groups[group].group.own_stream;
             let asked = Asked::new(&batches, group, own);
-            let mut answers = self.nothing();
-            asked.make_room(group, &mut answers);
+            let mut answers = asked.answers(group, self.peers);
             match self.program.mode {
                 Mode::Final => {
                     in_turn(store, &asked, own, &mut answers);
@@ -303,11 +301,6 @@ impl Host {
         }
     }
 
-    /// No answers yet, by asker.
-    fn nothing(&self) -> Vec<Given> {
-        (0..self.peers).map(|_| Given::default()).collect()
-    }
-
     fn wait(&mut self, group: usize, batches: &[Requests], order: &[At]) {
         for &(batch, row) in order {
             let (batch, row) = (&batches[batch as usize], row as usize);
@@ -328,7 +321,7 @@ impl Host {
         watermark: Micros,
         give: &mut dyn FnMut(Answered),
     ) {
-        let mut answers = self.nothing();
+        let mut answers: Vec<Given> = (0..self.peers).map(|_| Given::default()).collect();
         while let Some(entry) = self.waiting[group].first_entry() {
             if entry.key().0 >= watermark {
                 break;

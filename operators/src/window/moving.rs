@@ -23,19 +23,18 @@ pub(super) fn move_to(
     ranges: &mut [Range<usize>],
     heap: &Heap,
 ) {
-    let Standing { cursors, states } = standing;
     let n = layout.windows.len();
-    let (windows, cursors, ranges) = (&layout.windows[..n], &mut cursors[..n], &mut ranges[..n]);
+    let (windows, ranges) = (&layout.windows[..n], &mut ranges[..n]);
     match &layout.spans {
         Some((spans, since)) if at.time >= *since => {
             let spans = &spans[..n];
-            let hint = cursors.first().map_or(0, |cursor| cursor.end);
+            let hint = standing.cursors.first().map_or(0, |cursor| cursor.end);
             let end = log.first_after_row(hint, at.time, at.id, heap);
-            if layout.onward
-                && onward(log, layout, spans, (end, at.time), cursors, ranges, states, heap)
-            {
+            let to = (end, at.time);
+            if layout.onward && onward(log, layout, spans, to, standing, ranges, heap) {
                 return;
             }
+            let cursors = &standing.cursors[..n];
             for w in 0..n {
                 let start = match spans[w].last {
                     Some(last) => first_at(log, &cursors[w], at.time - last),
@@ -46,7 +45,8 @@ pub(super) fn move_to(
         }
         _ => {
             let mut end = 0;
-            for ((window, cursor), range) in windows.iter().zip(&*cursors).zip(&mut *ranges) {
+            let cursors = standing.cursors.iter();
+            for ((window, cursor), range) in windows.iter().zip(cursors).zip(&mut *ranges) {
                 let as_of = window.reach.as_of(at.time);
                 if !window.ends_alike {
                     end = end_of(log, window.reach.bound(as_of), cursor.end, at, heap);
@@ -56,6 +56,8 @@ pub(super) fn move_to(
             }
         }
     }
+    let Standing { cursors, states } = standing;
+    let cursors = &mut cursors[..n];
     enter(log, layout, cursors, ranges, states, heap);
     for w in 0..n {
         if cursors[w].start != ranges[w].start || cursors[w].end != ranges[w].end {
@@ -99,11 +101,11 @@ fn onward(
     layout: &Layout,
     spans: &[Span],
     (end, time): (usize, Micros),
-    cursors: &mut [Cursor],
+    standing: &mut Standing,
     ranges: &mut [Range<usize>],
-    states: &mut States,
     heap: &Heap,
 ) -> bool {
+    let Standing { cursors, states } = standing;
     let n = spans.len();
     let (windows, cursors, ranges) = (&layout.windows[..n], &mut cursors[..n], &mut ranges[..n]);
     let next = end.wrapping_sub(1);
