@@ -148,7 +148,7 @@ fn in_order_steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (20..60i64).prop_map(|ago| vec![Step::Advance(ago)]),
         1 => (1..400usize).prop_map(|bytes| vec![Step::Cut(bytes)]),
     ];
-    prop::collection::vec(step, 100..250).prop_map(|steps| {
+    prop::collection::vec(step, 80..140).prop_map(|steps| {
         let at = |(i, steps): (usize, Vec<Step>)| {
             // Pauses let windows run empty.
             let now = i as i64 / 2 + i as i64 / 40 * 25;
@@ -164,7 +164,7 @@ fn in_order_steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     /// Windows that reach back in time, moved by the newest row and by nothing else.
     #[test]
