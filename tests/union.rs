@@ -220,7 +220,8 @@ fn windows_over_several_sources_are_what_duckdb_computes_however_they_run() {
     ] {
         let (found, corrected) = folder.run(out, more);
         assert!(found == wanted, "{out}: other features");
-        assert_eq!(corrected > 100, out.starts_with("at_once"), "{out}: {corrected} corrections");
+        // How many there are at once depends on how rows fell into epochs: none, where all were there at the first look.
+        assert!(out.starts_with("at_once") || corrected == 0, "{out}: {corrected} corrections");
     }
     let bytes = |out: &str| fs::read(folder.path(out).join("features.jsonl")).expect("features");
     assert!(bytes("two") == bytes("final") && bytes("processes") == bytes("final"));
