@@ -218,10 +218,19 @@ fn windows_over_several_sources_are_what_duckdb_computes_however_they_run() {
         ("at_once", &AT_ONCE),
         ("at_once_two", &[&AT_ONCE[..], &["--workers", "2"]].concat()),
     ] {
-        let (found, corrected) = folder.run(out, more);
-        assert!(found == wanted, "{out}: other features");
-        // How many there are at once depends on how rows fell into epochs: none, where all were there at the first look.
-        assert!(out.starts_with("at_once") || corrected == 0, "{out}: {corrected} corrections");
+        let at_once = out.starts_with("at_once");
+        let mut corrected = 0;
+        // A run in ten finds all rows at its first look, and then has nothing to correct: another one is asked.
+        for n in 0..if at_once { 6 } else { 1 } {
+            let name = if n == 0 { out.to_string() } else { format!("{out}_{n}") };
+            let (found, these) = folder.run(&name, more);
+            assert!(found == wanted, "{name}: other features");
+            corrected = these;
+            if corrected > 0 {
+                break;
+            }
+        }
+        assert_eq!(corrected > 100, at_once, "{out}: {corrected} corrections");
     }
     let bytes = |out: &str| fs::read(folder.path(out).join("features.jsonl")).expect("features");
     assert!(bytes("two") == bytes("final") && bytes("processes") == bytes("final"));

@@ -14,7 +14,7 @@ use crate::engine::lines::LineSeat;
 impl Ingest {
     /// Hands over the rows that are held and begin before this round, as rows of the one before it; those
     /// before a line under way by themselves, for a line is a boundary of rounds.
-    pub(super) fn let_go(&mut self, next: Round, send: &mut dyn FnMut(Step)) {
+    fn let_go(&mut self, next: Round, send: &mut dyn FnMut(Step)) {
         let line = self.line.as_ref().and_then(LineSeat::pending);
         if let Some(line) = line.filter(|line| self.at < *line && *line < next) {
             self.let_go_as_one(line, send);
@@ -74,7 +74,7 @@ impl Ingest {
     }
 
     /// Ends the epoch for all workers, unless one of them has done so already.
-    pub(super) fn next_epoch(&self) {
+    fn next_epoch(&self) {
         let (epoch, order) = (&self.shared.epoch, Ordering::SeqCst);
         if epoch.compare_exchange(self.at, self.at + 1, order, order).is_ok() {
             let others = self.shared.bells.iter().enumerate().filter(|(i, _)| *i != self.worker);
@@ -82,7 +82,7 @@ impl Ingest {
         }
     }
 
-    pub(super) fn close_epoch(&mut self, epoch: Round, finished: bool, send: &mut dyn FnMut(Step)) {
+    fn close_epoch(&mut self, epoch: Round, finished: bool, send: &mut dyn FnMut(Step)) {
         let mark = if finished { Micros::MAX } else { self.watermark };
         self.write_down(mark);
         send(Step::Mark(self.at, mark));
@@ -98,7 +98,7 @@ impl Ingest {
 
     /// Writes the epoch down that ends now. Until this returns its round is open, so that nothing has followed
     /// from it.
-    pub(super) fn write_down(&mut self, mark: Micros) {
+    fn write_down(&mut self, mark: Micros) {
         if let Some(line) = &mut self.line {
             line.mark(self.at, mark);
         }
