@@ -1,5 +1,5 @@
 //! Steps through a store of windows, beside a filter over all history: what the laws of windows are made of.
-#![allow(dead_code)]
+#![allow(dead_code)] // Not every test asks for all of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
