@@ -1,7 +1,7 @@
 # Everything that must hold before a change lands.
 check:
     cargo fmt --all --check
-    cargo clippy --release --workspace --all-targets
+    cargo clippy --release --workspace --all-targets -- -D warnings
     bash tests/run
 
 # All tests.

@@ -10,6 +10,8 @@
 //! Told: bytes of the checkpoint, on the disk and unpacked, per payment and per card; the time that making it takes; the
 //! time from the start of the program to the first row behind those that were there.
 
+#![allow(clippy::print_stdout)]
+
 #[path = "../tests/support/kafka.rs"]
 mod kafka;
 

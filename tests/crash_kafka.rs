@@ -75,7 +75,7 @@ fn payments(broker: &kafka::Broker, payments: u64) -> (String, String) {
     let event = |id: u64| {
         let card = id * 7 % 100;
         // One in nine is up to 5 s late, one in a thousand is no payment.
-        let late = if id % 9 == 0 { id * 37 % 4_900 } else { 0 };
+        let late = if id.is_multiple_of(9) { id * 37 % 4_900 } else { 0 };
         let ts = 1_600_000_000_000 + id * 200 - late;
         let event = match id % 1_000 {
             999 => "no JSON".to_string(),

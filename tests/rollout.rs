@@ -18,7 +18,7 @@ fn turning() -> Turncoat {
     Turncoat::new(96, &[(48, 76)], ROLLOUT)
 }
 
-fn of<'a>(records: &'a [Json], version: u64) -> Vec<&'a Json> {
+fn of(records: &[Json], version: u64) -> Vec<&Json> {
     records.iter().filter(|r| r["version"] == version || r["to"] == version).collect()
 }
 

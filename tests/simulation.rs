@@ -5,6 +5,8 @@
 //! `TIDEMILL_SCHEDULES=1000000` runs as many. A schedule that fails is told with its seed, and `TIDEMILL_SEED` runs that
 //! one alone and tells each step.
 
+#![allow(clippy::print_stdout)]
+
 #[path = "simulation/broker.rs"]
 mod broker;
 #[path = "simulation/chance.rs"]

@@ -1,6 +1,8 @@
 //! A thousand versions take over in a row while requests are answered: none fails, nothing is lost or left behind. How
 //! long answers took is printed.
 
+#![allow(clippy::print_stdout)]
+
 #[path = "support/turncoat.rs"]
 mod turncoat;
 

@@ -334,8 +334,6 @@ impl Reader {
     }
 }
 
-/// Puts each model after those whose margin it reads.
-
 /// The features among these texts, each at its place.
 pub(crate) fn named(texts: &[At<String>], names: &Names) -> Vec<At<usize>> {
     let feature = |text: &At<String>| {

@@ -43,7 +43,7 @@ fn reading_again_gives_the_same_rows() {
         let first = read(open(&plan).unwrap().as_mut(), &plan.schema);
         let again = read(open(&plan).unwrap().as_mut(), &plan.schema);
         assert!(first.error.is_none());
-        assert!(first.rows.len() % 9_000 == 0 && !first.rows.is_empty());
+        assert!(first.rows.len().is_multiple_of(9_000) && !first.rows.is_empty());
         assert_eq!(first.rows, again.rows);
         assert_eq!(first.rejects, again.rejects);
     }

@@ -304,8 +304,7 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
         input.close();
     });
     drop(guards.expect("workers"));
-    let found = found.lock().expect("nobody panicked").clone();
-    found
+    found.lock().expect("nobody panicked").clone()
 }
 
 /// Runs the dataflow in `at_once` mode: rows come in any order, a few to an epoch, each worker with

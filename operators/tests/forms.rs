@@ -166,7 +166,7 @@ proptest! {
                 for (k, x) in numbers().enumerate() {
                     let id = id + k as i64;
                     change(&mut categories, id, &[x.clone(), Value::Int(k as i64)]);
-                    change(&mut each[k], id, &[x.clone()]);
+                    change(&mut each[k], id, std::slice::from_ref(&x));
                     change(&mut all, id, &[x]);
                 }
             }

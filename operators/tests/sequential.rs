@@ -1,6 +1,8 @@
 //! The sequential test keeps what it promises: simulations with equal models and with a worse one.
 //! `-- --nocapture` prints the figures of `docs/rollout.md`.
 
+#![allow(clippy::print_stdout)]
+
 use proptest::prelude::*;
 use tidemill_operators::evaluate::in_order::InOrder;
 use tidemill_operators::evaluate::log_loss::log_loss_of_margin;

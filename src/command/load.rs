@@ -64,10 +64,8 @@ fn plan(options: &Options) -> Result<Plan, Error> {
     }
     let sound = |x: f64| x.is_finite() && (0.0..=86_400.0).contains(&x);
     let rate = options.rate;
-    if !(rate.is_finite() && (0.01..=1e7).contains(&rate))
-        || !sound(options.seconds)
-        || !sound(options.warm_up)
-    {
+    let possible = rate.is_finite() && (0.01..=1e7).contains(&rate);
+    if !(possible && sound(options.seconds) && sound(options.warm_up)) {
         return Err(wrong(
             "the rate or the time makes no sense",
             "the rate is 0.01 to 10,000,000 a second, times are up to a day",

@@ -168,17 +168,16 @@ fn compile_source(source: &SourcePlan, errors: &mut Vec<Diagnostic>) -> Derive {
         Some(scalar)
     });
     let time = column(&source.event_time, &schema, "event_time", source, errors);
-    if let Some(found) = schema.fields.get(time) {
-        if found.data_type != DataType::Timestamp
-            && schema.index_of(&source.event_time.value).is_some()
-        {
-            errors.push(Diagnostic::new(
-                &source.event_time.span,
-                format!("event_time `{}` is no time", found.name),
-                format!("its type is {}", found.data_type),
-                "declare it as `timestamp`, or compute one under `columns`",
-            ));
-        }
+    if let Some(found) = schema.fields.get(time)
+        && found.data_type != DataType::Timestamp
+        && schema.index_of(&source.event_time.value).is_some()
+    {
+        errors.push(Diagnostic::new(
+            &source.event_time.span,
+            format!("event_time `{}` is no time", found.name),
+            format!("its type is {}", found.data_type),
+            "declare it as `timestamp`, or compute one under `columns`",
+        ));
     }
     let id = source.id.as_ref().map(|id| column(id, &schema, "id", source, errors));
     if let (Some(name), Some(id)) = (&source.id, id)

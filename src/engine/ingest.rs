@@ -282,10 +282,10 @@ impl Ingest {
             if held_back {
                 continue;
             }
-            if let Some(pace) = &self.shared.pace {
-                if !pace.may_go(feed.feed.source, piece.rows.times.first().copied()) {
-                    continue;
-                }
+            if let Some(pace) = &self.shared.pace
+                && !pace.may_go(feed.feed.source, piece.rows.times.first().copied())
+            {
+                continue;
             }
             let watermark = feed.watermark();
             if best.is_none_or(|(least, _)| watermark < least) {

@@ -345,8 +345,8 @@ impl Reader {
         }
         let ids = ids(&batch, self.derive.id);
         if let Some(id) = self.derive.id.filter(|id| batch.column(*id).null_count() > 0) {
-            for row in 0..batch.num_rows() {
-                if keep[row] && batch.column(id).is_null(row) {
+            for (row, kept) in keep.iter().enumerate() {
+                if *kept && batch.column(id).is_null(row) {
                     let name = self.derive.schema.fields[id].name.clone();
                     refused.entry(row).or_insert_with(|| ("no_id", format!("`{name}` is null")));
                 }

@@ -190,10 +190,10 @@ impl Ledger {
 
     fn enter(&self, entry: Entry) -> Result<(), Error> {
         self.settled.ask();
-        match self.to.as_ref().map(|to| to.send(entry)) {
-            Some(Ok(())) => Ok(()),
+        match self.to.as_ref().and_then(|to| to.send(entry).ok()) {
+            Some(()) => Ok(()),
             // The writer went with an error, which is told here.
-            _ => self.settled.wait().and(Err(Error::internal("the journal's thread is gone"))),
+            None => self.settled.wait().and(Err(Error::internal("the journal's thread is gone"))),
         }
     }
 

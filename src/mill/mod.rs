@@ -206,7 +206,7 @@ impl Mill {
         let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
         Ok(Mill {
             executors,
-            joins: plan.labels.iter().map(|l| LabelJoin::new(l)).collect(),
+            joins: plan.labels.iter().map(LabelJoin::new).collect(),
             training: training.collect::<Result<_, _>>()?,
             samples: samples.collect(),
             watches: watches.collect::<Result<_, _>>()?,

@@ -230,7 +230,7 @@ mod tests {
         assert!(control.orders().is_empty());
         let letter = Letter::new("ann", &Order::RollBack("trees".into(), None), "it lies");
         control.lay_down(&letter).expect("laid down");
-        assert_eq!(control.orders(), [letter.clone()]);
+        assert_eq!(control.orders(), std::slice::from_ref(&letter));
         assert_eq!(control.wait(&letter.id, Duration::ZERO), None);
         let answer = Answer { epoch: 7, refused: None };
         control.reply(&letter.id, &answer).expect("answered");

@@ -31,11 +31,12 @@ pub enum Role {
 
 impl Role {
     fn may(self, order: &Order) -> bool {
-        match (self, order) {
-            (Role::Admin, _) => true,
-            (Role::Approver, Order::Approve(..)) => true,
-            (Role::Operator, Order::Promote(..) | Order::RollBack(..) | Order::Retrain(_)) => true,
-            _ => false,
+        match self {
+            Role::Admin => true,
+            Role::Approver => matches!(order, Order::Approve(..)),
+            Role::Operator => {
+                matches!(order, Order::Promote(..) | Order::RollBack(..) | Order::Retrain(_))
+            }
         }
     }
 }

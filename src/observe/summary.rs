@@ -328,7 +328,7 @@ fn counts(pairs: &[(&str, String)]) -> String {
 
 /// A name in at most two lines of twelve characters, for the head of a narrow column.
 fn two_lines(name: &str) -> String {
-    let middle = name.match_indices(' ').map(|(at, _)| at).filter(|&at| at <= 12).next_back();
+    let middle = name.match_indices(' ').map(|(at, _)| at).rfind(|&at| at <= 12);
     match middle {
         Some(at) if name.len() > 10 => format!("{}\n{}", &name[..at], clip(&name[at + 1..], 12)),
         _ => clip(name, 12),

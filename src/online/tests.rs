@@ -45,7 +45,8 @@ fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
 fn put(keeper: &mut Keeper, rows: &[(&str, Micros, i64, f64)]) {
     let features: Vec<f64> = rows.iter().map(|row| row.3).collect();
     let amounts: Vec<f64> = rows.iter().map(|row| row.3 / 2.0).collect();
-    let cards = StringArray::from_iter(rows.iter().map(|row| Some(row.0).filter(|c| *c != "")));
+    let cards =
+        StringArray::from_iter(rows.iter().map(|row| Some(row.0).filter(|c| !c.is_empty())));
     let times: Vec<Micros> = rows.iter().map(|row| row.1).collect();
     let ids: Vec<Id> = rows.iter().map(|row| Id::Int(row.2)).collect();
     let kept = batch(vec![Arc::new(cards), Arc::new(Float64Array::from(amounts))]);

@@ -268,7 +268,7 @@ mod tests {
             let mut want = Wide::default();
             let mut terms = Vec::new();
             for i in 0..round % 60 {
-                let kind = if random(&mut state) % 20 == 0 { 3 } else { round };
+                let kind = if random(&mut state).is_multiple_of(20) { 3 } else { round };
                 let factors: Vec<f64> =
                     (0..1 + random(&mut state) % 4).map(|_| number(kind, &mut state)).collect();
                 want.plus(&wide(&factors));

@@ -346,10 +346,10 @@ fn form(
         Some(per::over(call, inner, show, single))
     } else if let Some(inner) = vector::parts(call.name).filter(|inner| known(inner)) {
         Some(vector::over(call, inner, single))
-    } else if let Some(inner) = map::parts(call.name).filter(|inner| known(inner)) {
-        Some(map::over(call, inner, single))
     } else {
-        None
+        map::parts(call.name)
+            .filter(|inner| known(inner))
+            .map(|inner| map::over(call, inner, single))
     }
 }
 

@@ -54,7 +54,7 @@ fn share(of: usize, part: usize) -> f64 {
 }
 
 /// New version and old one over the same labelled rows.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Bench {
     /// By segment: rows, and the sum of new loss less old.
     segments: BTreeMap<(usize, u64), (u64, Sum)>,
@@ -74,12 +74,6 @@ pub struct Segment {
     pub rows: u64,
     /// Mean of new loss less old, in nats.
     pub mean: f64,
-}
-
-impl Default for Bench {
-    fn default() -> Bench {
-        Bench { segments: BTreeMap::new(), bins: [(0, Sum::default(), 0); 10], rows: 0 }
-    }
 }
 
 impl Bench {

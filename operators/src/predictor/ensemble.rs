@@ -186,7 +186,7 @@ fn leaf(tree: &[Node], values: &[f64]) -> f64 {
             }
             Node::Among { input, set, missing, yes, no } => {
                 let x = values[*input];
-                let known = (0.0..1e9).contains(&x).then(|| x as usize);
+                let known = (0.0..1e9).contains(&x).then_some(x as usize);
                 let answer = known.map_or(*missing, |code| {
                     set.get(code / 64).is_some_and(|word| word >> (code % 64) & 1 == 1)
                 });

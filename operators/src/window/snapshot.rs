@@ -175,7 +175,7 @@ impl Pieces {
 fn put_history(key: Key, history: &History, layout: &Layout, heap: &Heap, out: &mut Vec<u8>) {
     out.extend(key.0.to_le_bytes());
     let (kept, tiles) = (history.kept(layout), &history.tiles);
-    out.push(u8::from(kept.is_some()) * KEPT | u8::from(tiles.is_some()) * TILED);
+    out.push((u8::from(kept.is_some()) * KEPT) | (u8::from(tiles.is_some()) * TILED));
     kept.iter().for_each(|kept| put_kept(kept, out));
     tiles.iter().for_each(|tiles| put_tiles(tiles, out));
     put(history.rows() as u64, out);

@@ -80,7 +80,8 @@ impl Tiles {
         let ends = 2 * held.numbers.len();
         if self.at.get(place) == Some(&at) {
             held.add(&self.tile(place));
-            (self.at.remove(place), self.sums.remove(place));
+            self.at.remove(place);
+            self.sums.remove(place);
             self.ends.drain(ends * place..ends * (place + 1));
         }
         self.at.insert(place, at);

@@ -122,7 +122,7 @@ fn lengths(array: &ArrayRef, unit: Micros) -> Result<DurationMicrosecondArray> {
             let length = libm::rint(x * unit as f64);
             // 2^63 is the first number that an i64 cannot hold.
             let fits =
-                length >= -9_223_372_036_854_775_808.0 && length < 9_223_372_036_854_775_808.0;
+                (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&length);
             if fits { Ok(length as Micros) } else { Err(too_long()) }
         })?,
     })
