@@ -19,6 +19,8 @@ use super::maps::{Order, assemble};
 pub struct Rows {
     schema: SchemaRef,
     columns: Vec<Column>,
+    /// Those whose values differ in size.
+    uneven: Vec<usize>,
     len: usize,
 }
 
@@ -111,7 +113,12 @@ impl Data {
         }
     }
 
-    /// What the largest buffer takes.
+    /// Whether its values differ in size.
+    fn is_uneven(&self) -> bool {
+        matches!(self, Data::Text { .. } | Data::List { .. } | Data::Map { .. })
+    }
+
+    /// What the largest buffer of such takes.
     fn bytes(&self) -> usize {
         match self {
             Data::Text { bytes, .. } => bytes.len(),
@@ -127,8 +134,10 @@ impl Data {
 impl Rows {
     /// No rows yet.
     pub fn new(schema: &Schema) -> Rows {
-        let columns = schema.fields.iter().map(|field| Column::new(field.data_type)).collect();
-        Rows { schema: schema.to_arrow(), columns, len: 0 }
+        let columns: Vec<Column> =
+            schema.fields.iter().map(|field| Column::new(field.data_type)).collect();
+        let uneven = (0..columns.len()).filter(|at| columns[*at].data.is_uneven()).collect();
+        Rows { schema: schema.to_arrow(), columns, uneven, len: 0 }
     }
 
     /// Rows kept so far.
@@ -144,7 +153,7 @@ impl Rows {
     /// Bytes in the largest column of texts, lists or maps. An Arrow column ends at 2 GiB, so readers cut
     /// their chunks by this too.
     pub fn text_bytes(&self) -> usize {
-        self.columns.iter().map(|column| column.data.bytes()).max().unwrap_or(0)
+        self.uneven.iter().map(|column| self.columns[*column].data.bytes()).max().unwrap_or(0)
     }
 
     /// Whether the row under way has this column already.
@@ -333,6 +342,13 @@ impl Column {
     /// The value that was appended is no NULL.
     #[inline]
     fn there(&mut self) {
+        if self.valid.is_some() {
+            self.there_among_nulls();
+        }
+    }
+
+    #[inline(never)]
+    fn there_among_nulls(&mut self) {
         if let Some(valid) = &mut self.valid {
             valid.append(true);
         }
