@@ -1,5 +1,7 @@
 //! `mode = "at_once"`: rows are scored as they come, and features corrected once.
 
+#[path = "support/corrections.rs"]
+mod corrections;
 #[path = "support/flights.rs"]
 mod flights;
 
@@ -7,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use corrections::net;
 use flights::{Data, summary};
 use serde_json::Value;
 
@@ -16,21 +19,6 @@ const FEATURES: [&str; 4] =
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-/// What stands after all corrections: features by id. A row taken back must have been there.
-fn net(path: &Path) -> BTreeMap<i64, String> {
-    let mut found = BTreeMap::new();
-    for mut row in lines(path) {
-        let object = row.as_object_mut().expect("an object");
-        let diff = object.remove("diff").and_then(|d| d.as_i64()).expect("diff");
-        let (id, text) = (object["id"].as_i64().expect("id"), row.to_string());
-        match diff {
-            1 => assert!(found.insert(id, text).is_none(), "row {id} is there twice"),
-            _ => assert_eq!(found.remove(&id), Some(text), "row {id} was another"),
-        }
-    }
-    found
 }
 
 /// After all corrections the features are those of `final`, though rows came in any order; every
@@ -59,7 +47,7 @@ fn corrected_features_are_the_final_ones() {
             for count in ["scores", "labelled", "timed_out", "late"] {
                 assert_eq!(told[count], wanted[count], "{folder}: {count} of {told}");
             }
-            let features = |folder: &str| net(&data.path(folder).join("features.jsonl"));
+            let features = |folder: &str| net(&data.path(folder).join("features.jsonl")).0;
             assert!(features(&folder) == features("final"), "{folder}: other features");
             let scores = lines(&data.path(&folder).join("scores.jsonl"));
             let ids: BTreeMap<i64, ()> =

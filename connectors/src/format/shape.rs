@@ -268,7 +268,7 @@ fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
     loop {
         let word = eight(bytes, at) ^ each(b'0');
         // No sum is carried into the next byte.
-        let others = ((word & each(0x7f)) + each(0x7f - 9) | word) & each(0x80);
+        let others = (((word & each(0x7f)) + each(0x7f - 9)) | word) & each(0x80);
         let n = before(others);
         if n > 0 {
             // Zeros are put before the digits, and what is behind them goes.
