@@ -258,7 +258,7 @@ fn scalar(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Up to eight digits make a number so many times smaller than the next one.
+/// What a number is multiplied by where so many digits follow it.
 const SHIFTS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// The place behind digits, and the number that they make of `value`, as far as 64 bits hold it. Eight are looked at
