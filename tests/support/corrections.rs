@@ -12,7 +12,7 @@ pub fn net(file: &Path) -> (BTreeMap<i64, String>, usize) {
     for line in fs::read_to_string(file).expect("features").lines() {
         let mut row: Value = serde_json::from_str(line).expect("JSON");
         let object = row.as_object_mut().expect("an object");
-        let diff = object.remove("diff").and_then(|d| d.as_i64()).unwrap_or(1);
+        let diff = object.remove("diff").and_then(|d| d.as_i64()).expect("diff");
         let (id, text) = (object["id"].as_i64().expect("an id"), row.to_string());
         if diff == 1 {
             assert!(found.insert(id, text).is_none(), "row {id} is there twice");
