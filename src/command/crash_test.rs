@@ -210,11 +210,7 @@ impl Kit<'_> {
             // Every point in turn, and as often at any moment: now and then at once.
             let n = self.tried;
             self.tried += 1;
-            let at = if n.is_multiple_of(2) {
-                Some(self.points[n / 2 % self.points.len()])
-            } else {
-                None
-            };
+            let at = n.is_multiple_of(2).then(|| self.points[n / 2 % self.points.len()]);
             let point = at.map(|name| format!("{name}:{}", 1 + self.chance.below(2)));
             let child = self.start(folder, workers, point.as_deref())?;
             let wait = match (at, self.chance.below(4)) {
