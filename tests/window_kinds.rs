@@ -167,3 +167,66 @@ fn series_are_lists_of_the_window_as_it_was(found: &BTreeMap<i64, String>) {
     }
     assert!(lengths[0] > 100, "{lengths:?} windows of two hours ago with and without rows");
 }
+
+/// Every type of feature, each alone: another one that changes in the same row must not hide that it is compared.
+const ALONE: [&str; 6] = [
+    "array_agg(id, 50) over near",
+    "sum_per(amount, shop) over near",
+    "count(*) over steps",
+    "sum(amount) over by_shop",
+    // As a float it has one value for two counts.
+    "count(*) over near + 9007199254740992",
+    "case when count(*) over near % 2 = 1 then null else cast('NaN' as double) end",
+];
+
+/// The late rows come when most others have been answered for long: `at_once` takes back what they change.
+#[test]
+fn a_feature_of_any_type_is_corrected() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rows = File::create(folder.path().join("orders.jsonl")).expect("a file");
+    let mut write = |id: u64, hundredths: u64| {
+        let (card, shop) = (hundredths % 50, id % 5);
+        let at = 1_700_000_000_000_000 + hundredths * 10_000;
+        let row =
+            format!(r#"{{"id":{id},"ts":{at},"card":{card},"shop":{shop},"amount":{id}.25}}"#);
+        writeln!(rows, "{row}").expect("written");
+    };
+    (0..120_000).for_each(|id| write(id, id));
+    (0..600).for_each(|late| write(120_000 + late, late * 150));
+    for (n, feature) in ALONE.iter().enumerate() {
+        let text = format!(
+            r#"
+[pipeline]
+name = "alone"
+spine = "orders"
+tick = "1s"
+[source.orders]
+type = "file"
+path = "orders.jsonl"
+schema = {{ id = "int64", ts = "int64", card = "int64", shop = "int64", amount = "float64" }}
+columns = {{ at = "to_timestamp_micros(ts)" }}
+event_time = "at"
+id = "id"
+lateness = "1h"
+[windows]
+near = {{ by = "card", last = "2s" }}
+steps = {{ by = "card", last = "2s", exclude = "row", series = {{ step = "1s", count = 3 }} }}
+by_shop = {{ by = "card", last = "2s", secondary = "shop" }}
+[features]
+only = "{feature}"
+[sink.features]
+type = "file"
+path = "features.jsonl"
+"#
+        );
+        std::fs::write(folder.path().join("kinds.toml"), text).expect("written");
+        let (wanted, _) = run(folder.path(), &format!("final-{n}"), &[]);
+        let at_once = ["--set", "pipeline.mode=at_once"];
+        let (found, corrected) = run(folder.path(), &format!("at_once-{n}"), &at_once);
+        assert_eq!(wanted.len(), 120_600, "{feature}");
+        assert!(corrected >= 600, "{feature}: {corrected} rows were corrected");
+        let wrong = wanted.iter().filter(|(id, row)| found.get(*id) != Some(*row)).count();
+        assert_eq!(wrong, 0, "{feature}: wrong rows are left");
+        assert_eq!(found.len(), wanted.len(), "{feature}");
+    }
+}

@@ -21,6 +21,7 @@ mod models;
 mod orders;
 mod publish;
 mod retrain;
+mod same;
 mod sample;
 mod save;
 mod score;

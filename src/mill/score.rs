@@ -11,6 +11,7 @@ use super::emit::Served;
 use super::join::Scored;
 use super::matrix::{Matrix, consecutive};
 use super::models::Model;
+use super::same::same_row;
 use super::watch::Watch;
 use super::{Landed, Mill};
 use crate::engine::check::NumberFrom;
@@ -268,10 +269,7 @@ impl Mill {
         for row in 0..last.times.len() {
             let id = &last.ids[row];
             let Some(first) = self.open.rows.remove(id) else { continue };
-            let same =
-                |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
-            let changed = !same(&first.numbers, last.numbers(row))
-                || *first.categories != *last.categories(row);
+            let changed = !same_row((&first.columns, first.row as usize), (&last.columns, row));
             if changed {
                 self.results.corrected += 1;
                 let (ids, times) = ([id.clone()], [last.times[row]]);
