@@ -6,7 +6,7 @@ use tidemill_types::drift::Level;
 use tidemill_types::{Error, Micros};
 
 use super::judge::{MONDAY, WEEK, week_of};
-use super::watch::{AHEAD, Said};
+use super::watch::{AHEAD, Reference, Said};
 use super::{Mill, after, passed};
 
 impl Mill {
@@ -87,6 +87,16 @@ impl Mill {
     }
 
     /// Keeps the largest readings of the week that ended, for the report.
+    /// From now on what a model reads is compared with what another of its versions was trained on.
+    pub(super) fn refer_to(&mut self, m: usize, reference: &Reference, now: Micros) {
+        for w in 0..self.watches.len() {
+            if self.watches[w].plan.model == Some(m) {
+                self.remember(w, now);
+                self.watches[w].refer_to(reference);
+            }
+        }
+    }
+
     pub(super) fn remember(&mut self, w: usize, before: Micros) {
         let week = week_of(before);
         for (detector, of, statistic) in self.watches[w].take_largest() {

@@ -394,9 +394,7 @@ impl Mill {
         }))?;
         self.results.promotions += 1;
         self.results.trainings[training].fate = Fate::Promoted;
-        for watch in self.watches.iter_mut().filter(|w| w.plan.model == Some(m)) {
-            watch.refer_to(&reference);
-        }
+        self.refer_to(m, &reference, now);
         self.emit.model(&manifest, now)?;
         match old {
             Some(old) => self.enter_probation(m, old, epoch, now),

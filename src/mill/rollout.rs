@@ -257,9 +257,7 @@ impl Mill {
         let switch = Switch { model, from, to: number, epoch, event_time: now, why };
         self.ledger.note(Record::RolledBack(switch))?;
         if let Some(to) = to {
-            for watch in self.watches.iter_mut().filter(|w| w.plan.model == Some(m)) {
-                watch.refer_to(&to.reference);
-            }
+            self.refer_to(m, &to.reference, now);
             self.emit.model(&to.manifest, now)?;
         }
         self.next_trial(m, epoch, now)

@@ -56,6 +56,9 @@ struct Sums {
     up_lowest: f64,
     down: f64,
     down_highest: f64,
+    /// It has alarmed: the mean that did stands until the next value begins afresh.
+    #[serde(default)]
+    alarmed: bool,
 }
 
 struct PageHinkley {
@@ -72,6 +75,9 @@ impl Monitor for PageHinkley {
         if !value.is_finite() {
             return Level::Stable;
         }
+        if self.sums.alarmed {
+            self.reset();
+        }
         let value = value.clamp(-LARGEST, LARGEST);
         let s = &mut self.sums;
         s.values += 1;
@@ -85,7 +91,7 @@ impl Monitor for PageHinkley {
         let up = self.direction.up() && s.up - s.up_lowest > self.threshold;
         let down = self.direction.down() && s.down_highest - s.down > self.threshold;
         if s.values >= self.min_values && (up || down) {
-            self.reset();
+            s.alarmed = true;
             return Level::Drift;
         }
         Level::Stable
