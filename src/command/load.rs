@@ -87,6 +87,12 @@ fn plan(options: &Options) -> Result<Plan, Error> {
 pub(super) fn run(options: &Options) -> Result<Said, Failure> {
     let measured = load::run(plan(options)?)?;
     let answered: u64 = measured.statuses.values().sum();
+    if measured.good() == 0 {
+        let found: Vec<String> = measured.statuses.iter().map(told).collect();
+        let none = format!("no answer was good: {}", found.join(", "));
+        let cure = "look at one by hand: `curl -i --data @BODY http://HOST:PORT/PATH`";
+        return Err(Error::external(none).help(cure).into());
+    }
     let rate = answered as f64 / measured.took.as_secs_f64().max(1e-9);
     let quantiles: Vec<(f64, u64)> =
         QUANTILES.iter().map(|q| (*q, measured.latency.value_at_quantile(q / 100.0))).collect();
@@ -97,12 +103,9 @@ pub(super) fn run(options: &Options) -> Result<Said, Failure> {
         measured.good(),
         measured.late,
     );
-    for (status, n) in measured.statuses.iter().filter(|(status, _)| !(200..300).contains(*status))
-    {
-        text += &match status {
-            0 => format!("no answer: {n}\n"),
-            status => format!("status {status}: {n}\n"),
-        };
+    let bad = |(status, _): &(&u16, &u64)| !(200..300).contains(*status);
+    for status in measured.statuses.iter().filter(bad) {
+        text += &format!("{}\n", told(status));
     }
     text += &plot(&quantiles);
     text += "\nLatencies count from when a request was due.\n";
@@ -119,6 +122,14 @@ pub(super) fn run(options: &Options) -> Result<Said, Failure> {
         "mean_seconds": measured.latency.mean() / 1e6,
     });
     Ok(Said { text, json })
+}
+
+/// How often there was a status, or none.
+fn told((status, n): (&u16, &u64)) -> String {
+    match status {
+        0 => format!("no answer: {n}"),
+        status => format!("status {status}: {n}"),
+    }
 }
 
 fn statuses(measured: &Measured) -> serde_json::Map<String, serde_json::Value> {

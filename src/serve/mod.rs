@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod dashboard;
+mod descriptors;
 pub mod feast;
 pub mod grpc;
 mod guard;
@@ -118,7 +119,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let limits = listener::Limits {
             idle: options.idle_timeout,
-            connections: options.connections,
+            connections: descriptors::for_connections(options.connections),
             grace: options.grace,
         };
         let tls = options.tls.as_ref().map(access::tls::acceptor).transpose()?;
