@@ -135,6 +135,25 @@ fn a_journal_is_shown_and_verified_and_a_changed_one_is_refused() {
     assert!(!output.status.success(), "{}", text(&output.stdout));
 }
 
+/// Of a folder without a journal nothing is said to be whole.
+#[test]
+fn what_is_no_journal_is_not_verified() {
+    let run = tempfile::tempdir().expect("a folder");
+    let inner = run.path().join("journal");
+    let (journal, _) = tidemill::journal::Journal::open(&inner).expect("a new journal");
+    drop(journal);
+    let path = run.path().to_str().expect("a path");
+    for command in ["verify", "show"] {
+        let output = tidemill(&["journal", command, path]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("there is no journal in"), "{said}");
+        assert!(said.contains("its journal is in"), "{said}");
+        let output = tidemill(&["journal", command, "/nowhere/at/all"]);
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn a_registry_is_listed_and_shown() {
     use tidemill::models::registry::Registry;

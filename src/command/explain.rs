@@ -239,7 +239,10 @@ fn text(json: &Json) -> String {
     let version = &because["version"]["version"];
     if !version.is_null() {
         let lineage = &version["lineage"];
-        let labels = |n: usize| lineage["labels"][n].as_i64().map(to_rfc3339).unwrap_or_default();
+        let labels = |n: usize| match lineage["labels"][n].as_i64() {
+            Some(Micros::MIN) => "the beginning".to_string(),
+            label => label.map(to_rfc3339).unwrap_or_default(),
+        };
         text += &format!(
             "  it has learnt {} rows with labels from {} to {}; asked for by: {}; artifact {:.12}\n",
             lineage["rows"],

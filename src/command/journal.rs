@@ -1,9 +1,10 @@
 //! `tidemill journal`: what a run has decided, and whether anybody has changed it since.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
+use tidemill_types::Error;
 
 use super::{Failure, Said};
 use crate::journal;
@@ -29,6 +30,8 @@ The head that it prints, kept elsewhere, proves later that no record was cut off
 
 /// Runs one command.
 pub(super) fn run(command: Command) -> Result<Said, Failure> {
+    let (Command::Show { folder } | Command::Verify { folder }) = &command;
+    is_one(folder)?;
     match command {
         Command::Show { folder } => {
             let mut text = String::new();
@@ -68,4 +71,17 @@ pub(super) fn run(command: Command) -> Result<Said, Failure> {
             })
         }
     }
+}
+
+/// Whether there is a journal: of a folder that has none, nothing can be said to be whole.
+fn is_one(folder: &Path) -> Result<(), Error> {
+    if journal::exists(folder)? {
+        return Ok(());
+    }
+    let inner = folder.join("journal");
+    let cure = match journal::exists(&inner) {
+        Ok(true) => format!("it is that of a run; its journal is in {}", inner.display()),
+        _ => "give the folder `journal` in the folder of a run".to_string(),
+    };
+    Err(Error::user(format!("there is no journal in {}", folder.display())).help(cure))
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tidemill_connectors::disk;
 use tidemill_types::Error;
 
-pub use read::{Entry, Records, Verified, records, verify};
+pub use read::{Entry, Records, Verified, exists, records, verify};
 pub use record::Record;
 pub use settled::Settled;
 

@@ -59,6 +59,11 @@ pub fn verify(folder: &Path) -> Result<Verified, Error> {
     })
 }
 
+/// Whether there is a journal in `folder`.
+pub fn exists(folder: &Path) -> Result<bool, Error> {
+    Ok(folder.is_dir() && !files(folder)?.is_empty())
+}
+
 /// The records of the journal in `folder`, in order. The first error ends it; an unfinished last line
 /// is no error and not given.
 pub fn records(folder: &Path) -> Result<Records, Error> {
