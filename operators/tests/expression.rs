@@ -1,5 +1,8 @@
 //! The feature language: values, types and errors of single expressions.
 
+#[path = "expression/sql.rs"]
+mod sql;
+
 use std::sync::Arc;
 
 use arrow::array::{

@@ -12,6 +12,7 @@
 //! a text without an offset is read as UTC; `ln(0)` is minus infinity and `ln(-1)` NaN. As there,
 //! `7 / 2` is 3, and whole numbers that overflow or are divided by zero are errors of that row.
 
+mod dialect;
 mod feature;
 mod function;
 mod parse;

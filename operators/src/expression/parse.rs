@@ -8,6 +8,7 @@ use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 use super::ExpressionError;
+use super::dialect::Postgres;
 
 /// Tokens other than literals and commas. Each may add a level to the tree, which is dropped and
 /// walked recursively; lists of literals may be as long as they like.
@@ -58,9 +59,8 @@ pub(super) fn parse(text: &str) -> Result<(Expr, Source), ExpressionError> {
         ));
     }
     statement(text, &tokens, &source)?;
-    let dialect = PostgreSqlDialect {};
     let mut parser =
-        Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens);
+        Parser::new(&Postgres).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens);
     let expr = parser.parse_expr().map_err(|error| syntax(error, &source))?;
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
