@@ -5,14 +5,17 @@
 //! computed by windows, and come back as further columns. Scalars are planned and evaluated by
 //! DataFusion's component crates; no other module names them.
 //!
-//! The way of a text: `parse` reads it, `feature` cuts the calls out, `plan` types and simplifies,
-//! `scalar` evaluates.
+//! The way of a text: `parse` reads it by the rules of `dialect`, `feature` cuts the calls out, `plan`
+//! types and simplifies, `exact` sees to it that this changes no value, `scalar` evaluates.
 //!
 //! What differs from PostgreSQL: unquoted names keep their case; a timestamp is UTC microseconds and
-//! a text without an offset is read as UTC; `ln(0)` is minus infinity and `ln(-1)` NaN. As there,
-//! `7 / 2` is 3, and whole numbers that overflow or are divided by zero are errors of that row.
+//! a text without an offset is read as UTC; `ln(0)` is minus infinity and `ln(-1)` NaN; a cast to a
+//! whole number cuts, so that `cast(2.7 as bigint)` is 2; the pattern of `similar to` is a constant;
+//! of a duration there is no part but its seconds, `date_part('epoch', ...)`. As there, `7 / 2` is 3,
+//! `-2 ^ 2` is 4, and whole numbers that overflow or are divided by zero are errors of that row.
 
 mod dialect;
+mod exact;
 mod feature;
 mod function;
 mod parse;

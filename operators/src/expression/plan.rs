@@ -16,7 +16,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use tidemill_types::Schema;
 
-use super::{ExpressionError, Missing, function, guarded, suggestion};
+use super::{ExpressionError, Missing, exact, function, guarded, suggestion};
 
 /// What the SQL planner asks its surroundings: only functions; there are no tables here.
 struct Functions {
@@ -118,18 +118,23 @@ fn planned(tree: ast::Expr, schema: &Schema) -> Result<Planned> {
     let simplifier = ExprSimplifier::new(context);
     // Not optional: without it a whole number beside a float fails when it is evaluated.
     let coerced = simplifier.coerce(logical, &df)?;
-    let logical = simplifier.simplify(coerced)?;
+    let logical = simplifier.simplify(exact::protect(coerced, &df)?)?;
     let physical = create_physical_expr(
         &logical,
         &df,
         &ExecutionProps::new(),
         &PhysicalPlanningContext::default(),
     )?;
-    Ok(Planned { logical, physical })
+    Ok(Planned { logical, physical: exact::release(physical)? })
 }
 
 /// A planner's error in our words.
 fn explain(error: &DataFusionError, columns: &[&str]) -> ExpressionError {
+    if let DataFusionError::External(ours) = error
+        && let Some(ours) = ours.downcast_ref::<ExpressionError>()
+    {
+        return ours.clone();
+    }
     let text = error.strip_backtrace();
     let text = text.lines().next().unwrap_or_default();
     let text = ["Error during planning: ", "Schema error: ", "This feature is not implemented: "]

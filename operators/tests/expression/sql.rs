@@ -46,3 +46,183 @@ fn signs_bind_closer_than_powers() {
         ("-7::double precision / 2", float(-3.5)),
     ]);
 }
+
+/// What a text over `i`, `j`, `x`, `s` and `w` is in one row.
+fn one(text: &str, i: Option<i64>, j: Option<i64>, x: f64, s: Option<&str>) -> Value {
+    let names = [
+        ("i", DataType::Int64),
+        ("j", DataType::Int64),
+        ("x", DataType::Float64),
+        ("zero", DataType::Float64),
+        ("s", DataType::String),
+        ("w", DataType::String),
+    ];
+    let schema = Schema::new(names);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![i])),
+        Arc::new(Int64Array::from(vec![j])),
+        Arc::new(Float64Array::from(vec![x])),
+        Arc::new(Float64Array::from(vec![0.0])),
+        Arc::new(StringArray::from(vec![s])),
+        Arc::new(StringArray::from(vec![s])),
+    ];
+    let scalar = Scalar::compile(text, &schema, "UTC").unwrap_or_else(|e| panic!("{text}: {e}"));
+    let rows = RecordBatch::try_new(schema.to_arrow(), columns).expect("a row");
+    values(&scalar.evaluate(&rows).unwrap_or_else(|e| panic!("{text}: {e}"))).remove(0)
+}
+
+#[test]
+fn lists_beside_each_other_are_judged_each() {
+    let (yes, no, null) = (Value::Bool(true), Value::Bool(false), Value::Null);
+    for (text, wanted) in [
+        // Items that are no constants.
+        ("s in (w, 'zz') and s in ('a', 'abc')", &yes),
+        ("s in (w, 'zz') and s not in ('b', w)", &no),
+        ("i not in (j, 1, 2) or i not in (2, 3)", &no),
+        ("i not in (j, 1, 2, 4, 5) or i not in (2, 3, 7, 8, 9)", &no),
+        ("i in (j, 1) and i in (3, 4, 5, 6)", &yes),
+        ("i in (j + 1, 1) or i in (3, 4)", &yes),
+        ("i not in (j + 1, null)", &null),
+        ("i in (j, null)", &yes),
+        ("i not in (j, null)", &no),
+        // NULL in a list, and for a column.
+        ("i in (3, null) and i in (2, 1, 3, 4)", &yes),
+        ("i in (2, null) and i in (3, 4, 5, 6)", &null),
+        ("i not in (4, null) or i not in (3, 5)", &null),
+    ] {
+        assert_eq!(&one(text, Some(3), Some(3), 0.0, Some("abc")), wanted, "{text}");
+    }
+    for text in [
+        "i in (1, 2) and i in (3, 4)",
+        "i in (1, 2, 3, 4) and i in (5, 6, 7, 8)",
+        "i not in (1, 2) or i not in (3, 4)",
+        "i in (1, 2, 3, 4) and i not in (1, 2, 3, 4)",
+        "(i = 1 or i = 2) and (i = 3 or i = 4)",
+        "not (i = 1 or i = 2) or not (i = 3 or i = 4)",
+        "not (i <> 1 and i <> 2) and not (i <> 3 and i <> 4)",
+    ] {
+        assert_eq!(one(text, None, Some(3), 0.0, None), Value::Null, "{text}");
+    }
+}
+
+#[test]
+fn whole_numbers_that_overflow_are_errors_of_their_rows() {
+    let most = i64::MAX;
+    let schema = Schema::new([("i", DataType::Int64), ("b", DataType::Bool)]);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![Some(most), Some(1), Some(i64::MIN), None])),
+        Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, None])),
+    ];
+    let rows = RecordBatch::try_new(schema.to_arrow(), columns).expect("rows");
+    for (text, wanted, failing) in [
+        ("i + 1", [None, Some(2), Some(i64::MIN + 1), None], vec![0]),
+        ("2 - i", [Some(2 - most), Some(1), None, None], vec![2]),
+        ("i * i * i", [None, Some(1), None, None], vec![0, 2]),
+        ("-i", [Some(-most), Some(-1), None, None], vec![2]),
+        ("abs(i)", [Some(most), Some(1), None, None], vec![2]),
+        ("abs(i + 1 - 2)", [None, Some(0), None, None], vec![0, 2]),
+        ("coalesce(i * 4611686018427387904, 0)", [None, Some(1 << 62), None, Some(0)], vec![0, 2]),
+        // Of constants, and where no row comes to it.
+        ("9223372036854775807 + 1", [None; 4], vec![0, 1, 2, 3]),
+        ("-(-9223372036854775807 - 1)", [None; 4], vec![0, 1, 2, 3]),
+        ("9223372036854775807 * (1 + 1)", [None; 4], vec![0, 1, 2, 3]),
+        (
+            "case when i = 1 then i + 9223372036854775806 else 0 end",
+            [Some(0), Some(most), Some(0), Some(0)],
+            vec![],
+        ),
+        (
+            "case when b then 9223372036854775807 + 1 else 7 end",
+            [None, Some(7), Some(7), Some(7)],
+            vec![0],
+        ),
+        ("9223372036854775806 + 1", [Some(most); 4], vec![]),
+    ] {
+        let scalar =
+            Scalar::compile(text, &schema, "UTC").unwrap_or_else(|e| panic!("{text}: {e}"));
+        let (array, failed) = scalar.evaluate_rows(&rows);
+        let wanted = wanted.map(|i| i.map_or(Value::Null, Value::Int));
+        assert_eq!(values(&array), wanted, "{text}");
+        assert_eq!(failed.iter().map(|(row, _)| *row).collect::<Vec<_>>(), failing, "{text}");
+        assert!(failed.iter().all(|(_, reason)| reason.contains("verflow")), "{text}: {failed:?}");
+    }
+    assert_eq!(compile("9223372036854775806 + 1").literal(), Some(&int(most)));
+    // A long sum is typed and evaluated as fast as it is read.
+    let long = vec!["i"; 400].join(" + ");
+    assert_eq!(values(&compile(&long).evaluate(&super::rows()).expect("a sum"))[0], int(2800));
+}
+
+#[test]
+fn a_duration_is_taken_in_seconds() {
+    constants(&[
+        ("date_part('epoch', t - (t - seconds(1000.75)))", float(1000.75)),
+        ("date_part('EPOCH', t - (t - seconds(2147483648)))", float(2_147_483_648.0)),
+        ("extract(epoch from t - (t - minutes(90)))", float(5_400.0)),
+        ("date_part('epoch', t)", float(1_357_034_400.0)),
+        ("date_part('minute', t)", int(0)),
+    ]);
+    for text in
+        ["date_part('minute', t - (t - minutes(90)))", "extract(day from t - (t - days(1)))"]
+    {
+        let error = Scalar::compile(text, &schema(), "UTC").expect_err(text);
+        assert!(error.message.contains("a duration has no part"), "{text}: {error}");
+        assert!(error.help.contains("epoch"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_zero_with_a_sign_is_zero() {
+    let (yes, no, null) = (Value::Bool(true), Value::Bool(false), Value::Null);
+    for (text, wanted) in [
+        ("round(x) = 0", &yes),
+        ("1 / nullif(round(x), 0)", &null),
+        ("nullif(round(x), zero)", &null),
+        ("nullif(zero, round(x))", &null),
+        ("nullif(0.0, round(x))", &null),
+        ("nullif(-0.0, 0)", &null),
+        ("nullif(x, 0)", &float(-0.4)),
+        ("nullif(x, null)", &float(-0.4)),
+        ("nullif(cast(round(x) as real), 0)", &null),
+        ("nullif(i, 0.5)", &float(3.0)),
+        ("nullif(i, 3)", &null),
+        ("nullif(s, 'abc')", &null),
+        ("case round(x) when 0 then 1 else 2 end = 1", &yes),
+        ("case 0.0 when round(x) then 1 else 2 end = 1", &yes),
+        ("case i when 3 then 1 else 2 end = 1", &yes),
+        ("round(x) in (zero, 5)", &yes),
+        ("round(x) not in (zero, 5, 6, 7)", &no),
+        ("round(x) in (0, 1, 2, 3, 4, 5)", &yes),
+        ("round(x) in (7, 1, 2, 3, 4, 5)", &no),
+        ("round(x) in (0.0, 1.5, 2.5, 3.5, 4.5)", &yes),
+        ("round(x) not in (-0.0, 1.5, 2.5, 3.5, 4.5)", &no),
+        ("zero in (1.5, 0)", &yes),
+        ("zero in (1, 2, 3, 4, -0.0)", &yes),
+    ] {
+        assert_eq!(&one(text, Some(3), Some(3), -0.4, Some("abc")), wanted, "{text}");
+    }
+}
+
+#[test]
+fn parts_and_patterns_of_texts_are_those_of_sql() {
+    let (yes, no) = (Value::Bool(true), Value::Bool(false));
+    constants(&[
+        ("substr(s, 2)", text("WR")),
+        ("SUBSTRING(s, 1, 2)", text("EW")),
+        ("substring(s from 2 for 1)", text("W")),
+        ("substring(s for 2)", text("EW")),
+        ("substr('äöü', 2, 1)", text("ö")),
+        ("'abc' similar to 'a%'", yes.clone()),
+        ("'abc' similar to 'b'", no.clone()),
+        ("'abc' similar to '(a|b)_c'", yes.clone()),
+        ("'abc' not similar to '%(b|d)%'", no.clone()),
+        ("'a.c' similar to 'a.c'", yes.clone()),
+        ("'abc' similar to 'a.c'", no.clone()),
+        ("'a%' similar to 'a\\%'", yes.clone()),
+        ("'ab' similar to 'a\\%'", no.clone()),
+        ("'ab' similar to '[^b-z]{1}[%b]'", yes.clone()),
+        ("substr(s, 2) similar to 'W_'", yes),
+        ("'x' similar to null and false", no),
+    ]);
+    let error = Scalar::compile("s similar to s", &schema(), "UTC").expect_err("a column");
+    assert!(error.message.contains("similar to"), "{error}");
+}

@@ -4,6 +4,7 @@
 mod duration;
 mod local;
 mod nested;
+mod nullif;
 mod real;
 
 use std::collections::BTreeMap;
@@ -57,8 +58,10 @@ const LEFT_OUT: &[&str] = &[
 
 /// By every name, lower case.
 static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
-    let ours =
-        duration::functions().into_iter().chain(real::functions()).chain([local::function()]);
+    let ours = duration::functions()
+        .into_iter()
+        .chain(real::functions())
+        .chain([local::function(), nullif::function()]);
     let mut all = BTreeMap::new();
     for function in datafusion_functions::all_default_functions()
         .into_iter()
