@@ -49,6 +49,14 @@ pub struct Feature {
     pub calls: Vec<Call>,
     text: String,
     tree: Expr,
+    ratios: Vec<Ratio>,
+}
+
+/// Where a `ratio` stood, and the window of its sums.
+#[derive(Clone, Debug)]
+struct Ratio {
+    window: String,
+    span: Option<Range<usize>>,
 }
 
 /// Reads a feature. `source_of` gives the columns of a window's source.
@@ -63,8 +71,15 @@ pub fn parse_feature(
     timezone: &str,
 ) -> Result<Feature, ExpressionError> {
     let (mut tree, source) = parse::parse(text)?;
-    let mut cut =
-        Cut { source: &source, source_of, windows, timezone, calls: Vec::new(), keys: Vec::new() };
+    let mut cut = Cut {
+        source: &source,
+        source_of,
+        windows,
+        timezone,
+        calls: Vec::new(),
+        keys: Vec::new(),
+        ratios: Vec::new(),
+    };
     if let ControlFlow::Break(error) = VisitMut::visit(&mut tree, &mut cut) {
         return Err(error);
     }
@@ -75,7 +90,7 @@ pub fn parse_feature(
             "rename the column",
         ));
     }
-    Ok(Feature { calls: cut.calls, text: text.to_string(), tree })
+    Ok(Feature { calls: cut.calls, text: text.to_string(), tree, ratios: cut.ratios })
 }
 
 impl Feature {
@@ -88,6 +103,13 @@ impl Feature {
         spine: &Schema,
         call_types: &[DataType],
     ) -> Result<Scalar, ExpressionError> {
+        for ratio in self.ratios {
+            let of = |call: &Call| call.function == "sum" && call.window == ratio.window;
+            let mut types = self.calls.iter().zip(call_types).filter(|(call, _)| of(call));
+            if types.any(|(_, data_type)| data_type.is_nested()) {
+                return Err(no_quotient(&ratio.window).at(ratio.span));
+            }
+        }
         let mut schema = spine.clone();
         for (n, data_type) in call_types.iter().enumerate() {
             schema.fields.push(Field::new(format!("{CALL}{n}"), *data_type));
@@ -95,6 +117,14 @@ impl Feature {
         let planned = plan(self.tree, &schema).map_err(|error| without_over(error, &self.text))?;
         Scalar::of(&self.text, planned, &schema)
     }
+}
+
+fn no_quotient(window: &str) -> ExpressionError {
+    refused(
+        "ratio",
+        &format!("each sum over `{window}` is a list or a map, of which there is no quotient"),
+        "take it over a window without `series` and `secondary`, or sum(x) and sum(y) as two features",
+    )
 }
 
 /// An aggregate without a window looks like an unknown function: say what is missing.
@@ -131,6 +161,7 @@ struct Cut<'a> {
     timezone: &'a str,
     calls: Vec<Call>,
     keys: Vec<String>,
+    ratios: Vec<Ratio>,
 }
 
 impl VisitorMut for Cut<'_> {
@@ -155,6 +186,10 @@ impl VisitorMut for Cut<'_> {
         if function.name.to_string().eq_ignore_ascii_case("ratio") {
             return match ratio(function) {
                 Ok(quotient) => {
+                    // A window that cannot be told is an error of the sums.
+                    if let Ok(window) = self.window(function) {
+                        self.ratios.push(Ratio { window, span });
+                    }
                     *expr = quotient;
                     ControlFlow::Continue(())
                 }

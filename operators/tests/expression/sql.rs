@@ -203,6 +203,18 @@ fn a_zero_with_a_sign_is_zero() {
 }
 
 #[test]
+fn a_ratio_of_lists_is_refused_by_its_name() {
+    let found = feature("1 + ratio(x, i) over w").expect("a feature");
+    for data_type in [DataType::List(Item::Float64), DataType::Map(Item::Int64)] {
+        let error = found.clone().finish(&schema(), &[data_type; 2]).expect_err("lists");
+        assert!(error.message.contains("`ratio`"), "{error}");
+        assert!(error.reason.contains("`w`") && error.help.contains("series"), "{error}");
+        assert_eq!(error.span.map(|span| span.start), Some(4));
+    }
+    assert!(found.finish(&schema(), &[DataType::Float64, DataType::Int64]).is_ok());
+}
+
+#[test]
 fn parts_and_patterns_of_texts_are_those_of_sql() {
     let (yes, no) = (Value::Bool(true), Value::Bool(false));
     constants(&[
