@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_types::Error;
 
 use super::registry::{sha256, write_whole_file};
+use crate::journal;
 
 /// What may be ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub struct Letter {
     pub why: String,
     /// What proves who asks ([`super::people`]); empty where the run knows no people.
     pub proof: String,
+    /// When it was laid down, in nanoseconds since 1970: what was asked first is done first. 0 in letters of
+    /// before, which had no time.
+    #[serde(default)]
+    pub laid: u64,
 }
 
 impl Letter {
@@ -98,13 +103,18 @@ impl Letter {
         let what = order.to_string();
         let unique = format!("{} {} {who} {what}", now.as_nanos(), std::process::id());
         let id = sha256(unique.as_bytes())[..16].to_string();
-        let proof = String::new();
-        Letter { id, who: who.into(), what, why: why.into(), proof }
+        let laid = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        Letter { id, who: who.into(), what, why: why.into(), proof: String::new(), laid }
     }
 
     /// The bytes that a proof is made over.
     pub fn signed(&self) -> Vec<u8> {
-        [&self.id, &self.who, &self.what, &self.why].map(String::as_str).join("\n").into_bytes()
+        let mut text = [&self.id, &self.who, &self.what, &self.why].map(String::as_str).join("\n");
+        // Letters of before were proven without it.
+        if self.laid > 0 {
+            text.push_str(&format!("\n{}", self.laid));
+        }
+        text.into_bytes()
     }
 }
 
@@ -121,12 +131,13 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Control {
     folder: PathBuf,
+    journal: PathBuf,
 }
 
 impl Control {
     /// Of a run that writes to this folder.
     pub fn of_run(run: &Path) -> Control {
-        Control { folder: run.join("control") }
+        Control { folder: run.join("control"), journal: run.join("journal") }
     }
 
     fn order(&self, id: &str) -> PathBuf {
@@ -137,11 +148,24 @@ impl Control {
         self.folder.join("answers").join(format!("{id}.json"))
     }
 
-    /// Lays an order down.
+    /// Lays an order down for the run that is up.
+    ///
+    /// # Errors
+    /// The folder cannot be written; no run is up, or it has come to its end and only serves.
+    pub fn lay_down(&self, letter: &Letter) -> Result<(), Error> {
+        if !journal::in_use(&self.journal) {
+            return Err(Error::user("the run has ended, and takes no orders any more").help(
+                "lay it down with `tidemill models`: the next run of the folder carries it out",
+            ));
+        }
+        self.leave(letter)
+    }
+
+    /// Leaves an order for the run that is up, or for the next one.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn lay_down(&self, letter: &Letter) -> Result<(), Error> {
+    pub fn leave(&self, letter: &Letter) -> Result<(), Error> {
         let bytes = serde_json::to_vec(letter).map_err(|e| Error::internal(e.to_string()))?;
         write_whole_file(&self.order(&letter.id), &bytes)
     }
@@ -161,12 +185,11 @@ impl Control {
         }
     }
 
-    /// The orders that wait, by name of their files. What is no order is passed over with a warning.
+    /// The orders that wait, the oldest first. What is no order is passed over with a warning.
     pub fn orders(&self) -> Vec<Letter> {
         let Ok(entries) = fs::read_dir(self.folder.join("orders")) else { return Vec::new() };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
-        paths.sort();
         let read = |path: PathBuf| {
             let letter = fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
             if letter.is_none() {
@@ -174,7 +197,9 @@ impl Control {
             }
             letter.filter(|letter: &Letter| self.order(&letter.id) == path)
         };
-        paths.into_iter().filter_map(read).collect()
+        let mut letters: Vec<Letter> = paths.into_iter().filter_map(read).collect();
+        letters.sort_by(|a, b| (a.laid, &a.id).cmp(&(b.laid, &b.id)));
+        letters
     }
 
     /// Answers an order and takes it away.
@@ -229,12 +254,32 @@ mod tests {
         let control = Control::of_run(folder.path());
         assert!(control.orders().is_empty());
         let letter = Letter::new("ann", &Order::RollBack("trees".into(), None), "it lies");
-        control.lay_down(&letter).expect("laid down");
+        assert!(control.lay_down(&letter).is_err(), "no run is up");
+        control.leave(&letter).expect("laid down");
         assert_eq!(control.orders(), std::slice::from_ref(&letter));
         assert_eq!(control.wait(&letter.id, Duration::ZERO), None);
         let answer = Answer { epoch: 7, refused: None };
         control.reply(&letter.id, &answer).expect("answered");
         assert_eq!(control.wait(&letter.id, Duration::ZERO), Some(answer));
         assert!(control.orders().is_empty());
+    }
+
+    /// Their files are named by chance.
+    #[test]
+    fn orders_are_heard_as_they_were_laid_down() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let control = Control::of_run(folder.path());
+        let laid: Vec<Letter> = (1..=20)
+            .map(|n| Letter::new("ann", &Order::Promote("trees".into(), n), "in turn"))
+            .collect();
+        laid.iter().for_each(|letter| control.leave(letter).expect("laid down"));
+        assert_eq!(control.orders(), laid);
+
+        // Letters of before have no time, and come first.
+        let before = br#"{"id":"zz","who":"bob","what":"promote trees 1","why":"","proof":""}"#;
+        std::fs::write(folder.path().join("control/orders/zz.json"), before).expect("written");
+        let orders = control.orders();
+        assert_eq!((orders.len(), orders[0].id.as_str(), orders[0].laid), (21, "zz", 0));
+        assert_eq!(orders[0].signed(), b"zz\nbob\npromote trees 1\n");
     }
 }

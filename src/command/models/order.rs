@@ -79,7 +79,7 @@ fn send(options: &Options, order: &Order) -> Result<Said, Failure> {
     // What the run would refuse is refused here at once, and never laid down.
     People::of_run(&run)?.judge(&letter, order).map_err(Error::user)?;
     let control = Control::of_run(&run);
-    control.lay_down(&letter)?;
+    control.leave(&letter)?;
     let mut json = json!({ "order": letter.what, "id": letter.id });
     if !journal::in_use(&run.join("journal")) {
         json["state"] = json!("waiting");
