@@ -4,6 +4,8 @@
 mod turncoat;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -332,4 +334,105 @@ fn a_training_can_be_ordered_and_a_second_run_repeats_it() {
     let why = String::from_utf8_lossy(&refused.stderr).to_string();
     assert!(!refused.status.success() && why.contains("a training wants 1000000"), "{why}");
     assert!(child.wait_with_output().expect("ends").status.success());
+}
+
+const OUTPUTS: [&str; 3] = ["scores.jsonl", "models.jsonl", "alerts.jsonl"];
+
+/// The input has ended, and the next run of the folder has nothing new to read: it does what was asked for
+/// since, in that order, behind the end of what it repeats.
+#[test]
+fn orders_for_a_run_that_has_ended_are_carried_out_by_the_next_one() {
+    let data = Turncoat::new(95, &[], "promote = { when = \"always\" }");
+    let read = || OUTPUTS.map(|name| std::fs::read(data.path("out").join(name)).expect(name));
+    let stage = |version: u64| {
+        let shown = data.models(&["show", "out", "trees", &version.to_string()]);
+        shown["history"]["stage"].as_str().expect("a stage").to_string()
+    };
+    let wait = |words: &[&str]| {
+        let said = data.models(words);
+        assert_eq!(said["state"], "waiting", "{said}");
+    };
+    data.run("out", &[]);
+    let first = read();
+    assert_eq!(stage(3), "champion");
+    for version in ["1", "2", "3", "1", "2", "1"] {
+        wait(&["promote", "out", "trees", version, "--why", "a drill", "--as", "ann"]);
+    }
+    let told = data.run("out", &[]);
+    assert_eq!(told["promotions"], 3 + 6, "{told}");
+    let orders = |folder: &str| -> Vec<String> {
+        let what = |c: &Json| c["what"].as_str().expect("an order").to_string();
+        data.journal(folder, "command").iter().map(what).collect()
+    };
+    assert_eq!(orders("out"), ["1", "2", "3", "1", "2", "1"].map(|n| format!("promote trees {n}")));
+    assert!(data.journal("out", "command").iter().all(|c| c["refused"].is_null()));
+    assert_eq!((stage(1).as_str(), stage(3).as_str()), ("champion", "former"));
+    assert_eq!(data.journal("out", "finished").len(), 2, "the second end stands behind the orders");
+    let waiting = || std::fs::read_dir(data.path("out/control/orders")).expect("a folder").count();
+    assert_eq!(waiting(), 0, "they are answered");
+    let second = read();
+    assert!(second[0] == first[0], "no row was left that they could change");
+    assert!(second[1].starts_with(&first[1]) && second[1].len() > first[1].len());
+
+    // Without anything new a run gives the same once more, and writes down nothing.
+    let records =
+        || data.tidemill(&["journal", "show", "out/journal"]).output().expect("it starts");
+    let before = records().stdout;
+    data.run("out", &[]);
+    assert!(read() == second && records().stdout == before, "the longer journal is not repeated");
+
+    // What can be done no more is refused, and what comes after it is done.
+    wait(&["retrain", "out", "trees", "--as", "ann"]);
+    wait(&["promote", "out", "trees", "9", "--as", "ann"]);
+    wait(&["rollback", "out", "trees", "--why", "it refuses everybody", "--as", "ann"]);
+    let told = data.run("out", &["--workers", "2"]);
+    assert_eq!(told["rollbacks"], 1, "{told}");
+    let refused = data.journal("out", "command");
+    let why = |c: &Json| c["refused"].as_str().unwrap_or("done").to_string();
+    let why: Vec<String> = refused[6..].iter().map(why).collect();
+    assert!(why[0].contains("the input has ended") && why[1].contains("no version 9"), "{why:?}");
+    assert_eq!(
+        (why[2].as_str(), stage(1).as_str(), stage(2).as_str()),
+        ("done", "rolled_back", "champion")
+    );
+    assert_eq!(data.journal("out", "finished").len(), 3);
+    let (third, before) = (read(), records().stdout);
+    data.run("out", &[]);
+    assert!(read() == third && records().stdout == before);
+    assert!(third[0] == first[0] && waiting() == 0);
+}
+
+/// A run that only serves any more says so; it does not have people wait for what never comes.
+#[test]
+fn a_server_takes_no_orders_after_the_end() {
+    let data = Turncoat::new(60, &[], "promote = { when = \"always\" }");
+    let mut command = data.command("out", &["--serve", "127.0.0.1:0", "--linger"]);
+    let mut child = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut log = BufReader::new(child.stderr.take().expect("a log")).lines();
+    let mut line = |wanted: &str| {
+        let mut lines = log.by_ref().map(|line| line.expect("a log"));
+        lines.find(|line| line.contains(wanted)).expect("a line")
+    };
+    let served = line("address=");
+    let address = served.split("address=").nth(1).expect("an address").trim().to_string();
+    line("HTTP is served on");
+    let body = r#"{"version": 1, "why": "a drill"}"#;
+    let mut stream = TcpStream::connect(&address).expect("a connection");
+    write!(
+        stream,
+        "POST /api/v1/models/trees/promote HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("has ended"), "{answer}");
+    assert!(!data.path("out/control/orders").exists(), "nothing waits for ever");
 }

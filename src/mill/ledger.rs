@@ -33,7 +33,7 @@ pub struct Ledger {
     setbacks: BTreeMap<String, Vec<Setback>>,
     /// Records that this run and those that it goes on from came to.
     position: u64,
-    /// What people had done in earlier runs and this one has not come to yet.
+    /// What people had done in earlier runs and this one has not come to yet, up to the next end.
     commands: VecDeque<Command>,
     /// What came of every order, by its id.
     answers: BTreeMap<String, Answer>,
@@ -117,7 +117,7 @@ impl Ledger {
         let (mut outcomes, mut setbacks) = (BTreeMap::new(), BTreeMap::new());
         let header = Header::new(pipeline, plan);
         let mut last = None;
-        let (mut commands, mut answers) = (VecDeque::new(), BTreeMap::new());
+        let mut answers = BTreeMap::new();
         let mut reports = BTreeMap::new();
         for record in records {
             match record {
@@ -141,7 +141,6 @@ impl Ledger {
                     ahead.push_back(record);
                 }
                 Record::Command(ref command) => {
-                    commands.push_back(command.clone());
                     answers.insert(command.id.clone(), answer(command));
                     ahead.push_back(record);
                 }
@@ -170,11 +169,11 @@ impl Ledger {
         let (to, writer) = (Some(to), Some(writer));
         Ok(Ledger {
             registry,
-            ahead,
+            commands: to_the_end(&ahead),
             outcomes,
             setbacks,
             position: 0,
-            commands,
+            ahead,
             answers,
             reports,
             to,
@@ -207,6 +206,9 @@ impl Ledger {
             return self.enter(Entry::Record(record));
         };
         if before == record {
+            if matches!(record, Record::Finished { .. }) {
+                self.commands = to_the_end(&self.ahead);
+            }
             return Ok(());
         }
         tracing::error!(?before, now = ?record, "the journal says otherwise");
@@ -234,11 +236,7 @@ impl Ledger {
         })?;
         self.ahead.drain(..behind);
         self.position = position;
-        let command = |record: &Record| match record {
-            Record::Command(command) => Some(command.clone()),
-            _ => None,
-        };
-        self.commands = self.ahead.iter().filter_map(command).collect();
+        self.commands = to_the_end(&self.ahead);
         Ok(())
     }
 
@@ -359,6 +357,17 @@ impl Ledger {
     pub fn settle(&self) -> Result<(), Error> {
         self.settled.wait()
     }
+}
+
+/// What people had done before the next end of the input: what stands behind it, whatever its epoch, was
+/// asked for once everything was scored.
+fn to_the_end(ahead: &VecDeque<Record>) -> VecDeque<Command> {
+    let before = ahead.iter().take_while(|record| !matches!(record, Record::Finished { .. }));
+    let command = |record: &Record| match record {
+        Record::Command(command) => Some(command.clone()),
+        _ => None,
+    };
+    before.filter_map(command).collect()
 }
 
 fn answer(command: &Command) -> Answer {

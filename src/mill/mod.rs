@@ -124,6 +124,10 @@ pub struct Mill {
     stop: Arc<AtomicBool>,
     /// The run was asked to stop, and nothing more is walked.
     stopped: bool,
+    /// The input has ended, and the journal says so.
+    ended: bool,
+    /// `at_once`: the epoch after the last one.
+    next_epoch: u64,
     host: Host,
     models: Vec<Model>,
     executors: BTreeMap<usize, Router>,
@@ -238,6 +242,8 @@ impl Mill {
             live,
             stop,
             stopped: false,
+            ended: false,
+            next_epoch: 0,
             host,
             compiled,
         })
@@ -301,6 +307,7 @@ impl Mill {
         }
         self.obey(epoch, self.clock.unwrap_or(watermark))?;
         if watermark == Micros::MAX {
+        self.next_epoch = epoch + 1;
             watermark = self.results.latest;
         }
         if self.clock.is_none_or(|clock| watermark > clock) && watermark > Micros::MIN {

@@ -1,10 +1,11 @@
 //! What people ask for is carried out between two ticks, and written down with the epoch from which it
 //! holds; a second run does the same at the same place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tidemill_config::plan::Mode;
 use tidemill_types::{Error, Micros};
 
 use super::Mill;
@@ -22,7 +23,7 @@ pub struct Inbox {
 #[derive(Default)]
 struct Boxes {
     seen: BTreeSet<String>,
-    orders: Vec<(Letter, Result<bool, String>)>,
+    orders: VecDeque<(Letter, Result<bool, String>)>,
     answers: Vec<(String, Answer)>,
 }
 
@@ -33,7 +34,7 @@ impl Inbox {
         if let Ok(mut boxes) = self.boxes.lock()
             && boxes.seen.insert(letter.id.clone())
         {
-            boxes.orders.push((letter, judged));
+            boxes.orders.push_back((letter, judged));
             self.waiting.store(true, Ordering::Release);
         }
     }
@@ -53,9 +54,12 @@ impl Inbox {
         self.boxes.lock().map(|mut boxes| std::mem::take(&mut boxes.answers)).unwrap_or_default()
     }
 
-    fn take(&self) -> Vec<(Letter, Result<bool, String>)> {
-        self.waiting.store(false, Ordering::Release);
-        self.boxes.lock().map(|mut boxes| std::mem::take(&mut boxes.orders)).unwrap_or_default()
+    /// The oldest order. One at a time: where one cannot be carried out, the others still wait.
+    fn next(&self) -> Option<(Letter, Result<bool, String>)> {
+        let mut boxes = self.boxes.lock().ok()?;
+        let next = boxes.orders.pop_front();
+        self.waiting.store(!boxes.orders.is_empty(), Ordering::Release);
+        next
     }
 
     fn answer(&self, id: String, answer: Answer) {
@@ -78,7 +82,13 @@ impl Mill {
         if !self.inbox.waits() || !self.ledger.caught_up() || epoch < self.repeated {
             return Ok(());
         }
-        for (letter, judged) in self.inbox.take() {
+        self.hear(epoch, now).map(drop)
+    }
+
+    /// Carries out what is new; whether anything of it was written down.
+    fn hear(&mut self, epoch: u64, now: Micros) -> Result<bool, Error> {
+        let mut heard = false;
+        while let Some((letter, judged)) = self.inbox.next() {
             if let Some(answer) = self.ledger.answer(&letter.id) {
                 self.inbox.answer(letter.id, answer.clone());
                 continue;
@@ -92,9 +102,10 @@ impl Mill {
                 Command { id: id.clone(), who, proven, what, why, epoch, event_time: now, refused };
             let answer = Answer { epoch, refused: command.refused.clone() };
             self.carry_out(command)?;
+            heard = true;
             self.inbox.answer(id, answer);
         }
-        Ok(())
+        Ok(heard)
     }
 
     /// The same while nothing comes: every tick up to the clock is done, so it holds from the next on.
@@ -103,7 +114,7 @@ impl Mill {
     /// As [`Mill::advance`].
     pub fn obey_now(&mut self) -> Result<(), Error> {
         match self.clock {
-            Some(clock) if self.compiled.plan.pipeline.mode == super::Mode::Final => {
+            Some(clock) if self.compiled.plan.pipeline.mode == Mode::Final => {
                 let next = self.tick_of(clock) + 1;
                 self.obey(next as u64, self.start_of(next))
             }
@@ -111,12 +122,35 @@ impl Mill {
         }
     }
 
-    /// What an earlier run was asked for after its last tick.
-    pub(super) fn obey_the_rest(&mut self) -> Result<(), Error> {
-        while let Some(command) = self.ledger.due(u64::MAX) {
-            self.carry_out(command)?;
+    /// The input has ended: what an earlier run was asked for after its last tick, and then what is new.
+    /// A run that repeats a finished one is never up to date before this. What it is asked for here stands
+    /// behind the end in its journal, with an end of its own, and so a third run comes to it in the same place.
+    pub(super) fn obey_at_the_end(&mut self) -> Result<(), Error> {
+        let (epoch, now) = self.after_the_end();
+        loop {
+            while let Some(command) = self.ledger.due(u64::MAX) {
+                self.carry_out(command)?;
+            }
+            let finished = self.finished();
+            self.ledger.note(finished)?;
+            self.ended = true;
+            if self.ledger.caught_up() && !self.hear(epoch, now)? {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// The first epoch that the input did not come to, and its time.
+    fn after_the_end(&self) -> (u64, Micros) {
+        let last = self.clock.unwrap_or(Micros::MIN).max(self.results.latest);
+        match self.compiled.plan.pipeline.mode {
+            Mode::AtOnce => (self.next_epoch.max(self.repeated), last),
+            Mode::Final if last == Micros::MIN => (0, last),
+            Mode::Final => {
+                let next = self.tick_of(last) + 1;
+                (next as u64, self.start_of(next))
+            }
+        }
     }
 
     /// Why an order cannot be carried out.
@@ -143,6 +177,9 @@ impl Mill {
                 approvals
                     .then(|| format!("{who} has approved version {n} already: it takes another"))
             }),
+            Order::Retrain(_) if self.ended => {
+                Some("the input has ended, and no row is left that it could be trained for".into())
+            }
             Order::Retrain(_) => self.cannot_train(m, now),
             Order::RollBack(_, None) => {
                 (live == 0).then(|| format!("no version of model {name} is in charge"))
@@ -219,7 +256,8 @@ impl Mill {
                 if let State::Batch(batch) = &mut self.models[m].state {
                     batch.approvals.entry(n).or_default().insert(who);
                 }
-                Ok(())
+                // No tick comes any more at which it would be let in.
+                if self.ended { self.admit_first(m, epoch, event_time) } else { Ok(()) }
             }
             Order::Promote(_, n) => {
                 let version = version(n)?;

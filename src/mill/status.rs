@@ -259,18 +259,35 @@ impl Mill {
         Some(self.models[champion].plan.label)
     }
 
+    /// Rows whose label is awaited.
+    fn pending(&self) -> u64 {
+        self.champions_label().map_or(0, |l| self.joins[l].pending()) + self.unsettled()
+    }
+
+    /// What is written down at the end of the input.
+    pub(super) fn finished(&self) -> Record {
+        let join = self.champions_label().map(|l| self.joins[l].counts).unwrap_or_default();
+        let count = |name: &str, n: u64| (name.to_string(), n);
+        let counts = vec![
+            count("labelled", join.labelled),
+            count("pending", self.pending()),
+            count("scores", self.results.scores),
+            count("timed_out", join.timed_out),
+        ];
+        Record::Finished { counts }
+    }
+
     /// Lets others see how far it is.
     pub(super) fn show(&mut self) {
         self.show_models(false);
         self.show_trials();
-        let pending = self.champions_label().map_or(0, |l| self.joins[l].pending());
         let now = Now {
             watermark: self.clock,
             scores: self.results.scores,
             degraded: self.results.degraded,
             taken_back: self.results.taken_back,
             join: self.champions_label().map(|l| self.joins[l].counts).unwrap_or_default(),
-            pending: pending + self.unsettled(),
+            pending: self.pending(),
             log_loss: self.judge.recent_log_loss(),
             versions: self.models.iter().map(|m| (m.name.to_string(), m.version())).collect(),
         };
@@ -340,7 +357,7 @@ impl Mill {
     /// A journal that cannot be written.
     pub fn close(&mut self) -> Result<(), Error> {
         if !self.stopped {
-            self.obey_the_rest()?;
+            self.obey_at_the_end()?;
         }
         self.emit.flush()?;
         self.show();
@@ -363,17 +380,6 @@ impl Mill {
             }),
             State::Online(_) => None,
         });
-        if !self.stopped {
-            let count = |name: &str, n: u64| (name.to_string(), n);
-            let join = &results.join;
-            let counts = vec![
-                count("labelled", join.labelled),
-                count("pending", results.pending),
-                count("scores", results.scores),
-                count("timed_out", join.timed_out),
-            ];
-            self.ledger.note(Record::Finished { counts })?;
-        }
         // Nothing is done after the end: it would stand behind it in the journal.
         self.stopped = true;
         self.ledger.settle()?;
