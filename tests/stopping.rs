@@ -3,6 +3,8 @@
 
 #[path = "support/flights.rs"]
 mod flights;
+#[path = "support/turncoat.rs"]
+mod turncoat;
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use flights::{Data, PIPELINE, summary};
 use serde_json::Value;
+use turncoat::Turncoat;
 
 fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
@@ -87,4 +90,37 @@ fn a_sink_that_fails_ends_the_run() {
     let journal = fs::read_dir(data.path("full/journal")).expect("a journal").flatten();
     let text: String = journal.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect();
     assert!(text.contains("header") && !text.contains("finished"), "it went on to the end");
+}
+
+/// All of the input is read, and decades without a row are walked, minute by minute: whoever stops the run
+/// does not wait for their end.
+#[test]
+fn a_run_that_walks_ticks_can_be_stopped() {
+    let drift = "[drift.x]\nof = [\"x\"]\ndetect = [\"psi\"]\nmodel = \"trees\"\nwindow = \"30000d\"\nevery = \"1m\"";
+    let data = Turncoat::new(30, &[], drift);
+    let late = "999999,2025-01-01T00:00:00Z,1,0.5,1,2025-01-01T00:10:00Z\n";
+    let rows = fs::read_to_string(data.path("rows.csv")).expect("rows");
+    fs::write(data.path("rows.csv"), rows + late).expect("written");
+    let mut command = data.command("out", &["--quiet"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let began = Instant::now();
+    while !data.path("out/models/trees/versions").is_dir() {
+        assert!(began.elapsed() < Duration::from_secs(60), "version 1 never came");
+        assert!(child.try_wait().expect("a state").is_none(), "the run is over too early");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    signal(&child, "TERM");
+    let asked = Instant::now();
+    while child.try_wait().expect("a state").is_none() {
+        if asked.elapsed() > Duration::from_secs(60) {
+            let _ = child.kill();
+            panic!("it walks on");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().expect("it ends");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("a summary");
+    assert!(output.status.success() && told["stopped"] == true, "{told}");
+    assert!(data.journal("out", "finished").is_empty());
 }

@@ -37,7 +37,7 @@ pub mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tidemill_config::plan::Mode;
@@ -278,6 +278,8 @@ impl Mill {
         landed.sort_by(|a, b| (a.time, &a.id, a.label).cmp(&(b.time, &b.id, b.label)));
         self.labels.extend(landed);
         while let Some(tick) = self.next_tick().filter(|tick| self.start_of(*tick) < before) {
+            // Whoever stops it does not wait for the rest of what was read.
+            self.stopped |= self.stop.load(Ordering::Relaxed);
             if self.stopped {
                 break;
             }
@@ -332,7 +334,9 @@ impl Mill {
         let latest = self.results.latest;
         if self.compiled.plan.pipeline.mode == Mode::Final && latest > Micros::MIN {
             self.advance(self.start_of(self.tick_of(latest)).saturating_add(1))?;
-            self.learn_before(latest.saturating_add(1))?;
+            if !self.stopped {
+                self.learn_before(latest.saturating_add(1))?;
+            }
         }
         self.close()
     }
