@@ -97,6 +97,12 @@ impl LabelJoin {
         self.waiting
     }
 
+    /// When the time of the oldest row is over, where that may give it a label that counts.
+    pub fn next_settled(&self) -> Option<Micros> {
+        let counts = self.settled || self.otherwise.is_some();
+        self.deadlines.front().filter(|_| counts).map(|(deadline, _)| *deadline)
+    }
+
     /// Whether a row of this id is held, so that another one would be a duplicate.
     pub fn holds(&self, id: &Id) -> bool {
         self.rows.contains_key(id)

@@ -307,9 +307,9 @@ impl Mill {
                 Decide::Watermark(now) => watermark = watermark.max(now),
             }
         }
+        self.next_epoch = epoch + 1;
         self.obey(epoch, self.clock.unwrap_or(watermark))?;
         if watermark == Micros::MAX {
-        self.next_epoch = epoch + 1;
             watermark = self.results.latest;
         }
         if self.clock.is_none_or(|clock| watermark > clock) && watermark > Micros::MIN {
@@ -394,11 +394,23 @@ impl Mill {
 
     /// The next time at which something is due by the clock, after the one given.
     fn next_duty(&self, clock: Micros) -> Option<Micros> {
-        let after = |period| after(period, clock);
-        let reads = self.watches.iter().filter(|w| w.watches_rows()).map(|w| after(w.plan.every));
-        let models = self.models.iter().flat_map(|model| {
+        // Over an empty window nothing is read.
+        let watches = self.watches.iter().filter(|w| w.watches_rows() && w.scored > 0);
+        let reads = watches.map(|w| after(w.plan.every, clock));
+        let models = self.models.iter().enumerate().flat_map(|(m, model)| {
+            // A boundary at which there is nothing to publish or to train on is passed over.
+            let fresh = match &model.state {
+                State::Online(online) => online.learner.learnt() != online.published,
+                State::Batch(_) => {
+                    let wanted = model.plan.retrain.as_ref().map_or(0, |r| r.min_rows);
+                    self.rows_for(m) >= wanted
+                }
+            };
+            let from = if fresh { Some(clock) } else { self.settled_from(m, clock) };
             let schedules = model.plan.retrain.iter().flat_map(|r| r.every.iter().copied());
-            let publish = model.plan.publish;
+            let periods = schedules.chain(model.plan.publish);
+            let by_clock = from.map(|from| periods.map(move |period| after(period, from)));
+            let by_clock = by_clock.into_iter().flatten();
             let due = match &model.state {
                 State::Batch(batch) => batch.running.as_ref().and_then(|running| running.due),
                 State::Online(_) => None,
@@ -409,10 +421,25 @@ impl Mill {
                 }
                 _ => None,
             };
-            let by_clock = schedules.chain(publish).map(after);
             by_clock.chain(due).chain(trial).collect::<Vec<_>>()
         });
         reads.chain(models).min()
+    }
+
+    /// From when on a tick may find labels that count because the time of their rows is over.
+    fn settled_from(&self, m: usize, clock: Micros) -> Option<Micros> {
+        let over = self.joins[self.models[m].plan.label].next_settled()?;
+        // The tick of a boundary may begin almost a tick after it.
+        Some(clock.max(over.saturating_sub(self.compiled.plan.pipeline.tick)))
+    }
+
+    /// Whether a boundary of this period comes at this tick. One that was passed over, for nothing was to be
+    /// done at it, is not made up for at a tick that happens to come next; in `at_once` there is no other.
+    fn comes(&self, period: Micros, before: Micros, now: Micros) -> bool {
+        let boundary = now.div_euclid(period).saturating_mul(period);
+        let at_it = || self.tick_from(boundary) == self.tick_of(now);
+        let at_once = self.compiled.plan.pipeline.mode == Mode::AtOnce;
+        passed(period, before, now) && (at_once || at_it())
     }
 }
 

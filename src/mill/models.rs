@@ -109,6 +109,8 @@ pub struct Online {
     pub learner: Box<dyn Learner>,
     /// Versions published so far.
     pub versions: u64,
+    /// Labels that the last of them had learnt.
+    pub published: u64,
 }
 
 /// Either.
@@ -177,7 +179,7 @@ impl Model {
             let entry = LEARNERS.iter().find(|l| l.name == kind);
             let entry = entry.ok_or_else(|| checked(Vec::new()))?;
             let learner = (entry.build)(&plan.section, &inputs.names).map_err(checked)?;
-            State::Online(Online { learner, versions: 0 })
+            State::Online(Online { learner, versions: 0, published: 0 })
         };
         let name = Arc::from(plan.name.value.as_str());
         let by = plan.rollout.iter().find_map(|rollout| rollout.by.as_ref());

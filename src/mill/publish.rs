@@ -3,21 +3,23 @@
 use tidemill_types::model::{Lineage, ModelVersion};
 use tidemill_types::{Error, Micros};
 
+use super::Mill;
 use super::models::State;
-use super::{Mill, passed};
 use crate::report::Step;
 
 impl Mill {
-    /// Makes versions of what the online models have learnt.
+    /// Makes versions of what the online models have learnt; none where that is nothing since the last.
     pub(super) fn publish(&mut self, epoch: u64, before: Micros, now: Micros) -> Result<(), Error> {
         for m in 0..self.models.len() {
-            let due = self.models[m].plan.publish.is_some_and(|period| passed(period, before, now));
+            let period = self.models[m].plan.publish;
+            let due = period.is_some_and(|period| self.comes(period, before, now));
             let State::Online(online) = &mut self.models[m].state else { continue };
             let rows = online.learner.learnt();
-            if !due || rows == 0 {
+            if !due || rows == online.published {
                 continue;
             }
             online.versions += 1;
+            online.published = rows;
             let (number, bytes) = (online.versions, online.learner.save());
             let model = self.models[m].name.to_string();
             let manifest = ModelVersion {

@@ -3,8 +3,8 @@
 use tidemill_types::time::DAY;
 use tidemill_types::{Error, Micros};
 
+use super::Mill;
 use super::models::State;
-use super::{Mill, passed};
 
 /// Trainings triggered in the day of event time that is under way.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -34,7 +34,8 @@ impl Mill {
         for m in 0..self.models.len() {
             self.trigger_waiting(m, now)?;
             let Some(retrain) = &self.models[m].plan.retrain else { continue };
-            let due = retrain.every.iter().find(|period| passed(**period, before, now)).copied();
+            let due =
+                retrain.every.iter().find(|period| self.comes(**period, before, now)).copied();
             if let Some(period) = due {
                 let why = format!("every {}", tidemill_config::units::show_duration(period));
                 self.trigger(m, why, Vec::new(), now)?;
@@ -88,12 +89,17 @@ impl Mill {
         Some(wanted)
     }
 
+    /// Labelled rows that are known for a training of this model.
+    pub(super) fn rows_for(&self, m: usize) -> u64 {
+        self.training[self.models[m].plan.label].as_ref().map_or(0, |t| t.rows())
+    }
+
     /// Why a model cannot be trained now.
     pub(super) fn cannot_train(&self, m: usize, now: Micros) -> Option<String> {
         let model = &self.models[m];
         let State::Batch(batch) = &model.state else { return None };
         let retrain = model.plan.retrain.as_ref()?;
-        let rows = self.training[model.plan.label].as_ref().map_or(0, |t| t.rows());
+        let rows = self.rows_for(m);
         if rows < retrain.min_rows {
             let wanted = retrain.min_rows;
             return Some(format!("{rows} labelled rows are known, and a training wants {wanted}"));

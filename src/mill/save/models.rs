@@ -160,8 +160,16 @@ impl Mill {
         let model = self.models.get(m).ok_or("it has more models")?;
         let saved = match (saved, &model.state) {
             (SavedModel::Online { versions, learner }, State::Online(_)) => {
+                // What was published is in its manifest, which was on the disk before the line.
+                let published = match versions {
+                    0 => 0,
+                    last => {
+                        let last = self.ledger.version(&model.name, last);
+                        last.map_err(|e| e.to_string())?.0.lineage.rows
+                    }
+                };
                 let State::Online(online) = &mut self.models[m].state else { return Ok(()) };
-                online.versions = versions;
+                (online.versions, online.published) = (versions, published);
                 return online.learner.restore(&learner);
             }
             (SavedModel::Batch(saved), State::Batch(_)) => saved,
