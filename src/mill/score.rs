@@ -11,7 +11,7 @@ use super::emit::Served;
 use super::join::Scored;
 use super::matrix::{Matrix, consecutive};
 use super::models::Model;
-use super::same::same_row;
+use super::same::{numbers_tell, same_row};
 use super::watch::Watch;
 use super::{Landed, Mill};
 use crate::engine::check::NumberFrom;
@@ -269,7 +269,12 @@ impl Mill {
         for row in 0..last.times.len() {
             let id = &last.ids[row];
             let Some(first) = self.open.rows.remove(id) else { continue };
-            let changed = !same_row((&first.columns, first.row as usize), (&last.columns, row));
+            let columns = last.columns.num_columns();
+            let same =
+                numbers_tell(&first.numbers, last.numbers(row), columns).unwrap_or_else(|| {
+                    same_row((&first.columns, first.row as usize), (&last.columns, row))
+                });
+            let changed = !same;
             if changed {
                 self.results.corrected += 1;
                 let (ids, times) = ([id.clone()], [last.times[row]]);
