@@ -237,5 +237,15 @@ fn load_counts_from_when_requests_were_due() {
     assert_eq!((&told["answers"], &told["good"]), (&json!(200), &json!(200)), "{told}");
     let (median, most) = (told["seconds"]["p50"].as_f64(), told["seconds"]["p100"].as_f64());
     assert!(median > Some(0.0) && most >= median, "{told}");
+    // Where nothing is good there is nothing to measure.
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"))
+        .args(["load", &server.address, "--path", "/nope", "--bodies"])
+        .arg(&file)
+        .args(["--rate", "50", "--seconds", "0.5", "--warm-up", "0.1"])
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("no answer was good: status 404: 25") && said.contains("curl"), "{said}");
     server.stop();
 }

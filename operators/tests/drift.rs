@@ -465,30 +465,6 @@ fn page_hinkley_alarms_first_where_river_does() {
     }
 }
 
-/// An alert tells the mean that raised it; what comes after begins afresh.
-#[test]
-fn page_hinkley_tells_the_mean_that_alarmed() {
-    let keys = "threshold = 5.0\ndirection = \"up\"";
-    let mut detector = monitor("page_hinkley", keys);
-    let mut values = std::iter::repeat_n(0.0, 100).chain(std::iter::repeat(1.0));
-    let (mut sum, mut n) = (0.0, 0.0);
-    loop {
-        let value = values.next().expect("there are more");
-        (sum, n) = (sum + value, n + 1.0);
-        if detector.update(value) == Level::Drift {
-            break;
-        }
-    }
-    assert!((detector.estimate() - sum / n).abs() < 1e-12, "{}", detector.estimate());
-    let mut again = monitor("page_hinkley", keys);
-    again.restore(&detector.save()).expect("its own state");
-    assert_eq!(again.estimate(), detector.estimate());
-    for detector in [&mut detector, &mut again] {
-        detector.update(0.25);
-        assert_eq!(detector.estimate(), 0.25, "the value after an alarm is the first one");
-    }
-}
-
 // ---- keys
 
 #[test]

@@ -90,7 +90,8 @@ pub(super) fn run(options: &Options) -> Result<Said, Failure> {
     if measured.good() == 0 {
         let found: Vec<String> = measured.statuses.iter().map(told).collect();
         let none = format!("no answer was good: {}", found.join(", "));
-        let cure = "look at one by hand: `curl -i --data @BODY http://HOST:PORT/PATH`";
+        let (server, path) = (&options.server, &options.path);
+        let cure = format!("look at one answer: `curl -i --json BODY http://{server}{path}`");
         return Err(Error::external(none).help(cure).into());
     }
     let rate = answered as f64 / measured.took.as_secs_f64().max(1e-9);

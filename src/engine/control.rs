@@ -35,8 +35,10 @@ impl Controller {
     ) -> Result<Controller, Error> {
         let over = Arc::new(AtomicBool::new(false));
         let (told, run) = (Arc::clone(&over), run.to_path_buf());
+        let control = Control::of_run(&run);
+        // Before anything runs: a run may be over before it is looked at again.
+        collect(&run, &control, &inbox);
         let look = move || {
-            let control = Control::of_run(&run);
             loop {
                 // Seen before the answers are given, so that those of the last moment are too.
                 let last = told.load(Ordering::Acquire);

@@ -86,7 +86,6 @@ impl Mill {
         }
     }
 
-    /// Keeps the largest readings of the week that ended, for the report.
     /// From now on what a model reads is compared with what another of its versions was trained on.
     pub(super) fn refer_to(&mut self, m: usize, reference: &Reference, now: Micros) {
         for w in 0..self.watches.len() {
@@ -97,6 +96,7 @@ impl Mill {
         }
     }
 
+    /// Keeps the largest readings of the week that ended, for the report.
     pub(super) fn remember(&mut self, w: usize, before: Micros) {
         let week = week_of(before);
         for (detector, of, statistic) in self.watches[w].take_largest() {

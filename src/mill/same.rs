@@ -57,10 +57,9 @@ fn same((a, i): (&ArrayRef, usize), (b, j): (&ArrayRef, usize)) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::Float64Builder;
     use arrow::array::{
-        BooleanArray, Float64Array, Int64Array, ListArray, MapBuilder, StringArray, StringBuilder,
-        TimestampMicrosecondArray,
+        BooleanArray, Float64Array, Float64Builder, Int64Array, ListArray, MapBuilder, StringArray,
+        StringBuilder, TimestampMicrosecondArray,
     };
 
     use super::*;

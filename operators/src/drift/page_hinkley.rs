@@ -115,3 +115,36 @@ impl Monitor for PageHinkley {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> PageHinkley {
+        let (delta, threshold, alpha) = (0.005, 5.0, 0.9999);
+        let (direction, sums) = (Direction::Up, Sums::default());
+        PageHinkley { delta, threshold, alpha, min_values: 30, direction, sums }
+    }
+
+    /// An alert tells the mean that raised it; what comes after begins afresh.
+    #[test]
+    fn an_alarm_tells_its_mean() {
+        let mut detector = fresh();
+        let (mut sum, mut n) = (0.0, 0.0);
+        let mut alarms = |value: f64| {
+            (sum, n) = (sum + value, n + 1.0);
+            detector.update(value) == Level::Drift
+        };
+        let values = std::iter::repeat_n(0.0, 100).chain(std::iter::repeat_n(1.0, 100));
+        assert!(values.into_iter().any(&mut alarms));
+        let mean = sum / n;
+        assert!(mean > 0.0 && (detector.estimate() - mean).abs() < 1e-12, "{mean}");
+        let mut again = fresh();
+        again.restore(&detector.save()).expect("its own state");
+        assert_eq!(again.estimate(), detector.estimate());
+        for detector in [&mut detector, &mut again] {
+            assert_eq!(detector.update(0.25), Level::Stable);
+            assert_eq!(detector.estimate(), 0.25, "the value after an alarm is the first one");
+        }
+    }
+}
