@@ -112,7 +112,7 @@ impl Decoder for JsonDecoder {
             return Err(too_large(record.len() as u64, self.max_record));
         }
         let text = utf8(record)?;
-        if let Some(shape) = &self.shape
+        if let Some(shape) = &mut self.shape
             && shape.read(text, rows)
         {
             return Ok(());

@@ -1,7 +1,8 @@
 //! The common shape of JSON records: the same keys in the same order as the record before, written the
 //! same way, with plain values. Such records are read by comparing what stands between the values and
-//! scanning the values, eight bytes at a time in a word (Lemire, "Number parsing at a gigabyte per second",
-//! 2021, has the digits): a loop over bytes ends somewhere else in each number, which processors cannot foresee.
+//! scanning the values, eight or sixteen bytes at a time in a word (Lemire, "Number parsing at a gigabyte per
+//! second", 2021, has the digits): a loop over bytes ends somewhere else in each number, which processors cannot
+//! foresee. The record is copied to where zeros follow it, so that no word is cut short by its end.
 //!
 //! It is a shortcut and no second opinion: whatever is not exactly of this form (an escape, a nested
 //! value, another order, a value of another type, a float that needs care, any mistake) is left to
@@ -10,6 +11,7 @@
 
 use tidemill_types::time::from_rfc3339;
 use tidemill_types::{DataType, Field};
+use wide::u8x16;
 
 use super::rows::Rows;
 
@@ -20,7 +22,12 @@ pub(super) struct Shape {
     tail: Vec<u8>,
     /// Whether every column has its slot.
     complete: bool,
+    /// The record under way, and [`MARGIN`] zeros.
+    padded: Vec<u8>,
 }
+
+/// Zeros behind a record: what is read at once of it, which may begin at its end.
+const MARGIN: usize = 16;
 
 /// A value of the record.
 struct Slot {
@@ -30,36 +37,34 @@ struct Slot {
     column: Option<(usize, DataType)>,
 }
 
-/// Bytes to compare with: the first sixteen as two words each of which tells what counts of it, for most heads are
-/// shorter and a call to compare them costs more than the comparison.
+/// Bytes to compare with: the first sixteen at once, for most heads are shorter and a call to compare them costs
+/// more than the comparison.
 struct Head {
-    words: [(u64, u64); 2],
+    first: u8x16,
+    /// All bits of those bytes that count.
+    counts: u8x16,
     rest: Vec<u8>,
     len: usize,
 }
 
 impl Head {
-    /// None of them may be zero, which is what stands behind the end of a text.
     fn new(head: &[u8]) -> Head {
-        let word = |at| {
-            let counts = match head.len().saturating_sub(at) {
-                n @ 0..8 => (1 << (8 * n)) - 1,
-                _ => u64::MAX,
-            };
-            (eight(head, at), counts)
-        };
-        let rest = head.get(16..).unwrap_or_default().to_vec();
-        Head { words: [word(0), word(8)], rest, len: head.len() }
+        let at = |at: usize| head.get(at).copied();
+        Head {
+            first: u8x16::new(std::array::from_fn(|n| at(n).unwrap_or(0))),
+            counts: u8x16::new(std::array::from_fn(|n| at(n).map_or(0, |_| 0xff))),
+            rest: head.get(16..).unwrap_or_default().to_vec(),
+            len: head.len(),
+        }
     }
 
     /// Where it ends, if it stands here.
     #[inline(always)]
     fn end(&self, bytes: &[u8], at: usize) -> Option<usize> {
-        let [(first, of_first), (second, of_second)] = self.words;
-        let differs =
-            (eight(bytes, at) ^ first) & of_first | (eight(bytes, at + 8) ^ second) & of_second;
+        let chunk = u8x16::new(*sixteen(bytes, at)?);
+        let is_same = (chunk & self.counts).simd_eq(self.first).to_bitmask() == 0xffff;
         let is_longer = !self.rest.is_empty();
-        if differs != 0 || is_longer && !bytes.get(at + 16..)?.starts_with(&self.rest) {
+        if !is_same || is_longer && !bytes[at + 16..].starts_with(&self.rest) {
             return None;
         }
         Some(at + self.len)
@@ -78,7 +83,9 @@ const EXACT: u64 = 1 << 53;
 impl Shape {
     /// The shape of a record that the general parser has taken; none if it is no common one.
     pub(super) fn of(text: &str, fields: &[Field]) -> Option<Shape> {
-        let bytes = text.as_bytes();
+        let mut padded = Vec::new();
+        pad(text, &mut padded);
+        let bytes = padded.as_slice();
         let mut slots: Vec<Slot> = Vec::new();
         let mut from = 0;
         let mut at = blank(bytes, 0);
@@ -103,7 +110,7 @@ impl Shape {
             from = at;
             at = blank(bytes, at);
         }
-        if slots.is_empty() || *bytes.get(at)? != b'}' || blank(bytes, at + 1) != bytes.len() {
+        if slots.is_empty() || *bytes.get(at)? != b'}' || blank(bytes, at + 1) != text.len() {
             return None;
         }
         let of =
@@ -112,11 +119,13 @@ impl Shape {
             return None;
         }
         let complete = (0..fields.len()).all(|column| of(column).count() == 1);
-        Some(Shape { slots, tail: bytes[from..].to_vec(), complete })
+        let tail = text.as_bytes()[from..].to_vec();
+        Some(Shape { slots, tail, complete, padded })
     }
 
     /// Appends the record as a row, if it has this shape; else leaves `rows` as it was.
-    pub(super) fn read(&self, text: &str, rows: &mut Rows) -> bool {
+    pub(super) fn read(&mut self, text: &str, rows: &mut Rows) -> bool {
+        pad(text, &mut self.padded);
         if self.scan(text, rows).is_none() {
             rows.undo();
             return false;
@@ -130,7 +139,7 @@ impl Shape {
     }
 
     fn scan(&self, text: &str, rows: &mut Rows) -> Option<()> {
-        let bytes = text.as_bytes();
+        let bytes = self.padded.as_slice();
         let mut at = 0;
         for slot in &self.slots {
             at = slot.head.end(bytes, at)?;
@@ -151,7 +160,7 @@ impl Shape {
                     at = end;
                 }
                 DataType::Float64 => {
-                    let (value, end) = float(text, at)?;
+                    let (value, end) = float(bytes, at)?;
                     rows.float(column, value);
                     at = end;
                 }
@@ -179,8 +188,16 @@ impl Shape {
                 DataType::List(_) | DataType::Map(_) => return None,
             }
         }
-        (bytes[at..] == self.tail).then_some(())
+        (text.as_bytes().get(at..)? == self.tail).then_some(())
     }
+}
+
+/// A record and the zeros behind it.
+#[inline]
+fn pad(text: &str, padded: &mut Vec<u8>) {
+    padded.clear();
+    padded.extend_from_slice(text.as_bytes());
+    padded.extend_from_slice(&[0; MARGIN]);
 }
 
 /// The place behind white space.
@@ -195,31 +212,21 @@ fn word(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
     bytes[at..].starts_with(word).then_some(at + word.len())
 }
 
-/// The eight bytes at a place in one word, the first of them lowest; zeros where the text is over.
+/// The eight bytes at a place in one word, the first of them lowest; none behind the end of the record.
 #[inline(always)]
-fn eight(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        Some(chunk) => u64::from_le_bytes(*chunk),
-        None => fewer(bytes, at),
-    }
+fn eight(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-#[inline(never)]
-fn fewer(bytes: &[u8], at: usize) -> u64 {
-    let rest = bytes.get(at..).unwrap_or_default();
-    rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+/// Sixteen bytes likewise, as they stand.
+#[inline(always)]
+fn sixteen(bytes: &[u8], at: usize) -> Option<&[u8; 16]> {
+    bytes.get(at..)?.first_chunk()
 }
 
 /// The same in each byte of a word.
 const fn each(byte: u8) -> u64 {
     u64::MAX / 255 * byte as u64
-}
-
-/// Which bytes of a word are below `least`, at most 128, by their highest bits; of those above the first one nothing is
-/// told.
-#[inline(always)]
-fn below(word: u64, least: u8) -> u64 {
-    word.wrapping_sub(each(least)) & !word & each(0x80)
 }
 
 /// How many of the eight bytes are before the first that is marked by its highest bit.
@@ -236,12 +243,15 @@ fn string(bytes: &[u8], at: usize) -> Option<usize> {
     }
     let mut end = at + 1;
     loop {
-        let word = eight(bytes, end);
-        let is = |byte: u8| below(word ^ each(byte), 1);
-        let n = before(is(b'"') | is(b'\\') | below(word, b' '));
-        end += n;
-        if n < 8 {
-            return (bytes.get(end) == Some(&b'"')).then_some(end + 1);
+        let chunk = u8x16::new(*sixteen(bytes, end)?);
+        let is = |byte: u8| chunk.simd_eq(u8x16::splat(byte));
+        let control = chunk.min(u8x16::splat(b' ' - 1)).simd_eq(chunk);
+        match (is(b'"') | is(b'\\') | control).to_bitmask() {
+            0 => end += 16,
+            marks => {
+                end += marks.trailing_zeros() as usize;
+                return (bytes[end] == b'"').then_some(end + 1);
+            }
         }
     }
 }
@@ -254,19 +264,99 @@ fn scalar(bytes: &[u8], at: usize) -> Option<usize> {
         b't' => word(bytes, at, b"true"),
         b'f' => word(bytes, at, b"false"),
         b'n' => word(bytes, at, b"null"),
-        _ => number(bytes, at).map(|number| number.end),
+        _ => {
+            let (_, start) = sign(bytes, at)?;
+            match Plain::at(bytes, start) {
+                Some(plain) => Some(plain.end),
+                None => number(bytes, start).map(|number| number.end),
+            }
+        }
     }
 }
 
+/// A number without sign and exponent, of less than sixteen bytes: as most are.
+struct Plain {
+    /// Digits before the point, and behind it.
+    whole: usize,
+    places: usize,
+    /// Where it begins and ends.
+    start: usize,
+    end: usize,
+}
+
+impl Plain {
+    /// The number at a place; none if there is no such one, whatever there is.
+    #[inline(always)]
+    fn at(bytes: &[u8], start: usize) -> Option<Plain> {
+        let chunk = sixteen(bytes, start)?;
+        let others = no_digits(chunk);
+        let whole = others.trailing_zeros() as usize;
+        if whole == 0 || whole > 1 && chunk[0] == b'0' {
+            return None;
+        }
+        let (mut len, mut places) = (whole, 0);
+        let mut stop = *chunk.get(whole)?;
+        if stop == b'.' {
+            len = (others & (others - 1)).trailing_zeros() as usize;
+            places = len - whole - 1;
+            stop = *chunk.get(len)?;
+            if places == 0 {
+                return None;
+            }
+        }
+        if stop | 0x20 == b'e' {
+            return None;
+        }
+        Some(Plain { whole, places, start, end: start + len })
+    }
+
+    /// All its digits as one number, below 10^15.
+    #[inline(always)]
+    fn mantissa(&self, bytes: &[u8]) -> u64 {
+        let whole = few_digits(bytes, self.start, self.whole);
+        match self.places {
+            0 => whole,
+            n => whole * SHIFTS[n] + few_digits(bytes, self.start + self.whole + 1, n),
+        }
+    }
+}
+
+/// Which of sixteen bytes are no digits, a bit each, the first of them lowest; and all that would follow.
+#[inline(always)]
+fn no_digits(chunk: &[u8; 16]) -> u32 {
+    let digits = u8x16::new(*chunk) - u8x16::splat(b'0');
+    !digits.min(u8x16::splat(9)).simd_eq(digits).to_bitmask()
+}
+
+/// The number that so many digits make, 1 to 16.
+#[inline(always)]
+fn few_digits(bytes: &[u8], at: usize, n: usize) -> u64 {
+    let eight_at = |at| eight(bytes, at).unwrap_or_default() ^ each(b'0');
+    // Zeros are put before the digits, and what is behind them goes.
+    if n <= 8 {
+        return eight_digits(eight_at(at) << (64 - 8 * n));
+    }
+    let first = eight_digits(eight_at(at) << (128 - 8 * n));
+    first * SHIFTS[8] + eight_digits(eight_at(at + n - 8))
+}
+
 /// What a number is multiplied by where so many digits follow it.
-const SHIFTS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+const SHIFTS: [u64; 16] = {
+    let mut shifts = [1; 16];
+    let mut n = 1;
+    while n < 16 {
+        shifts[n] = 10 * shifts[n - 1];
+        n += 1;
+    }
+    shifts
+};
 
 /// The place behind digits, and the number that they make of `value`, as far as 64 bits hold it. Eight are looked at
 /// together.
 #[inline(always)]
-fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
+fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> Option<(u64, usize)> {
     loop {
-        let word = eight(bytes, at) ^ each(b'0');
+        let word = eight(bytes, at)? ^ each(b'0');
         // No sum is carried into the next byte.
         let others = (((word & each(0x7f)) + each(0x7f - 9)) | word) & each(0x80);
         let n = before(others);
@@ -277,7 +367,7 @@ fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
             at += n;
         }
         if n < 8 {
-            return (value, at);
+            return Some((value, at));
         }
     }
 }
@@ -291,22 +381,36 @@ fn eight_digits(digits: u64) -> u64 {
 }
 
 /// A whole number of at most 18 digits, as JSON has it; `-0` is a float.
-#[inline]
+#[inline(always)]
 fn whole(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
-    let negative = *bytes.get(at)? == b'-';
-    let start = at + usize::from(negative);
-    let (value, end) = digits(bytes, start, 0);
-    let n = end - start;
-    if n == 0 || n > 18 || (bytes[start] == b'0' && (n > 1 || negative)) {
+    let (negative, start) = sign(bytes, at)?;
+    let (value, end) = match Plain::at(bytes, start) {
+        Some(plain) if plain.places == 0 => (plain.mantissa(bytes), plain.end),
+        _ => {
+            let (value, end) = digits(bytes, start, 0)?;
+            let n = end - start;
+            if n == 0 || n > 18 || (n > 1 && bytes[start] == b'0') {
+                return None;
+            }
+            (value, end)
+        }
+    };
+    if negative && value == 0 {
         return None;
     }
     let value = value as i64;
     Some((if negative { -value } else { value }, end))
 }
 
-/// A number as it is written.
+/// Whether a number is negative, and where its digits begin.
+#[inline(always)]
+fn sign(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
+    let negative = *bytes.get(at)? == b'-';
+    Some((negative, at + usize::from(negative)))
+}
+
+/// A number as it is written, without its sign.
 struct Number {
-    negative: bool,
     /// All digits as one number, where there are at most 19.
     mantissa: u64,
     digits: usize,
@@ -317,36 +421,34 @@ struct Number {
     end: usize,
 }
 
-/// A number by the grammar of JSON.
-#[inline(always)]
-fn number(bytes: &[u8], at: usize) -> Option<Number> {
-    let negative = *bytes.get(at)? == b'-';
-    let start = at + usize::from(negative);
-    let (mut mantissa, mut end) = digits(bytes, start, 0);
+/// Any number by the grammar of JSON, without its sign.
+#[inline(never)]
+fn number(bytes: &[u8], start: usize) -> Option<Number> {
+    let (mut mantissa, mut end) = digits(bytes, start, 0)?;
     let mut all = end - start;
     if all == 0 || (all > 1 && bytes[start] == b'0') {
         return None;
     }
     let mut places = 0;
-    if bytes.get(end) == Some(&b'.') {
+    if bytes[end] == b'.' {
         let first = end + 1;
-        (mantissa, end) = digits(bytes, first, mantissa);
+        (mantissa, end) = digits(bytes, first, mantissa)?;
         places = end - first;
         if places == 0 {
             return None;
         }
         all += places;
     }
-    let scientific = matches!(bytes.get(end), Some(b'e' | b'E'));
+    let scientific = matches!(bytes[end], b'e' | b'E');
     if scientific {
         let sign = end + 1;
-        let first = sign + usize::from(matches!(bytes.get(sign), Some(b'+' | b'-')));
-        end = digits(bytes, first, 0).1;
+        let first = sign + usize::from(matches!(bytes[sign], b'+' | b'-'));
+        end = digits(bytes, first, 0)?.1;
         if end == first {
             return None;
         }
     }
-    Some(Number { negative, mantissa, digits: all, places, scientific, end })
+    Some(Number { mantissa, digits: all, places, scientific, end })
 }
 
 /// A number as the float nearest to it.
@@ -354,18 +456,24 @@ fn number(bytes: &[u8], at: usize) -> Option<Number> {
 /// Both operands are floats exactly where the digits make at most 2^53 and the power of ten is at most
 /// 22, so that one division rounds once (Clinger, "How to Read Floating Point Numbers Accurately",
 /// 1990). Otherwise the standard library reads it, which rounds correctly too.
-#[inline]
-fn float(text: &str, at: usize) -> Option<(f64, usize)> {
-    let number = number(text.as_bytes(), at)?;
-    let value = if number.digits <= 19
+#[inline(always)]
+fn float(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    let (negative, start) = sign(bytes, at)?;
+    let signed = |value: f64| if negative { -value } else { value };
+    if let Some(plain) = Plain::at(bytes, start) {
+        let value = plain.mantissa(bytes) as f64 / TENS[plain.places];
+        return Some((signed(value), plain.end));
+    }
+    let number = number(bytes, start)?;
+    let is_exact = number.digits <= 19
         && number.mantissa <= EXACT
         && number.places < TENS.len()
-        && !number.scientific
-    {
-        let value = number.mantissa as f64 / TENS[number.places];
-        if number.negative { -value } else { value }
+        && !number.scientific;
+    let value = if is_exact {
+        number.mantissa as f64 / TENS[number.places]
     } else {
-        text.get(at..number.end)?.parse::<f64>().ok().filter(|value| value.is_finite())?
+        let text = std::str::from_utf8(&bytes[start..number.end]).ok()?;
+        text.parse::<f64>().ok().filter(|value| value.is_finite())?
     };
-    Some((value, number.end))
+    Some((signed(value), number.end))
 }
