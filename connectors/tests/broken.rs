@@ -4,11 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, Int32Array, RecordBatch, StringArray, TimestampSecondArray, UInt64Array,
+    ArrayRef, Int32Array, NullArray, RecordBatch, StringArray, TimestampSecondArray, UInt64Array,
 };
-use tidemill_types::{DataType, Schema};
+use tidemill_connectors::source::Polled;
+use tidemill_types::{DataType, Item, Schema};
 
 mod common;
 use common::{Read, open, read, source_plan};
@@ -466,6 +468,26 @@ fn records_beyond_the_limit() {
     }
 }
 
+/// What is refused is handed over before it fills the memory, however many rows might still be read.
+#[test]
+fn records_that_are_refused_are_handed_over_by_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(1 << 20);
+    for (name, head) in [("a.jsonl", ""), ("a.csv", "i,f,s,b,t\n")] {
+        let text = format!("{head}{}", format!("{long}\n").repeat(40));
+        fs::write(folder.path().join(name), text).unwrap();
+        let plan = source_plan("file", &format!("path = \"{name}\""), columns(), folder.path());
+        let mut source = open(&plan).unwrap();
+        let mut found = 0;
+        while let Polled::Chunk(chunk) = source.poll(Duration::ZERO).unwrap() {
+            let bytes: usize = chunk.rejects.iter().map(|dead| dead.raw.len()).sum();
+            assert!(bytes <= 9 << 20, "{name}: {bytes} bytes at once");
+            found += chunk.rejects.len();
+        }
+        assert_eq!(found, 40, "{name}");
+    }
+}
+
 #[test]
 fn deep_nesting_in_a_declared_column_and_beside_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -610,4 +632,44 @@ fn a_truncated_arrow_file_gives_the_batches_before_the_break_and_then_the_error(
         let error = found.error.expect("an error").to_string();
         assert!(error.starts_with("a.arrow is damaged: "), "{error}");
     }
+}
+
+/// What a file says of itself is looked at before the first row is read.
+#[test]
+fn parquet_that_is_not_to_be_read_is_refused_at_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let wanted = Schema::new([("i", DataType::Int64)]);
+    let read_it = |wanted: &Schema| {
+        let plan = source_plan("file", "path = \"a.parquet\"", wanted.clone(), folder.path());
+        match open(&plan) {
+            Ok(mut source) => read(source.as_mut(), wanted),
+            Err(error) => Read { error: Some(error), ..Read::default() },
+        }
+    };
+    // One row, written by PyArrow.
+    fs::write(&path, include_bytes!("data/gzip.parquet")).unwrap();
+    check(
+        "gzip",
+        &read_it(&wanted),
+        &error(
+            "a.parquet is packed with gzip, which is not read (write it with zstd, snappy or no",
+        ),
+    );
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+    parquet(&path, vec![("i", numbers.clone()), ("i", numbers.clone())]);
+    check(
+        "two of one name",
+        &read_it(&wanted),
+        &error("a.parquet has two columns named i (which of them is meant"),
+    );
+    // A column without a value has no type: it is NULL throughout, whatever it was declared as.
+    let nothing: ArrayRef = Arc::new(NullArray::new(2));
+    parquet(&path, vec![("i", numbers), ("s", nothing.clone()), ("l", nothing)]);
+    let wanted = Schema::new([
+        ("i", DataType::Int64),
+        ("s", DataType::String),
+        ("l", DataType::List(Item::Float64)),
+    ]);
+    check("nothing", &read_it(&wanted), &rows(&["1|-|-", "2|-|-"]));
 }

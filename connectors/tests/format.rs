@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use tidemill_connectors::format::compression::Input;
@@ -118,6 +118,39 @@ fn parquet_keeps_its_meaning_however_it_is_packed() {
         bytes.push(fs::metadata(&path).unwrap().len());
     }
     assert!(bytes.is_sorted_by(|a, b| a < b), "{bytes:?}: less work, larger files");
+}
+
+/// Long texts end a group before they fill the memory or are more than a column holds, wherever rows are cut.
+#[test]
+fn a_group_of_a_columnar_file_ends_by_its_bytes_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "x".repeat(4 << 20);
+    let declared = Schema::new([("s", DataType::String)]);
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![text.as_str(); 20]));
+    let all = RecordBatch::try_new(declared.to_arrow(), vec![texts]).unwrap();
+    for format in FORMATS.iter().filter(|format| format.messages.is_none()) {
+        let mut files = Vec::new();
+        for piece in [20, 7, 1] {
+            let bytes = Bytes::default();
+            let output = Box::new(bytes.clone());
+            let mut writer = (format.writer)(output, &all.schema(), Packing::default()).unwrap();
+            for from in (0..20).step_by(piece) {
+                writer.write(&all.slice(from, piece.min(20 - from))).unwrap();
+                let held = writer.mark().unwrap().rows.len();
+                assert!(held < 65 << 20, "{}: {held} bytes are held", format.name);
+            }
+            writer.finish().unwrap();
+            files.push(std::mem::take(&mut *bytes.0.lock().unwrap()));
+        }
+        let same = files.iter().all(|file| *file == files[0]);
+        assert!(same, "{}: the file depends on how rows came", format.name);
+        let path = folder.path().join(format!("a.{}", format.extensions[0]));
+        fs::write(&path, &files[0]).unwrap();
+        let (batches, lines, _, error) = read(format, &path, &Layout::new(declared.clone()));
+        assert!(lines.len() == 20 && error.is_none(), "{}: {error:?}", format.name);
+        let found = batches.iter().flat_map(|rows| rows.column(0).as_string::<i32>().iter());
+        assert!(found.flatten().all(|found| found == text), "{}", format.name);
+    }
 }
 
 #[test]
@@ -309,6 +342,19 @@ fn nothing_panics_and_every_record_has_an_outcome_whatever_the_bytes() {
             }
         }
     }
+}
+
+#[test]
+fn a_message_of_csv_may_have_a_line_end() {
+    let csv = FORMATS.iter().find(|format| format.name == "csv").unwrap();
+    let mut decoder = (csv.messages.as_ref().unwrap().decoder)(&Layout::new(schema()));
+    let mut rows = Rows::new(&schema());
+    for end in ["", "\n", "\r\n"] {
+        let record = format!("1,,2.5,a,true{end}");
+        assert_eq!(decoder.decode(record.as_bytes(), &mut rows), Ok(()), "{end:?}");
+    }
+    let rows = rows.finish().unwrap();
+    assert_eq!((rows.num_rows(), rows.column(4).null_count()), (3, 0));
 }
 
 #[test]

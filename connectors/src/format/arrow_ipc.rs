@@ -1,9 +1,10 @@
 //! `arrow_ipc`: Apache Arrow's own format, file or stream.
 //!
 //! * **Reads** both forms, told apart by their first bytes, from front to back; columns as for Parquet.
-//!   Compressed buffers are refused with a clear error. A truncated file gives the batches before the
+//!   Buffers packed by LZ4 or Zstandard are read. A truncated file gives the batches before the
 //!   break, then the error.
-//! * **Writes** the file form, uncompressed, in batches of 65,536 rows; the same rows give the same bytes.
+//! * **Writes** the file form, uncompressed, in batches of 65,536 rows, or fewer with 64 MiB of texts, lists and
+//!   maps; the same rows give the same bytes.
 //! * **Cost** a batch of the file in memory.
 
 use std::fs::File;

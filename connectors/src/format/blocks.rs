@@ -9,7 +9,7 @@ use std::io::{self, BufRead};
 use memchr::{memchr, memrchr};
 
 use super::Refusal;
-use super::records::too_large;
+use super::records::too_long;
 
 /// Bytes of a block, unless a line is longer.
 pub(super) const BLOCK: usize = 512 << 10;
@@ -150,7 +150,7 @@ impl Block {
             if bytes.len() > limit {
                 let total = self.beginning_of.unwrap_or(bytes.len() as u64);
                 let bytes = without_line_end(&line[..limit]);
-                return Some(Line { number, bytes, refusal: Some(too_large(total, limit)) });
+                return Some(Line { number, bytes, refusal: Some(too_long(total, limit)) });
             }
             if !bytes.iter().all(u8::is_ascii_whitespace) {
                 return Some(Line { number, bytes, refusal: None });

@@ -1,13 +1,13 @@
 //! What the columnar formats share: fitting a file's columns to the declared ones, and writing in
 //! groups that depend on the rows alone.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions,
-    StringArray,
+    StringArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options, concat, filter_record_batch};
@@ -26,6 +26,10 @@ use super::{Each, FileReader, FileWriter, Held, Layout, Part, Refusal, Reject, l
 
 /// Rows of a row group, and of an Arrow IPC batch.
 pub(super) const GROUP: usize = 65_536;
+
+/// Texts, bytes, lists and maps of a row group, in bytes: with the row that reaches it the group ends. It is held in
+/// memory until then, and a column of it has to stay below 2 GiB.
+const GROUP_BYTES: u64 = 64 << 20;
 
 /// The batches of a file, as its library reads them.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
@@ -69,7 +73,13 @@ pub(super) fn check(name: &str, file: &SchemaRef, layout: &Layout) -> Result<(),
                     .help(format!("its columns are {}", names().collect::<Vec<_>>().join(", "))),
             });
         };
-        if !fits(found.data_type(), field.data_type) {
+        if file.fields().iter().filter(|found| *found.name() == field.name).count() > 1 {
+            return Err(Error::user(format!("{name} has two columns named {}", field.name))
+                .help("which of them is meant cannot be known: rename one"));
+        }
+        // What a writer calls a column in which it never saw a value.
+        let nothing = *found.data_type() == Arrow::Null;
+        if !nothing && !fits(found.data_type(), field.data_type) {
             return Err(Error::user(format!(
                 "{name}: column {} is {}, wanted {}",
                 field.name,
@@ -167,6 +177,12 @@ impl ColumnReader {
                 Error::external(format!("{}: column {} is gone", self.name, field.name))
             })?;
             let (column, lost) = match field.data_type {
+                _ if *found.data_type() == Arrow::Null => {
+                    let place = self.schema.index_of(&field.name);
+                    let wanted = place.map(|place| self.schema.field(place).data_type().clone());
+                    let wanted = wanted.map_err(|e| Error::internal(e.to_string()))?;
+                    (new_null_array(&wanted, found.len()), Vec::new())
+                }
                 DataType::List(_) => guarded(&self.name, || lists::convert_lists(found, field))?,
                 DataType::Map(_) => guarded(&self.name, || maps::convert_maps(found, field))?,
                 _ => {
@@ -262,7 +278,7 @@ pub(super) fn as_written(found: &ArrayRef, row: usize) -> String {
 
 /// A library's writer of one file format.
 pub(super) trait GroupWriter: Send {
-    /// Writes one group, which comes in parts: [`GROUP`] rows, or fewer at the end.
+    /// Writes one group, which comes in parts: up to [`GROUP`] rows.
     fn group(&mut self, parts: &[RecordBatch]) -> Result<(), Error>;
 
     /// Hands on all bytes of the groups written, and tells what a reader needs to find them.
@@ -293,44 +309,83 @@ pub(crate) fn held_rows(stream: &[u8], each: Each<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Bytes of rows in columns whose values are of any length.
+fn long_bytes(rows: &RecordBatch, of: Range<usize>) -> u64 {
+    rows.columns().iter().map(|column| long(column, of.clone())).sum()
+}
+
+fn long(column: &ArrayRef, of: Range<usize>) -> u64 {
+    let between = |ends: &[i32]| ends[of.start] as usize..ends[of.end] as usize;
+    let below = |items: &ArrayRef, of: Range<usize>| {
+        let width = items.data_type().primitive_width().unwrap_or(1);
+        (of.len() * width) as u64 + long(items, of)
+    };
+    match column.data_type() {
+        Arrow::Utf8 => between(column.as_string::<i32>().value_offsets()).len() as u64,
+        Arrow::Binary => between(column.as_binary::<i32>().value_offsets()).len() as u64,
+        Arrow::List(_) => {
+            let lists = column.as_list::<i32>();
+            below(lists.values(), between(lists.value_offsets()))
+        }
+        Arrow::Map(_, _) => {
+            let maps = column.as_map();
+            let of = between(maps.value_offsets());
+            below(maps.keys(), of.clone()) + below(maps.values(), of)
+        }
+        _ => 0,
+    }
+}
+
 /// Cuts what is written into groups of one size and one form, so that the file depends on the rows
 /// and not on how they came.
 pub(super) struct Grouped {
-    held: VecDeque<RecordBatch>,
+    held: Vec<RecordBatch>,
     rows: usize,
+    /// Of what is held, as [`GROUP_BYTES`] counts.
+    bytes: u64,
     writer: Box<dyn GroupWriter>,
 }
 
 impl Grouped {
     pub(super) fn new(writer: Box<dyn GroupWriter>) -> Grouped {
-        Grouped { held: VecDeque::new(), rows: 0, writer }
+        Grouped { held: Vec::new(), rows: 0, bytes: 0, writer }
     }
 
-    fn group(&mut self, rows: usize) -> Result<(), Error> {
-        let mut parts = Vec::new();
-        let mut missing = rows;
-        while missing > 0
-            && let Some(batch) = self.held.pop_front()
-        {
-            if batch.num_rows() > missing {
-                self.held.push_front(batch.slice(missing, batch.num_rows() - missing));
-                parts.push(batch.slice(0, missing));
-                break;
-            }
-            missing -= batch.num_rows();
-            parts.push(batch);
+    /// How many of these rows belong to the group under way: where it ends depends on the rows alone, and not on how
+    /// they came.
+    fn room(&mut self, rows: &RecordBatch) -> usize {
+        let most = rows.num_rows().min(GROUP - self.rows);
+        let bytes = long_bytes(rows, 0..most);
+        if self.bytes + bytes < GROUP_BYTES {
+            self.bytes += bytes;
+            return most;
         }
-        self.rows -= rows;
-        self.writer.group(&parts)
+        let mut n = 0;
+        while n < most && self.bytes < GROUP_BYTES {
+            self.bytes += long_bytes(rows, n..n + 1);
+            n += 1;
+        }
+        n
+    }
+
+    /// Writes what is held.
+    fn group(&mut self) -> Result<(), Error> {
+        (self.rows, self.bytes) = (0, 0);
+        self.writer.group(&std::mem::take(&mut self.held))
     }
 }
 
 impl FileWriter for Grouped {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        self.rows += rows.num_rows();
-        self.held.push_back(rows.clone());
-        while self.rows >= GROUP {
-            self.group(GROUP)?;
+        let mut rest = rows.clone();
+        while rest.num_rows() > 0 {
+            let n = self.room(&rest);
+            self.held.push(rest.slice(0, n));
+            self.rows += n;
+            rest = rest.slice(n, rest.num_rows() - n);
+            if self.rows == GROUP || self.bytes >= GROUP_BYTES {
+                self.group()?;
+            }
         }
         Ok(())
     }
@@ -342,7 +397,7 @@ impl FileWriter for Grouped {
 
     fn finish(mut self: Box<Self>) -> Result<(), Error> {
         if self.rows > 0 {
-            self.group(self.rows)?;
+            self.group()?;
         }
         self.writer.end()
     }

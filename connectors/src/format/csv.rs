@@ -2,7 +2,7 @@
 //!
 //! * **Reads** files whose first line is a header; columns are found by name, undeclared ones passed
 //!   over. A declared column that the header lacks, or has twice, is an error at open. A message is
-//!   one record without a header: the declared columns in order. A record must have as many fields as
+//!   one record without a header, with a line end or none: the declared columns in order. A record must have as many fields as
 //!   the header. Text after a closing quote refuses the record; a quote inside an unquoted field is
 //!   taken as it is.
 //! * **Types** as texts: whole numbers (`12`, and `12.0` up to 2^53), finite floats, `true`/`false`,
@@ -199,6 +199,9 @@ impl Decoder for CsvDecoder {
         if record.len() > self.max_record {
             return Err(too_large(record.len() as u64, self.max_record));
         }
+        // Of a file it has none any more.
+        let ends: [&[u8]; 2] = [b"\r\n", b"\n"];
+        let record = ends.iter().find_map(|end| record.strip_suffix(*end)).unwrap_or(record);
         let outcome = utf8(record).and_then(|text| self.row(text, rows));
         match outcome {
             Ok(()) => rows.end(),
@@ -210,7 +213,7 @@ impl Decoder for CsvDecoder {
 
 impl CsvDecoder {
     fn row(&mut self, text: &str, rows: &mut Rows) -> Result<(), Refusal> {
-        let mut rest = Some(text.strip_suffix('\n').unwrap_or(text));
+        let mut rest = Some(text);
         let mut found = 0;
         while rest.is_some() {
             let value = field(&mut rest, &mut self.unquoted).map_err(|problem| {

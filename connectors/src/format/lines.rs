@@ -136,17 +136,19 @@ struct Parser {
     rows: Rows,
     lines: Vec<u64>,
     rejects: Vec<Reject>,
+    /// Bytes of what was refused.
+    refused: usize,
     limit: usize,
 }
 
 impl Parser {
     fn new(decoder: Box<dyn Decoder>, schema: &Schema, limit: usize) -> Parser {
         let (lines, rejects) = (Vec::new(), Vec::new());
-        Parser { decoder, rows: Rows::new(schema), lines, rejects, limit }
+        Parser { decoder, rows: Rows::new(schema), lines, rejects, refused: 0, limit }
     }
 
-    /// Reads on in a block until there are `most` rows or so many bytes of text; false if the block
-    /// ends before.
+    /// Reads on in a block until there are `most` rows, or so many bytes of text or of what is refused; false if
+    /// the block ends before.
     fn parse(
         &mut self,
         block: &Block,
@@ -154,7 +156,9 @@ impl Parser {
         before: u64,
         most: (usize, usize),
     ) -> bool {
-        while self.lines.len() + self.rejects.len() < most.0 && self.rows.text_bytes() < most.1 {
+        while self.lines.len() + self.rejects.len() < most.0
+            && self.rows.text_bytes().max(self.refused) < most.1
+        {
             let Some(line) = block.line(place, self.limit) else { return false };
             let outcome = match line.refusal {
                 Some(refusal) => Err(refusal),
@@ -165,6 +169,7 @@ impl Parser {
                 Ok(()) => self.lines.push(number),
                 Err(refusal) => {
                     let raw = line.bytes.to_vec();
+                    self.refused += raw.len();
                     self.rejects.push(Reject { line: number, refusal, raw });
                 }
             }
@@ -177,6 +182,7 @@ impl Parser {
         if self.lines.is_empty() && self.rejects.is_empty() {
             return Ok(None);
         }
+        self.refused = 0;
         let rows: RecordBatch = self.rows.finish()?;
         let (lines, rejects) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.rejects));
         Ok(Some(Part { rows, lines, rejects }))

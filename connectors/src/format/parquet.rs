@@ -1,8 +1,9 @@
 //! `parquet`: Apache Parquet files.
 //!
 //! * **Reads** the declared columns only. Narrower integers, 32-bit floats, dictionaries and times of
-//!   any unit are widened; a value out of range refuses its row; any other type is an error at open.
-//! * **Writes** row groups of 65,536 rows, zstd, dictionaries where they pay; with `compression = "snappy"`
+//!   any unit are widened; a value out of range refuses its row; any other type is an error at open, and so
+//!   is another packing than zstd, Snappy or none. A column of the type null is NULL throughout.
+//! * **Writes** row groups of 65,536 rows, or fewer with 64 MiB of texts, lists and maps, zstd, dictionaries where they pay; with `compression = "snappy"`
 //!   the same under Snappy, with `"none"` plain pages without statistics, dictionaries for text only. The
 //!   same rows give the same bytes: no time of day and no machine is in the footer.
 //! * **Cost** a row group in memory while writing, a batch of 4,096 rows while reading.
@@ -54,6 +55,7 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
     let file = input.file()?;
     let builder = guarded(&input.name, || Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
     check(&input.name, builder.schema(), layout)?;
+    unpacks(&input.name, builder.metadata(), layout)?;
     let wanted = builder.schema().fields().iter().enumerate();
     let wanted = wanted.filter(|(_, f)| layout.schema.index_of(f.name()).is_some()).map(|(i, _)| i);
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
@@ -61,6 +63,25 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
         Ok(builder.with_projection(mask).with_batch_size(BATCH).build()?)
     })?;
     Ok(Box::new(ColumnReader::new(&input.name, layout, Box::new(batches))))
+}
+
+/// Refuses a file whose declared columns are packed in a way that is not read, before the first row is.
+fn unpacks(name: &str, file: &ParquetMetaData, layout: &Layout) -> Result<(), Error> {
+    for column in file.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let root = column.column_path().parts().first();
+        let read = root.is_some_and(|root| layout.schema.index_of(root).is_some());
+        let known = matches!(
+            column.compression(),
+            Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)
+        );
+        if read && !known {
+            let packing = format!("{:?}", column.compression());
+            let packing = packing.split('(').next().unwrap_or_default().to_lowercase();
+            return Err(Error::user(format!("{name} is packed with {packing}, which is not read"))
+                .help("write it with zstd, snappy or no compression"));
+        }
+    }
+    Ok(())
 }
 
 fn writer(
@@ -140,9 +161,14 @@ fn reread(file: File, _: u64, held: &Held, each: Each<'_>) -> Result<(), Error> 
     }
     let options = ArrowReaderOptions::new();
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(failed)?;
-    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
-    for batch in batches.with_batch_size(GROUP).build().map_err(failed)? {
-        each(&batch.map_err(super::cells::write_failed)?)?;
+    // Each by itself: the texts of several may be more than one batch holds.
+    for group in 0..metadata.metadata().num_row_groups() {
+        let (file, metadata) = (file.try_clone()?, metadata.clone());
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let batches = batches.with_row_groups(vec![group]).with_batch_size(GROUP);
+        for batch in batches.build().map_err(failed)? {
+            each(&batch.map_err(super::cells::write_failed)?)?;
+        }
     }
     Ok(())
 }
@@ -212,5 +238,12 @@ impl GroupWriter for PlainFile {
 }
 
 fn failed(error: ParquetError) -> Error {
+    // Arrow would keep of a disk that refuses no more than a text, which looks like a defect of ours.
+    if let ParquetError::External(below) = error {
+        return match below.downcast::<io::Error>() {
+            Ok(refused) => Error::from(*refused),
+            Err(other) => Error::internal(format!("cannot write: {other}")),
+        };
+    }
     super::cells::write_failed(ArrowError::from(error))
 }

@@ -143,7 +143,7 @@ impl Records {
             self.input.consume(used);
         }
         self.buffer.truncate(self.limit);
-        Ok(too_large(total, self.limit))
+        Ok(too_long(total, self.limit))
     }
 
     /// Keeps the first bytes of the buffer, and has the others read again.
@@ -162,9 +162,14 @@ impl Records {
 
 /// The refusal of a record that is too large.
 pub(crate) fn too_large(bytes: u64, limit: usize) -> Refusal {
-    let detail =
-        format!("the record has {bytes} bytes, `max_record` is {limit}; its beginning is kept");
+    let detail = format!("the record has {bytes} bytes, `max_record` is {limit}");
     Refusal::new("too_large", detail)
+}
+
+/// The same of a line that was not read whole.
+pub(crate) fn too_long(bytes: u64, limit: usize) -> Refusal {
+    let Refusal { reason, detail } = too_large(bytes, limit);
+    Refusal { reason, detail: detail + "; its beginning is kept" }
 }
 
 fn without_line_end(line: &[u8]) -> &[u8] {

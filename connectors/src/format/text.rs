@@ -12,7 +12,7 @@ use super::rows::Rows;
 use super::value::put_nested;
 use super::{Decoder, Encoder, FileReader, FileWriter, Layout, Output, Part, Refusal, Reject};
 
-/// A part ends after so many bytes of one text column, whatever the number of rows.
+/// A part ends after so many bytes of one text column, or of what was refused, whatever the number of rows.
 pub(crate) const PART_BYTES: usize = 8 << 20;
 
 /// The largest float up to which every whole number is its own float: beyond it, a whole number
@@ -37,9 +37,10 @@ impl FileReader for TextReader {
     fn read(&mut self, rows: usize) -> Result<Option<Part>, Error> {
         let mut lines = Vec::new();
         let mut rejects = Vec::new();
+        let mut refused = 0;
         while self.failed.is_none()
             && lines.len() + rejects.len() < rows
-            && self.rows.text_bytes() < PART_BYTES
+            && self.rows.text_bytes().max(refused) < PART_BYTES
         {
             let record = match self.records.next() {
                 Ok(Some(record)) => record,
@@ -57,6 +58,7 @@ impl FileReader for TextReader {
                 Ok(()) => lines.push(record.line),
                 Err(refusal) => {
                     let raw = record.bytes.to_vec();
+                    refused += raw.len();
                     rejects.push(Reject { line: record.line, refusal, raw });
                 }
             }
