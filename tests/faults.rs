@@ -149,24 +149,64 @@ fn a_full_disk_stops_checkpoints_and_not_the_run() {
     let output = cramped(&command, 8).output().expect("it ends");
     let text = said(&output);
     assert!(text.contains("a checkpoint could not be written"), "{text}");
+    assert!(text.contains("make room on the disk: the run goes on"), "{text}");
     assert!(text.contains("rows=20000"), "it came to its end: {text}");
     // The report is written last, and there is no room for it either.
-    assert!(text.contains("cannot write the report"), "{text}");
+    assert!(text.contains("cannot write the report") && text.contains(ROOM), "{text}");
 }
+
+/// What is to be done where there is no room, and what is promised then.
+const ROOM: &str = "cure: make room on the disk, then give the same command again: nothing is lost";
 
 #[test]
 fn a_full_disk_stops_a_run_that_writes_there_and_room_lets_it_go_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = over_file(folder.path(), 50_000);
+    for (name, blocks) in
+        [("features.csv", 1_000), ("features.parquet", 100), ("features.arrow", 1_000)]
+    {
+        let run = |out: &Path| {
+            let mut command = run(&file, out);
+            command.arg("--set").arg(format!("sink.features.path={name}"));
+            command
+        };
+        let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
+        assert!(run(&whole).output().expect("it ends").status.success());
+        let output = cramped(&run(&out), blocks).output().expect("it ends");
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(69), "{name}: {text}");
+        assert!(text.contains(&format!("{name}.partial")) && text.contains(ROOM), "{text}");
+        assert!(!out.join(name).exists(), "half a file has no name");
+        let output = run(&out).output().expect("it ends");
+        assert!(output.status.success(), "{name}: {}", said(&output));
+        let bytes = |folder: &Path| fs::read(folder.join(name)).expect("features");
+        assert!(bytes(&out) == bytes(&whole), "{name}: other bytes than a run that had room");
+        for out in [whole, out] {
+            fs::remove_dir_all(out).expect("removed");
+        }
+    }
+}
+
+/// The journal has to have what happened before anything of it leaves, so that a run ends where that cannot be
+/// written; so does `at_once` where its epochs cannot.
+#[test]
+fn a_full_disk_where_the_log_is_stops_a_run_and_room_lets_it_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = over_file(folder.path(), 50_000);
+    let sink = ["--set", "sink.features.path=features.csv.gz"];
     let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
-    assert!(run(&file, &whole).output().expect("it ends").status.success());
-    let output = cramped(&run(&file, &out), 1_000).output().expect("it ends");
-    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
-    assert!(said(&output).contains("features.csv"), "{}", said(&output));
-    assert!(!out.join("features.csv").exists(), "half a file has no name");
-    let output = run(&file, &out).output().expect("it ends");
+    let at_once = ["--set", "pipeline.mode=at_once"];
+    assert!(run(&file, &whole).args(sink).args(at_once).output().expect("ends").status.success());
+    let mut command = run(&file, &out);
+    command.args(sink).args(at_once);
+    // Less than its epochs take.
+    let output = cramped(&command, 8).output().expect("it ends");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.contains(ROOM), "{text}");
+    let output = command.output().expect("it ends");
     assert!(output.status.success(), "{}", said(&output));
-    let bytes = |folder: &Path| fs::read(folder.join("features.csv")).expect("features");
+    let bytes = |folder: &Path| fs::read(folder.join("features.csv.gz")).expect("features");
     assert!(bytes(&out) == bytes(&whole), "other bytes than a run that had room");
 }
 

@@ -7,6 +7,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidemill_types::Error;
+pub use tidemill_types::error::{ROOM, is_full};
+
 /// A disk that is simulated: files are real, and what of them outlives a crash is its business.
 pub trait Disk: Send + Sync {
     /// A file's content is to be durable.
@@ -21,6 +24,12 @@ pub trait Disk: Send + Sync {
 
 thread_local! {
     static SIMULATED: RefCell<Option<Arc<dyn Disk>>> = const { RefCell::new(None) };
+}
+
+/// What could not be done with a file or a folder, and what to do where there is no room.
+pub fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
+    let said = Error::external(format!("cannot {what} {}: {error}", path.display()));
+    if is_full(error) { said.help(ROOM) } else { said }
 }
 
 /// Has this thread use a simulated disk, or the real one again.

@@ -12,6 +12,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tidemill_connectors::disk;
 use tidemill_connectors::sink::Sink;
 use tidemill_types::schema::hex;
 use tidemill_types::{Error, Micros};
@@ -49,8 +50,7 @@ impl RowsFile {
     /// # Errors
     /// The disk refuses it.
     pub fn new(path: &Path, schema: SchemaRef, told: Told) -> Result<RowsFile, Error> {
-        let file = File::create(path)
-            .map_err(|e| Error::external(format!("cannot write {}: {e}", path.display())))?;
+        let file = File::create(path).map_err(|e| disk::cannot("write", path, &e))?;
         let below = Hashed {
             below: BufWriter::with_capacity(1 << 20, file),
             hash: Sha256::new(),

@@ -221,8 +221,11 @@ impl Epochs {
 }
 
 fn at(path: &Path, what: &str, error: &std::io::Error) -> Error {
-    Error::external(format!("cannot {what} {}: {error}", path.display()))
-        .help("the log of epochs is in the run's folder: make room there, or make it writable")
+    let said = disk::cannot(what, path, error);
+    match disk::is_full(error) {
+        true => said,
+        false => said.help("the log of epochs is in the run's folder: make it writable"),
+    }
 }
 
 /// The frames that are whole, and where they end.

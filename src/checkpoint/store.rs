@@ -19,6 +19,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{Error as Refusal, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tidemill_config::plan::StorePlan;
+use tidemill_connectors::disk;
 use tidemill_types::Error;
 use tokio::task::JoinSet;
 
@@ -57,6 +58,9 @@ impl From<Unusable> for Error {
         }
     }
 }
+
+/// What to do where the disk is full: a run goes on without a line.
+const ROOM: &str = "make room on the disk: the run goes on, and the checkpoint before stands";
 
 /// Removes what a killed process left half-written: `object_store` writes beside the name, with a `#`, and renames.
 fn sweep(folder: &Path) -> std::io::Result<()> {
@@ -380,7 +384,10 @@ impl Store {
     /// What a request that fails is told as.
     fn failing(&self, what: &'static str, key: &Key) -> impl Fn(&Refusal) -> Error + use<> {
         let (place, help) = (format!("{}/{key}", self.name), self.help);
-        move |error| Error::external(format!("cannot {what} {place}: {error}")).help(help)
+        move |error| {
+            let help = if is_full(error) { ROOM } else { help };
+            Error::external(format!("cannot {what} {place}: {error}")).help(help)
+        }
     }
 }
 
@@ -416,7 +423,20 @@ fn sync(path: &Path) -> std::io::Result<()> {
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
-    Error::external(format!("cannot write {}: {error}", path.display()))
+    let said = disk::cannot("write", path, error);
+    if disk::is_full(error) { said.help(ROOM) } else { said }
+}
+
+/// Whether a folder refuses for want of room.
+fn is_full(error: &Refusal) -> bool {
+    let mut below: Option<&dyn std::error::Error> = Some(error);
+    while let Some(why) = below {
+        if why.downcast_ref().is_some_and(disk::is_full) {
+            return true;
+        }
+        below = why.source();
+    }
+    false
 }
 
 fn part_key(hash: &str) -> Key {

@@ -11,6 +11,7 @@ use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::document::{Loaded, load};
 use tidemill_config::plan::{At, SinkPlan, Stream};
 use tidemill_config::section::Section;
+use tidemill_connectors::disk;
 use tidemill_connectors::executor::{self, EXECUTORS};
 use tidemill_connectors::sink::{SINKS, Sink};
 use tidemill_types::task::{BackfillTask, PipelineText, Reads};
@@ -391,6 +392,10 @@ fn entry() -> Result<&'static tidemill_connectors::sink::Entry, Error> {
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::external(format!("cannot {what} {}: {error}", path.display()))
-        .help("name a place that can be written with --out")
+    let said = disk::cannot(what, path, error);
+    if disk::is_full(error) {
+        said
+    } else {
+        said.help("name a place that can be written with --out")
+    }
 }

@@ -231,5 +231,5 @@ fn lock(folder: &Path) -> Result<File, Error> {
 }
 
 fn at(path: &Path, what: &str, error: std::io::Error) -> Error {
-    Error::external(format!("cannot {what} {}: {error}", path.display()))
+    disk::cannot(what, path, &error)
 }

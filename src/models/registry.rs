@@ -31,6 +31,11 @@ pub struct Registry {
     folder: PathBuf,
 }
 
+/// What helps where an artifact is lost. The journal says that its version was trained, so that the same run never
+/// trains it again.
+const NO_ARTIFACT: &str = "restore the file from a backup; without one, run the pipeline into a folder of its own \
+                           (--folder), where every version is trained anew";
+
 impl Registry {
     /// Opens the registry in `folder`, making it if there is none.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Registry, Error> {
@@ -194,7 +199,10 @@ impl Registry {
             return Err(Error::user(format!("`{hash}` is not a SHA-256 in lower-case hex")));
         }
         let path = self.model_folder(model)?.join("artifacts").join(hash);
-        let bytes = fs::read(&path).map_err(|e| at(&path, "read the artifact", e))?;
+        let bytes = fs::read(&path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => at(&path, "read the artifact", e).help(NO_ARTIFACT),
+            _ => at(&path, "read the artifact", e),
+        })?;
         let found = sha256(&bytes);
         if found == hash {
             return Ok(bytes);
@@ -203,7 +211,7 @@ impl Registry {
             "the artifact {} was changed since it was stored: its SHA-256 is now {found}",
             path.display()
         ))
-        .help("restore the file from a backup, or train that version again"))
+        .help(NO_ARTIFACT))
     }
 
     /// A version's manifest, without its artifact.
@@ -344,7 +352,7 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
 }
 
 fn at(path: &Path, what: &str, error: std::io::Error) -> Error {
-    Error::external(format!("cannot {what} {}: {error}", path.display()))
+    disk::cannot(what, path, &error)
 }
 
 #[cfg(test)]
@@ -409,6 +417,10 @@ mod tests {
         fs::write(folder.path().join("trees/artifacts").join(&hash), b"Model").expect("writes");
         let error = registry.get("trees", 1).expect_err("changed").to_string();
         assert!(error.contains("was changed") && error.contains(&hash), "{error}");
+        assert!(error.contains("--folder"), "{error}");
+        fs::remove_file(folder.path().join("trees/artifacts").join(&hash)).expect("removes");
+        let error = registry.get("trees", 1).expect_err("gone").to_string();
+        assert!(error.contains(&hash) && error.contains("--folder"), "{error}");
         registry.put("trees", b"model").expect("puts again");
         assert_eq!(registry.get("trees", 1).expect("gets").1, b"model");
     }

@@ -18,6 +18,7 @@ mod timeline;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tidemill_connectors::disk;
 use tidemill_types::{Error, Micros};
 
 use crate::observe::Summary;
@@ -173,8 +174,7 @@ impl Report {
 
     /// Writes the page, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed =
-            |e| Error::external(format!("cannot write the report {}: {e}", path.display()));
+        let failed = |e| disk::cannot("write the report", path, &e);
         let temporary = path.with_extension("html.new");
         std::fs::write(&temporary, self.html()).map_err(failed)?;
         std::fs::rename(&temporary, path).map_err(failed)

@@ -1,6 +1,6 @@
 //! Errors that cross a package border: whose fault, may it be tried again, what to do.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,19 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Error {
-        Error::external(error.to_string())
+/// What to do where there is no room. It is true of every command: what was written whole is there, and the rest is
+/// made again.
+pub const ROOM: &str = "make room on the disk, then give the same command again: nothing is lost";
+
+/// Whether there is no room: on the disk, in somebody's quota, in the largest file that is allowed.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        let said = Error::external(error.to_string());
+        if is_full(&error) { said.help(ROOM) } else { said }
     }
 }

@@ -199,7 +199,7 @@ pub(super) fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
 /// An error of Arrow's while writing rows that were checked before.
 pub(super) fn write_failed(error: ArrowError) -> Error {
     match error {
-        ArrowError::IoError(_, error) => Error::external(format!("cannot write: {error}")),
+        ArrowError::IoError(_, error) => Error::from(error),
         other => Error::internal(format!("cannot write: {other}")),
     }
 }

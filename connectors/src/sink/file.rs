@@ -169,16 +169,15 @@ fn packing_of(word: &At<String>, format: &format::Entry) -> Result<Packing, Diag
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
-    Error::external(format!("cannot write {}: {error}", path.display()))
+    disk::cannot("write", path, error)
 }
 
 /// What a format says of the file below it, with the file's name.
 fn named(path: &Path, error: Error) -> Error {
-    match (error.fault, &error.help) {
-        (Fault::External, None) => {
-            let said = format!("cannot write {}: {}", path.display(), error.message);
-            Error::external(said)
-                .help("make room, and start again: the run goes on from its newest checkpoint")
+    match (error.fault, error.help.as_deref()) {
+        (Fault::External, None | Some(disk::ROOM)) => {
+            let message = format!("cannot write {}: {}", path.display(), error.message);
+            Error { message, ..error }
         }
         _ => error,
     }

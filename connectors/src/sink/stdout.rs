@@ -78,7 +78,11 @@ impl<W: Write + Send> Lines<W> {
         let mut bytes = self.held.bytes();
         let written = self.out.write_all(&bytes).and_then(|()| self.out.flush());
         bytes.clear();
-        written.map_err(|e| Error::external(format!("cannot write to the standard output: {e}")))
+        written.map_err(|e| {
+            let error = Error::from(e);
+            let message = format!("cannot write to the standard output: {}", error.message);
+            Error { message, ..error }
+        })
     }
 }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_types::Error;
 
+use crate::disk;
+
 /// Writes a file that nobody has written yet; false if somebody has, whose bytes then stay.
 ///
 /// # Errors
@@ -69,11 +71,10 @@ pub(super) fn json(of: &impl Serialize) -> Result<Vec<u8>, Error> {
 }
 
 pub(super) fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
-    let made = Error::external(format!("cannot {what} {}: {error}", path.display()));
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            made.help("make room on the disk; the task is tried again")
-        }
-        _ => made,
+    let made = disk::cannot(what, path, error);
+    if disk::is_full(error) {
+        made.help("make room on the disk; the task is tried again")
+    } else {
+        made
     }
 }
