@@ -8,6 +8,7 @@ mod flights;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use corrections::net;
 use flights::{Data, summary};
@@ -118,4 +119,69 @@ fn late_rows_are_kept_apart() {
             assert_eq!(whole["seq"].to_string(), row["id"].as_str().expect("an id"));
         }
     }
+}
+
+/// Without labels nobody knows ids: a row of an id that came before is another row, in both modes, and what was
+/// said of it is corrected as that of any other.
+#[test]
+fn ids_that_come_again_are_rows_of_their_own_where_nothing_is_labelled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rows: Vec<(u64, u64)> = (0..15_000).map(|id| (id, id * 1_000)).collect();
+    rows.extend((0..15_000).step_by(7).map(|id| (id, id * 1_000)));
+    rows.extend((0..15_000).step_by(11).map(|id| (id, id * 1_000 + 1_500)));
+    // Up to half a minute out of order, over several chunks.
+    rows.sort_by_key(|(id, at)| (at + id * 7_919 % 30_000, *at));
+    let text = rows.iter().map(|(id, at)| {
+        format!("{{\"id\":{id},\"ms\":{},\"card\":{}}}\n", 1_600_000_000_000 + at, id % 3)
+    });
+    fs::write(folder.path().join("rows.jsonl"), text.collect::<String>()).expect("rows");
+    let file = folder.path().join("ids.toml");
+    let pipeline = r#"
+        [pipeline]
+        name = "ids"
+        spine = "rows"
+        bundle = 60
+
+        [source.rows]
+        type = "file"
+        path = "rows.jsonl"
+        schema = { id = "int64", ms = "int64", card = "int64" }
+        columns = { at = "to_timestamp_millis(ms)" }
+        event_time = "at"
+        id = "id"
+        lateness = "40s"
+
+        [windows]
+        minute = { by = "card", last = "1m" }
+
+        [features]
+        n = "count(*) over minute"
+
+        [sink.features]
+        type = "file"
+        path = "features.jsonl"
+    "#;
+    fs::write(&file, pipeline).expect("a pipeline");
+    let net = |mode: &str| {
+        let out = folder.path().join(mode);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.arg("--output").arg("json").arg("run").arg(&file).arg("--folder").arg(&out);
+        command.args(["--set", &format!("pipeline.mode={mode}")]);
+        let told = summary(&command.output().expect("it ends"));
+        assert_eq!(told["dead_letters"], serde_json::json!([]), "{mode}");
+        let (mut net, mut taken_back) = (BTreeMap::<String, i64>::new(), 0);
+        for mut row in lines(&out.join("features.jsonl")) {
+            let diff = row.as_object_mut().and_then(|row| row.remove("diff"));
+            let diff = diff.and_then(|diff| diff.as_i64()).expect("a diff");
+            taken_back += usize::from(diff < 0);
+            *net.entry(row.to_string()).or_default() += diff;
+        }
+        net.retain(|_, n| *n != 0);
+        (net, taken_back)
+    };
+    let (wanted, _) = net("final");
+    assert_eq!(wanted.values().sum::<i64>(), rows.len() as i64);
+    let (found, taken_back) = net("at_once");
+    assert!(taken_back > 0, "nothing was corrected");
+    assert!(found == wanted, "other rows than those of `final`");
 }

@@ -1,5 +1,6 @@
 //! Rows get their scores.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ use crate::online::choose;
 pub struct Open {
     /// Rows as they were scored.
     rows: HashMap<Id, Arc<Scored>>,
+    /// Further rows of an id that is there: without labels none is refused.
+    further: HashMap<Id, Vec<Arc<Scored>>>,
     /// Labels that landed for them, and labels that landed before their rows.
     labels: BTreeMap<Id, Vec<Landed>>,
     /// Until when labels wait for rows.
@@ -43,8 +46,10 @@ impl Open {
     pub fn save(&self, mut place: impl FnMut(&Arc<Scored>) -> u32) -> SavedOpen {
         // By id, so that the same state is the same bytes.
         let rows: BTreeMap<&Id, &Arc<Scored>> = self.rows.iter().collect();
+        let further: BTreeMap<&Id, &Vec<Arc<Scored>>> = self.further.iter().collect();
+        let rows = rows.into_values().chain(further.into_values().flatten());
         SavedOpen {
-            rows: rows.into_values().map(&mut place).collect(),
+            rows: rows.map(&mut place).collect(),
             labels: self.labels.iter().map(|(id, l)| (id.clone(), l.clone())).collect(),
             deadlines: self.deadlines.iter().cloned().collect(),
         }
@@ -59,11 +64,31 @@ impl Open {
         saved: SavedOpen,
         row: impl Fn(u32) -> Result<Arc<Scored>, String>,
     ) -> Result<(), String> {
-        let rows = saved.rows.into_iter().map(|place| row(place).map(|row| (row.id.clone(), row)));
-        self.rows = rows.collect::<Result<_, _>>()?;
+        (self.rows, self.further) = (HashMap::new(), HashMap::new());
+        saved.rows.into_iter().try_for_each(|place| row(place).map(|row| self.hold(row)))?;
         self.labels = saved.labels.into_iter().collect();
         self.deadlines = saved.deadlines.into_iter().collect();
         Ok(())
+    }
+
+    fn hold(&mut self, row: Arc<Scored>) {
+        match self.rows.entry(row.id.clone()) {
+            Entry::Vacant(place) => drop(place.insert(row)),
+            Entry::Occupied(_) => self.further.entry(row.id.clone()).or_default().push(row),
+        }
+    }
+
+    /// The row of this id and time, which is held no longer.
+    fn take(&mut self, id: &Id, time: Micros) -> Option<Arc<Scored>> {
+        if self.rows.get(id).is_some_and(|row| row.time == time) {
+            return self.rows.remove(id);
+        }
+        let further = self.further.get_mut(id)?;
+        let row = further.remove(further.iter().position(|row| row.time == time)?);
+        if further.is_empty() {
+            self.further.remove(id);
+        }
+        Some(row)
     }
 }
 
@@ -133,7 +158,9 @@ impl Mill {
     /// Scores a row of the bundle and sends the score; nothing for one whose id was scored already.
     fn score(&mut self, row: usize) -> Result<Option<Arc<Scored>>, Error> {
         let (time, id) = (self.bundle.times[row], self.bundle.ids[row].clone());
-        if self.joins.iter().any(|join| join.holds(&id)) || self.open.rows.contains_key(&id) {
+        // Which row a label is of has to be known; where there are none, nobody keeps ids.
+        let labels = !self.joins.is_empty();
+        if labels && (self.open.rows.contains_key(&id) || self.joins.iter().any(|j| j.holds(&id))) {
             self.refuse_duplicate(row, &id);
             self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(Watch::refused);
             return Ok(None);
@@ -250,7 +277,7 @@ impl Mill {
         self.next_row = self.bundle.times.len();
         for row in 0..self.bundle.times.len() {
             if let Some(scored) = self.score(row)? {
-                self.open.rows.insert(scored.id.clone(), scored);
+                self.open.hold(scored);
             }
         }
         Ok(())
@@ -268,7 +295,7 @@ impl Mill {
         }
         for row in 0..last.times.len() {
             let id = &last.ids[row];
-            let Some(first) = self.open.rows.remove(id) else { continue };
+            let Some(first) = self.open.take(id, last.times[row]) else { continue };
             let columns = last.columns.num_columns();
             let same =
                 numbers_tell(&first.numbers, last.numbers(row), columns).unwrap_or_else(|| {
@@ -327,6 +354,6 @@ impl Mill {
 
     /// `at_once`: rows that are not settled yet.
     pub(super) fn unsettled(&self) -> u64 {
-        self.open.rows.len() as u64
+        (self.open.rows.len() + self.open.further.values().map(Vec::len).sum::<usize>()) as u64
     }
 }
