@@ -73,6 +73,33 @@ fn a_stopped_run_says_what_was_done_and_a_killed_one_repeats() {
     }
 }
 
+/// Whoever stops a run is told where the next one begins: at a checkpoint only where there is one.
+#[test]
+fn a_stopped_run_says_whether_there_is_a_checkpoint() {
+    let data = Data::of_days(30);
+    for (name, set, wanted) in
+        [("without", "checkpoint.enabled=false", false), ("with", "checkpoint.interval=10ms", true)]
+    {
+        let mut command = data.command(name, &["--speed", "864000x", "--quiet", "--set", set]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        under_way(&data, name);
+        let lines = data.path(name).join("checkpoints/lines");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while wanted && fs::read_dir(&lines).map_or(0, Iterator::count) == 0 {
+            assert!(Instant::now() < deadline, "no checkpoint after a minute");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        signal(&child, "TERM");
+        let output = child.wait_with_output().expect("it ends");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("a summary");
+        assert_eq!(
+            (&told["stopped"], &told["checkpoint"]),
+            (&true.into(), &wanted.into()),
+            "{name}"
+        );
+    }
+}
+
 /// A sink that cannot write any more ends the run with its error, and not at the end of the input.
 #[test]
 fn a_sink_that_fails_ends_the_run() {
@@ -87,6 +114,7 @@ fn a_sink_that_fails_ends_the_run() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{said}");
     assert!(said.contains("error: ") && said.contains("No space left"), "{said}");
+    assert!(said.contains("cure: make room"), "{said}");
     let journal = fs::read_dir(data.path("full/journal")).expect("a journal").flatten();
     let text: String = journal.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect();
     assert!(text.contains("header") && !text.contains("finished"), "it went on to the end");

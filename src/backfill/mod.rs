@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::engine::check::{Compiled, bounded, compile};
 use crate::engine::replay::Stretch;
-use crate::engine::run::{self, Options};
+use crate::engine::run::{self, Options, Ran};
 use crate::engine::split::Portion;
 use crate::host::Host;
 use crate::observe::ProgressBar;
@@ -173,7 +173,7 @@ pub fn compute(
         stretch: Some(Arc::clone(&stretch)),
         host: Host::default(),
     };
-    let (report, _) = run::run(compiled, &options, Arc::clone(place.stop), bar)?;
+    let Ran { report, .. } = run::run(compiled, &options, Arc::clone(place.stop), bar)?;
     clear(&folder)?;
     if stretch.is_whole() {
         place.stop.store(false, Ordering::SeqCst);

@@ -154,7 +154,7 @@ pub(super) fn run(
     traces::start(&compiled.plan)?;
     let ran = run::run(compiled, &chosen, Arc::clone(&stop), bar);
     traces::finish();
-    let (report, server) = ran?;
+    let run::Ran { report, server, checkpoint } = ran?;
     let page = folder.join("report.html");
     report.write(&page)?;
     let stopped = stop.load(Ordering::Relaxed);
@@ -170,13 +170,19 @@ pub(super) fn run(
     }
     let mut text = report.summary.table();
     if stopped {
-        text += "\nThe run was stopped before its input ended; running it again goes on from its newest checkpoint.\n";
+        let next = match checkpoint {
+            true => "goes on from its newest checkpoint",
+            false => "begins anew, for there is no checkpoint to go on from",
+        };
+        text +=
+            &format!("\nThe run was stopped before its input ended; running it again {next}.\n");
     }
     text += &format!("\nOutput in {}, report in {}\n", folder.display(), page.display());
     let mut json = json!(report.summary);
     if let Some(object) = json.as_object_mut() {
         object.insert("folder".to_string(), json!(folder));
         object.insert("stopped".to_string(), json!(stopped));
+        object.insert("checkpoint".to_string(), json!(stopped && checkpoint));
     }
     Ok(Said { text, json })
 }

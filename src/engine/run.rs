@@ -235,17 +235,27 @@ pub(super) fn is_live(plan: &Plan) -> bool {
     plan.sources.iter().any(|source| !check::bounded(source))
 }
 
+/// What a run leaves.
+pub struct Ran {
+    /// What people are told.
+    pub report: Report,
+    /// Where HTTP was asked for: it still answers.
+    pub server: Option<Server>,
+    /// Whether the run went on from a checkpoint, or made one.
+    pub checkpoint: bool,
+}
+
 /// Runs a pipeline to its end, or until `stop` is set.
 ///
 /// # Errors
 /// What ends a run: a source or a sink that fails for good, a folder that cannot be written, a
-/// journal of another pipeline. The server, where one was asked for, still answers.
+/// journal of another pipeline.
 pub fn run(
     compiled: Compiled,
     options: &Options,
     stop: Arc<AtomicBool>,
     mut bar: ProgressBar,
-) -> Result<(Report, Option<Server>), Error> {
+) -> Result<Ran, Error> {
     let began = Instant::now();
     let compiled = Arc::new(compiled);
     let plan = &compiled.plan;
@@ -256,7 +266,10 @@ pub fn run(
     let told = Arc::clone(&metrics);
     let to_board: Arc<Mutex<Option<Arc<Board>>>> = Arc::default();
     let seat = Arc::clone(&to_board);
+    let made = Arc::new(AtomicBool::new(false));
+    let makes = Arc::clone(&made);
     let tell = Box::new(move |line: Told| {
+        makes.store(true, Ordering::SeqCst);
         if let Some(board) = seat.lock().ok().and_then(|board| board.clone()) {
             board.checkpoint(line.bytes);
         }
@@ -331,9 +344,11 @@ pub fn run(
     let panics: Vec<String> = guards.join().into_iter().filter_map(Result::err).collect();
     leading.iter().try_for_each(Leading::end)?;
     let events = watcher.rows();
+    let resumed = begun.recovery.from.is_some();
     drop(watcher);
     let ended = begun.end(&panics);
     board.iter().for_each(|board| board.end());
     let (results, counted) = ended?;
-    Ok((report(&compiled, results, events, counted, began.elapsed()), server))
+    let report = report(&compiled, results, events, counted, began.elapsed());
+    Ok(Ran { report, server, checkpoint: resumed || made.load(Ordering::SeqCst) })
 }

@@ -106,5 +106,5 @@ pub(super) fn execute(
 /// A process that is gone before its time.
 fn gone(process: usize, why: &str) -> Error {
     Error::external(format!("process {process} is gone: {why}"))
-        .help("start all processes again: the run goes on from its newest checkpoint")
+        .help("start all processes again: the run goes on from its newest checkpoint, or begins anew where there is none yet")
 }
