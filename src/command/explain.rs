@@ -24,6 +24,7 @@ use crate::journal::{self, Record};
 #[derive(clap::Args, Debug)]
 pub(super) struct Options {
     /// The event's id.
+    #[arg(allow_negative_numbers = true)]
     id: String,
     /// The folder that the run wrote to; `out/NAME` if it is not given.
     #[arg(long, value_name = "FOLDER")]

@@ -260,6 +260,9 @@ pub fn run(
     let compiled = Arc::new(compiled);
     let plan = &compiled.plan;
     let shares = open_sources(&plan.sources, options.own(), options.total())?;
+    let read = shares.iter().flatten();
+    let read = read.map(|(s, source)| (plan.sources[*s].name.value.as_str(), source.files()));
+    check::sinks::replace_no_source(plan, &options.folder, read)?;
     let open = |members| Head::open(members, &compiled, options.workers, &stop);
     let head = options.members.as_ref().map(open).transpose()?;
     let metrics = Arc::new(Metrics::new(&plan.pipeline.name.value)?);

@@ -148,6 +148,11 @@ impl Files {
         self.skip = offset;
     }
 
+    /// Where they are.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.keys.files.iter().map(|(input, _)| input.path.clone()).collect()
+    }
+
     /// Lines or rows of all files that were read.
     pub(super) fn position(&self) -> u64 {
         self.before + self.reader.as_ref().map_or(0, |reader| reader.position())
@@ -231,7 +236,7 @@ impl Source for FileSource {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        self.files.keys.files.iter().map(|(input, _)| input.path.clone()).collect()
+        self.files.paths()
     }
 
     fn pause(&mut self, _: u32, paused: bool) {

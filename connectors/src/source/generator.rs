@@ -8,6 +8,7 @@
 //! * **Offsets** run on: pass k starts behind the last line of pass k - 1.
 //! * **Seek** reads from the start to the place.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +175,10 @@ impl Source for Generator {
         }
         self.pass = self.times + 1;
         Ok(Polled::AtEnd(0))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.paths()
     }
 
     fn pause(&mut self, _: u32, paused: bool) {

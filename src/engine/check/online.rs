@@ -6,6 +6,7 @@ use tidemill_config::plan::{LeadingEdge, OnlinePlan};
 use tidemill_operators::dataflow::{CallProgram, FeatureProgram, GroupProgram, Kept};
 use tidemill_types::{DataType, Field, Schema};
 
+use super::sinks::FIXED;
 use super::{Compiled, Derive};
 
 /// What is kept of each row of the spine, beside its features.
@@ -104,11 +105,12 @@ fn read_anew(kept: &mut Kept, source: &Derive, groups: &[GroupProgram]) {
 
 impl Compiled {
     /// The columns of the entity that stand before the features in what is sent: their places among the
-    /// columns that are kept. One that is a feature as well is not sent twice.
+    /// columns that are kept. One that is a feature as well, or stands in every row, is not sent twice.
     pub fn sent_entity(&self) -> Vec<(usize, Field)> {
         let fields = self.entity().into_iter().enumerate();
         let features = &self.program.feature_schema;
-        fields.filter(|(_, field)| features.index_of(&field.name).is_none()).collect()
+        let there = |name: &str| FIXED.contains(&name) || features.index_of(name).is_some();
+        fields.filter(|(_, field)| !there(&field.name)).collect()
     }
 
     /// The columns of the features stream between the event time and the diff.

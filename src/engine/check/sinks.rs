@@ -1,10 +1,13 @@
 //! What of its stream a sink takes.
 
+use std::path::{Component, Path, PathBuf};
+
 use arrow::datatypes::Schema;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::{Plan, SinkPlan, Stream};
+use tidemill_config::plan::{FeaturePlan, Plan, SinkPlan, Stream};
+use tidemill_config::table::Item;
 use tidemill_connectors::sink::{Delivery, SINKS};
-use tidemill_types::{DataType, Schema as TypedSchema};
+use tidemill_types::{DataType, Error, Schema as TypedSchema};
 
 use super::super::outputs::schema_of;
 
@@ -50,6 +53,26 @@ pub fn picked(sink: &SinkPlan, stream: &Schema) -> Result<Option<Vec<usize>>, Ve
     if errors.is_empty() { Ok(Some(picks)) } else { Err(errors) }
 }
 
+/// Finds columns of the messages' keys that the rows have not.
+fn key(sink: &SinkPlan, rows: &Schema, errors: &mut Vec<Diagnostic>) {
+    let wanted = sink.section.params().strings("key");
+    let there: Vec<&str> = rows.fields().iter().map(|f| f.name().as_str()).collect();
+    for name in wanted.value.iter().filter(|name| !there.contains(&name.as_str())) {
+        errors.push(Diagnostic::new(
+            &wanted.span,
+            format!("`key` of {} names no column: `{name}`", sink.section.path),
+            format!("the columns of its rows are {}", there.join(", ")),
+            match tidemill_config::suggest(name, there.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => {
+                    "name one of them; a feature that is a column, as card = \"card\", is one too"
+                        .into()
+                }
+            },
+        ));
+    }
+}
+
 /// Finds every column that a sink names and its stream lacks.
 pub(super) fn columns(
     sinks: &[SinkPlan],
@@ -58,9 +81,103 @@ pub(super) fn columns(
     errors: &mut Vec<Diagnostic>,
 ) {
     for sink in sinks {
-        let found = picked(sink, &schema_of(sink.stream, ids, features)).map(drop);
-        super::collect(found, errors);
+        let stream = schema_of(sink.stream, ids, features);
+        match picked(sink, &stream) {
+            Ok(picks) => {
+                let rows = picks.and_then(|picks| stream.project(&picks).ok());
+                key(sink, rows.as_ref().unwrap_or(&stream), errors);
+            }
+            Err(found) => errors.extend(found),
+        }
     }
+}
+
+/// The columns that every row of features has beside them.
+pub(super) const FIXED: [&str; 3] = ["id", "event_time", "diff"];
+
+/// Refuses features that would be a second column of a name.
+pub(super) fn names(features: &[FeaturePlan], errors: &mut Vec<Diagnostic>) {
+    for name in features.iter().map(|feature| &feature.name) {
+        if FIXED.contains(&name.value.as_str()) {
+            errors.push(Diagnostic::new(
+                &name.span,
+                format!("a feature cannot be called `{}`", name.value),
+                "every row of features has a column of that name already: id, event_time, diff",
+                "give it another name",
+            ));
+        }
+    }
+}
+
+/// The file that a sink writes, as the pipeline file names it.
+fn file_of(sink: &SinkPlan) -> Option<&str> {
+    let keys = (sink.section.kind.value == "file").then_some(&sink.section.keys)?;
+    keys.iter().find_map(|(key, node)| match &node.value {
+        Item::Text(path) if key.value == "path" => Some(path.as_str()),
+        _ => None,
+    })
+}
+
+/// Refuses sinks that write over the rows of another one.
+pub(super) fn apart(sinks: &[SinkPlan], errors: &mut Vec<Diagnostic>) {
+    let mut known: Vec<(PathBuf, &SinkPlan)> = Vec::new();
+    for sink in sinks {
+        let Some(path) = file_of(sink).map(plain) else { continue };
+        match known.iter().find(|(taken, _)| *taken == path) {
+            Some((_, other)) => errors.push(Diagnostic::new(
+                &sink.section.span,
+                format!("{} writes the file of {}", sink.section.path, other.section.path),
+                "each would write over the rows of the other",
+                "give one of them another `path`",
+            )),
+            None => known.push((path, sink)),
+        }
+    }
+}
+
+/// A path without `.` and, where it can be told, `..`.
+fn plain(path: &str) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// Refuses a run whose sinks would replace what its sources read; `read` are the files of a source.
+///
+/// # Errors
+/// A sink of a file that is among them.
+pub fn replace_no_source<'a>(
+    plan: &Plan,
+    folder: &Path,
+    read: impl IntoIterator<Item = (&'a str, Vec<PathBuf>)>,
+) -> Result<(), Error> {
+    let written = plan.sinks.iter().filter_map(|sink| {
+        // One that is not there replaces nothing.
+        let path = folder.join(file_of(sink)?).canonicalize().ok()?;
+        Some((path, sink))
+    });
+    let written: Vec<(PathBuf, &SinkPlan)> = written.collect();
+    for (source, files) in read {
+        for file in files.iter().filter_map(|file| file.canonicalize().ok()) {
+            let Some((_, sink)) = written.iter().find(|(path, _)| *path == file) else { continue };
+            let (file, sink) = (file.display(), &sink.section.path);
+            return Err(Error::user(format!(
+                "{sink} would write over {file}, which the source {source} reads"
+            ))
+            .help(format!("give {sink} another `path`, or the run another folder with --folder")));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses sinks that pass over rows which are there already, where a run that is started again does not make
