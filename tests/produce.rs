@@ -280,6 +280,8 @@ fn what_is_refused_is_refused_before_anything_is_made() {
     drop(listener);
     let output = tidemill(&["produce", file, "--brokers", &nobody]);
     assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert!(told.contains("cure: ") && told.contains("--brokers"), "{told}");
     drop(folder);
 }
 

@@ -237,6 +237,7 @@ fn bad_messages_become_dead_letters() {
     assert_eq!(found.rejects[0].provenance.origin, name);
     assert_eq!(found.rejects[1].detail, "the message has no payload");
     assert_eq!(found.rejects[2].raw, big.as_bytes(), "nothing of it is lost");
+    assert_eq!(found.rejects[2].detail, "the record has 211 bytes, `max_record` is 100");
 }
 
 #[test]
@@ -336,6 +337,7 @@ fn reading_and_writing_go_on_after_the_broker_was_killed() {
 fn checks_refuse_what_would_break_a_promise() {
     let cases = [
         ("topic = \"a\"", "`brokers` is missing"),
+        ("topic = \"a b\"\nbrokers = \"b\"", "`a b` cannot be the name of a topic"),
         ("topic = \"a\"\nbrokers = \"b\"\nstart = \"erliest\"", "`start` cannot be `erliest`"),
         (
             "topic = \"a\"\nbrokers = \"b\"\nproperties = { \"enable.auto.commit\" = true }",
@@ -354,6 +356,9 @@ fn checks_refuse_what_would_break_a_promise() {
     assert_eq!((entry.check)(&plan).unwrap_err()[0].message, "`parquet` is a format of files");
     let sinks = tidemill_connectors::sink::SINKS;
     let entry = sinks.iter().find(|entry| entry.name == "kafka").unwrap();
+    let plan = sink_plan("kafka", "topic = \"a/b\"\nbrokers = \"b\"");
+    let found = (entry.check)(&plan).unwrap_err();
+    assert_eq!(found[0].message, "`a/b` cannot be the name of a topic");
     let plan = sink_plan("kafka", "topic = \"a\"\nbrokers = \"b\"\ncompact = true");
     assert_eq!((entry.check)(&plan).unwrap_err()[0].message, "a compacted topic needs keys");
 }

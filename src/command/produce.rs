@@ -198,9 +198,18 @@ fn key(source: &SourcePlan, options: &Options) -> Result<String, Error> {
 #[cfg(feature = "kafka")]
 fn create(topic: &str, options: &Options) -> Result<bool, Error> {
     use tidemill_connectors::client::kafka::{Cluster, Topic};
+    use tidemill_types::Fault;
     let properties = options.properties.iter().cloned().collect();
     let cluster = Cluster { brokers: options.brokers.join(","), properties };
-    cluster.create_topic(&Topic::new(topic, i32::from(options.partitions)))
+    let made = cluster.create_topic(&Topic::new(topic, i32::from(options.partitions)));
+    made.map_err(|error| match error.fault {
+        Fault::External => error.help(format!(
+            "see that a Kafka broker runs at {} (--brokers), and that the address which it advertises can be reached \
+             from here; --property gives what TLS and SASL need",
+            options.brokers.join(",")
+        )),
+        _ => error,
+    })
 }
 
 #[cfg(not(feature = "kafka"))]

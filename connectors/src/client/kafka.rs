@@ -20,6 +20,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use tidemill_config::diagnostic::Diagnostic;
+use tidemill_config::plan::At;
 use tidemill_config::section::{Params, Section};
 use tidemill_types::trace::TRACEPARENT;
 use tidemill_types::{Error, TraceContext};
@@ -29,6 +30,9 @@ const METADATA: Duration = Duration::from_secs(15);
 
 /// Between two questions about a partition that has no leader.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Bytes of a topic's name, at most.
+pub(crate) const LONGEST: usize = 249;
 
 /// Events to be handled before an error is explained.
 const EVENTS: usize = 32;
@@ -244,6 +248,21 @@ impl ClientContext for Log {
 
 impl ConsumerContext for Log {}
 
+/// Refuses what no broker takes as the name of a topic.
+pub(crate) fn topic_name(name: &At<String>) -> Option<Diagnostic> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let whole =
+        (1..=LONGEST).contains(&name.value.len()) && ![".", ".."].contains(&name.value.as_str());
+    (!whole || !name.value.chars().all(legal)).then(|| {
+        Diagnostic::new(
+            &name.span,
+            format!("`{}` cannot be the name of a topic", name.value),
+            format!("a name has up to {LONGEST} letters, digits, dots, dashes and underscores"),
+            "write the topic's name as the brokers have it",
+        )
+    })
+}
+
 /// The number of partitions of a topic. `serve` lets the client handle its events, among which is
 /// why it could not connect.
 ///
@@ -313,7 +332,12 @@ fn unknown_topic(topic: &str, names: &[&str]) -> Error {
 /// librdkafka said before it gave up.
 pub(crate) fn explain(what: &str, error: &KafkaError, last: Option<&str>) -> Error {
     use RDKafkaErrorCode as Code;
-    let Some(code) = error.rdkafka_error_code() else {
+    let code = match error {
+        // The crate keeps back what the admin client was told.
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    let Some(code) = code else {
         return match error {
             KafkaError::ClientConfig(_, reason, name, _) => {
                 Error::user(format!("{what}: the property `{name}` is refused: {reason}"))

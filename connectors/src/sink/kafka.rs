@@ -30,7 +30,9 @@ use tidemill_types::{Error, Micros, TraceContext};
 
 use super::transactions::{About, ExactlyOnce};
 use super::{Delivery, Entry, Readback, Sink};
-use crate::client::kafka::{Cluster, Log, Topic, explain, headers_of, partitions};
+use crate::client::kafka::{
+    Cluster, LONGEST, Log, Topic, explain, headers_of, partitions, topic_name,
+};
 use crate::format::{self, Encoder, Messages};
 use crate::keys;
 use exactly_once::Kafka;
@@ -145,9 +147,6 @@ const LOOK_EVERY: usize = 256;
 /// The longest that rows wait for a commit: well below the timeout of a transaction.
 const LONGEST_COMMIT: Micros = 10 * SECOND;
 
-/// Bytes of a topic's name, at most.
-const LONGEST: usize = 249;
-
 struct Keys {
     cluster: Cluster,
     topic: Topic,
@@ -172,11 +171,14 @@ fn read(plan: &SinkPlan) -> Result<Keys, Vec<Diagnostic>> {
     let commit_every = params.optional_duration("commit_every");
     let progress = params.optional_text("progress");
     let default = format!("{}.{}.{}.progress", name.value, plan.pipeline, plan.name.value);
+    let illegal = topic_name(&name);
     let mut topic = Topic::new(name.value, partitions as i32);
     if compact {
         topic = topic.compacted();
     }
     let mut errors = params.finish().err().unwrap_or_default();
+    // One that is missing is told already.
+    errors.extend(illegal.filter(|_| !topic.name.is_empty()));
     if compact && key.value.is_empty() {
         errors.push(Diagnostic::new(
             &plan.section.span,

@@ -26,7 +26,7 @@ use tidemill_config::plan::{SourcePlan, Until};
 use tidemill_types::{DeadLetter, Error, Provenance, TraceContext};
 
 use super::{Chunk, Entry, Polled, Source};
-use crate::client::kafka::{Cluster, Log, context_of, explain, partitions, watermarks};
+use crate::client::kafka::{Cluster, Log, context_of, explain, partitions, topic_name, watermarks};
 use crate::format::rows::Rows;
 use crate::format::{self, Decoder, Layout, MAX_RECORD, Messages, Refusal};
 use crate::keys;
@@ -75,6 +75,8 @@ fn read(plan: &SourcePlan) -> Result<Keys, Vec<Diagnostic>> {
     let start = params.optional_string("start");
     let max_record = params.integer("max_record", MAX_RECORD as i64, 1..=1 << 30);
     let mut errors = params.finish().err().unwrap_or_default();
+    // One that is missing is told already.
+    errors.extend(topic_name(&topic).filter(|_| !topic.value.is_empty()));
     if let Some(other) =
         start.as_ref().filter(|s| !["earliest", "latest"].contains(&s.value.as_str()))
     {
@@ -161,6 +163,8 @@ struct KafkaSource {
     count: Option<(u32, Instant)>,
     /// Whether anybody asks for the contexts of rows.
     traced: bool,
+    /// Bytes of what was refused since rows were handed over.
+    refused: usize,
 }
 
 /// What one look at the consumer brought.
@@ -199,6 +203,7 @@ impl KafkaSource {
             count: (plan.until != Some(Until::End) && share.0 == 0)
                 .then(|| (count, Instant::now())),
             traced: false,
+            refused: 0,
         };
         for partition in (0..count).filter(|p| *p as usize % share.1.max(1) == share.0) {
             let client = source.consumer.client();
@@ -311,17 +316,21 @@ impl KafkaSource {
                     read.contexts.push((offset as u64, context));
                 }
             }
-            Err(refusal) => read.rejects.push(DeadLetter {
-                source: self.source.clone(),
-                provenance: Provenance {
-                    origin: self.topic.clone(),
-                    partition,
-                    offset: offset as u64,
-                },
-                reason: refusal.reason.to_string(),
-                detail: refusal.detail,
-                raw: message.payload().unwrap_or_default().to_vec(),
-            }),
+            Err(refusal) => {
+                let raw = message.payload().unwrap_or_default().to_vec();
+                self.refused += raw.len();
+                read.rejects.push(DeadLetter {
+                    source: self.source.clone(),
+                    provenance: Provenance {
+                        origin: self.topic.clone(),
+                        partition,
+                        offset: offset as u64,
+                    },
+                    reason: refusal.reason.to_string(),
+                    detail: refusal.detail,
+                    raw,
+                });
+            }
         }
         let last = read.end.is_some_and(|end| read.next >= end);
         Ok(if last { Seen::End(partition) } else { Seen::Message(partition) })
@@ -332,7 +341,8 @@ impl KafkaSource {
         let deadline = Instant::now() + wait;
         let mut taken = 0;
         let mut bytes = 0;
-        while taken < MESSAGES && bytes < format::PART_BYTES {
+        self.refused = 0;
+        while taken < MESSAGES && bytes.max(self.refused) < format::PART_BYTES {
             let wait = match taken {
                 0 => deadline.saturating_duration_since(Instant::now()),
                 _ => Duration::ZERO,
