@@ -113,7 +113,11 @@ pub(super) const LABEL: &[Key] = &[
 pub(super) const MODEL: &[Key] = &[
     ("label", "text", "the label it learns"),
     ("inputs", "list of texts, [\"features.*\"]", "features, and NAME.margin of another model"),
-    ("publish", "duration, none", "how often an online model becomes a version"),
+    (
+        "publish",
+        "duration, none",
+        "how often an online model becomes a version, if it has learnt anything since",
+    ),
 ];
 
 pub(super) const RETRAIN: &[Key] = &[
