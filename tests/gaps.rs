@@ -5,7 +5,7 @@ mod turncoat;
 
 use std::fs;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use turncoat::Turncoat;
 
 /// What has something to do every hour, if there is anything.
@@ -63,6 +63,10 @@ fn nothing_is_published_of_a_gap() {
     assert_eq!(since.len(), 13 + 12, "{since:?}");
     let rows: Vec<u64> = all.iter().filter_map(|v| v["lineage"]["rows"].as_u64()).collect();
     assert!(rows.is_sorted_by(|a, b| a < b), "a version without anything new: {rows:?}");
+    // What it published last is in charge, and waits for nobody.
+    let (last, former) = all.split_last().expect("versions");
+    assert_eq!((&last["stage"], &last["aliases"]), (&json!("champion"), &json!(["champion"])));
+    assert!(former.iter().all(|v| v["stage"] == "former" && v["aliases"] == json!([])));
 
     let outputs = |folder: &str| {
         ["scores.jsonl", "models.jsonl", "alerts.jsonl"]
@@ -82,11 +86,41 @@ fn nothing_is_published_of_a_gap() {
 /// A run that goes on knows what its last version had learnt.
 #[test]
 fn a_killed_run_publishes_nothing_twice() {
-    let data = data(96, true);
+    let data = keeping_all(96);
     let words = ["crash-test", "turncoat.toml", "--kills", "12", "--seed", "5", "--folder", "runs"];
     let more = ["--set", "pipeline.bundle=30", "--output", "json"];
     let told = turncoat::json(&data.tidemill(&words).args(more).output().expect("it starts"));
     assert!(told["went_on"].as_u64().is_some_and(|n| n > 0), "no restart went on: {told}");
+}
+
+/// What stands in `last` aside, nothing leaves a training set: over a gap it stays the same.
+fn keeping_all(hours: i64) -> Turncoat {
+    let data = data(hours, true);
+    let file = data.path("turncoat.toml");
+    let text = fs::read_to_string(&file).expect("a pipeline");
+    let kept = text.replace("training = { last = \"1d\", ", "training = { ");
+    assert_ne!(kept, text);
+    fs::write(file, kept).expect("written");
+    data
+}
+
+/// Of the labels before a gap a version is trained once, and not each day of it.
+#[test]
+fn nothing_is_trained_again_in_a_gap() {
+    let data = keeping_all(30);
+    let told = data.run("out", &[]);
+    let trainings = told["retrainings"].as_array().expect("a list").iter();
+    let of = |key: &str| -> Vec<i64> {
+        trainings.clone().filter_map(|training| training[key].as_i64()).collect()
+    };
+    let day = 86_400_000_000;
+    let late = tidemill_types::time::from_rfc3339("2025-01-02").expect("a day");
+    // The last labels of the second night are learnt on the third day, a gap away from the next ones.
+    assert_eq!(of("triggered_at"), [day, 2 * day, late], "{told}");
+    assert!(of("rows").is_sorted_by(|a, b| a < b), "{told}");
+    let scores = fs::read(data.path("out/scores.jsonl")).expect("scores");
+    data.run("one", &["--set", "pipeline.bundle=1", "--workers", "2"]);
+    assert!(fs::read(data.path("one/scores.jsonl")).expect("scores") == scores);
 }
 
 /// One row that is dated centuries before the others is one row.

@@ -138,6 +138,103 @@ fn an_alert_that_is_named_ends_a_trial() {
     assert_eq!(ended(&named.replace("[\"drift.loss\"]", "[]")).0, 0, "nobody named the alert");
 }
 
+/// From this hour on x is another one.
+const SHIFT: i64 = 52;
+
+/// A canary that is as the champion when x shifts, and one that is trained for that.
+fn shifting() -> Turncoat {
+    let named = ROLLOUT.replace("probation", "abort_on = [\"drift.x\"], probation");
+    let drift = |of: &str| {
+        let rest = "detect = [\"psi\"]\nmodel = \"trees\"\nwindow = \"2h\"\nevery = \"1h\"";
+        format!("[drift.{of}]\nof = [\"{of}\"]\n{rest}\n")
+    };
+    let more = format!("{named}\n{}{}", drift("x"), drift("score"));
+    Turncoat::with(84, &more, |at, row| {
+        if at >= SHIFT * 3600 {
+            row.x = row.x.map(|x| x + 1.0);
+        }
+        true
+    })
+}
+
+const ON_DRIFT: [&str; 4] = [
+    "--set",
+    "model.trees.retrain.on=[\"every 1d\", \"drift.x\"]",
+    "--set",
+    "model.trees.retrain.cooldown=\"1h\"",
+];
+
+/// A drift that begins while a version serves ends its trial; not one that was there before, nor that for which
+/// the version was trained.
+#[test]
+fn a_drift_that_stood_before_ends_no_trial() {
+    let data = shifting();
+    let told = data.run("out", &ON_DRIFT);
+    let (looks, refused) = (data.journal("out", "rollout"), data.journal("out", "refused"));
+    let why = of(&refused, 2)[0]["why"].as_str().expect("why");
+    assert!(why.starts_with("drift.x: psi of x"), "the second was a canary when x shifted: {why}");
+    let third = of(&looks, 3);
+    let stages: Vec<&str> = third.iter().filter_map(|l| l["stage"].as_str()).collect();
+    assert_eq!(stages, ["shadow", "canary", "canary", "probation", "probation"], "{third:?}");
+    assert_eq!(third[4]["why"], "its probation is over");
+    assert_eq!(told["rollbacks"], 0, "{told}");
+    let trained = &data.models(&["show", "out", "trees", "3"])["version"]["lineage"];
+    assert_eq!(trained["trigger"], "drift.x");
+
+    // Those that came before their turn are turned away, wherever that is told.
+    let overtaken: Vec<u64> = refused
+        .iter()
+        .filter(|r| r["why"].as_str().is_some_and(|why| why.contains("came before its turn")))
+        .filter_map(|r| r["to"].as_u64())
+        .collect();
+    assert!(!overtaken.is_empty(), "{refused:?}");
+    let listed = data.models(&["list", "out"]);
+    for number in overtaken {
+        let of_number = |all: &Json| -> Json {
+            let all = all.as_array().expect("a list");
+            all.iter().find(|v| v["version"] == number).expect("it is there").clone()
+        };
+        assert_eq!(of_number(&listed["versions"])["stage"], "refused");
+        assert_eq!(of_number(&told["retrainings"])["fate"], "refused", "version {number}");
+    }
+
+    let files =
+        |folder: &str| OUTPUTS.map(|name| std::fs::read(data.path(folder).join(name)).expect(name));
+    data.run("two", &[&ON_DRIFT[..], &["--workers", "2", "--set", "pipeline.bundle=1"]].concat());
+    assert!(files("two") == files("out"), "workers or bundles show in the output");
+}
+
+/// Scores are compared with those of the version that makes them: a swap is no drift, and what shifts is.
+#[test]
+fn a_swap_is_no_drift_of_the_score() {
+    let drift = "[drift.score]\nof = [\"score\"]\ndetect = [\"psi\", \"ks\"]\nmodel = \"trees\"\n\
+                 window = \"2h\"\nevery = \"1h\"";
+    let always = "promote = { when = \"always\" }".to_string();
+    let canary = ROLLOUT.replace("20% for 2h", "50% for 4h");
+    for (rollout, swaps) in [(always, 3), (canary, 2)] {
+        // The truth turns, so that the second version gives other scores than the first; later x shifts.
+        let shift = 90;
+        let data = Turncoat::with(96, &format!("{rollout}\n{drift}"), |at, row| {
+            row.yes = row.yes != (at >= 36 * 3600);
+            if at >= shift * 3600 {
+                row.x = row.x.map(|x| 0.5 + x / 2.0);
+            }
+            true
+        });
+        let told = data.run("out", &[]);
+        assert!(told["promotions"].as_u64() >= Some(swaps), "{told}");
+        let time = |alert: &Json| {
+            let time = alert["event_time"].as_str().expect("a time");
+            tidemill_types::time::from_rfc3339(time).expect("a time") / 3_600_000_000
+        };
+        let alerts = lines(&data.path("out/alerts.jsonl"));
+        let of_score: Vec<&Json> = alerts.iter().filter(|a| a["of"] == "score").collect();
+        let early: Vec<&&Json> = of_score.iter().filter(|a| time(a) < shift).collect();
+        assert!(early.is_empty(), "nothing but versions has changed: {early:?}");
+        assert!(of_score.iter().any(|a| a["level"] == "drift"), "{alerts:?}");
+    }
+}
+
 /// A run that is up is told to go back while rows come: one epoch later the other version serves, no row
 /// is lost or scored twice, and a second run repeats it all.
 #[test]
@@ -277,16 +374,18 @@ fn approvals_come_from_different_people_and_the_ladder_ends_in_the_fallback() {
 /// Killed in the shadow, as a canary or on probation, a run goes on with the evidence that it had.
 #[test]
 fn a_killed_run_goes_on_with_its_trial() {
-    let data = turning();
-    let words = ["crash-test", "turncoat.toml", "--kills", "16", "--seed", "9", "--folder", "runs"];
-    let bundle = ["--set", "pipeline.bundle=30", "--output", "json"];
-    let mut command = data.tidemill(&words);
-    let told = turncoat::json(&command.args(bundle).output().expect("it starts"));
-    assert!(told["went_on"].as_u64().is_some_and(|n| n > 0), "no restart went on: {told}");
-    assert!(
-        data.journal("runs/whole", "rollout").len() > 5,
-        "the run that is repeated has no trial"
-    );
+    for (data, more) in [(turning(), &[][..]), (shifting(), &ON_DRIFT)] {
+        let words =
+            ["crash-test", "turncoat.toml", "--kills", "16", "--seed", "9", "--folder", "runs"];
+        let bundle = ["--set", "pipeline.bundle=30", "--output", "json"];
+        let mut command = data.tidemill(&words);
+        let told = turncoat::json(&command.args(bundle).args(more).output().expect("it starts"));
+        assert!(told["went_on"].as_u64().is_some_and(|n| n > 0), "no restart went on: {told}");
+        assert!(
+            data.journal("runs/whole", "rollout").len() > 5,
+            "the run that is repeated has no trial"
+        );
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::migration;
 
 /// The form of a line: of its manifest and of what its parts hold. A reader refuses a greater one, and brings a smaller
 /// one to its own (see [`migration`]).
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub struct Step {
     pub parts: fn(Parts) -> Result<Parts, String>,
 }
 
-/// All steps, each from where the one before came to. Form 1 was of no release.
+/// All steps, each from where the one before came to. Forms 1 and 2 were of no release.
 pub const STEPS: &[Step] = &[];
 
 /// Those that lead from one form to another.

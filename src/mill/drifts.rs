@@ -60,14 +60,18 @@ impl Mill {
         let worst = said.iter().filter(|s| s.reading.level == Level::Drift);
         let worst: Vec<(String, f64)> =
             worst.map(|s| (format!("{} of {}", s.detector, s.of), s.reading.statistic)).collect();
-        let Some((what, _)) = worst.first() else { return Ok(()) };
-        self.alarm_trials(w, &format!("drift.{name}: {what}"));
+        if let Some(Said { detector, of, .. }) = said.iter().find(|said| said.begun) {
+            self.alarm_trials(w, &name, &format!("drift.{name}: {detector} of {of}"));
+        }
+        if worst.is_empty() {
+            return Ok(());
+        }
         for m in 0..self.models.len() {
             let Some(retrain) = &self.models[m].plan.retrain else { continue };
             let cooled = self.models[m]
                 .triggered()
                 .is_none_or(|last| now.saturating_sub(last) >= retrain.cooldown);
-            if retrain.drifts.contains(&w) && cooled {
+            if retrain.drifts.contains(&w) && cooled && !self.knows_all(m) {
                 self.trigger(m, format!("drift.{name}"), worst.clone(), now)?;
             }
         }
@@ -86,14 +90,27 @@ impl Mill {
         }
     }
 
-    /// From now on what a model reads is compared with what another of its versions was trained on.
-    pub(super) fn refer_to(&mut self, m: usize, reference: &Reference, now: Micros) {
+    /// Another version of a model is in charge, or none. From now on what it reads is compared with what that one
+    /// was trained on, and scores are those of that one alone.
+    pub(super) fn swapped(&mut self, m: usize, reference: Option<&Reference>, now: Micros) {
         for w in 0..self.watches.len() {
-            if self.watches[w].plan.model == Some(m) {
+            let features = self.watches[w].plan.model == Some(m);
+            let score = self.scores_of(w) == Some(m);
+            if let Some(reference) = reference.filter(|_| features || score) {
                 self.remember(w, now);
-                self.watches[w].refer_to(reference);
+                self.watches[w].refer_to(reference, features, score);
+            }
+            if self.scoring[m] {
+                self.watches[w].begin_scores();
             }
         }
+    }
+
+    /// The model whose versions say what scores are compared with: the champion, where it is retrained.
+    pub(super) fn scores_of(&self, w: usize) -> Option<usize> {
+        let champion = self.compiled.plan.score.as_ref().map(|score| score.champion);
+        let retrained = |m: &usize| self.models[*m].plan.retrain.is_some();
+        champion.filter(retrained).or(self.watches[w].plan.model)
     }
 
     /// Keeps the largest readings of the week that ended, for the report.

@@ -40,7 +40,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tidemill_config::plan::Mode;
+use tidemill_config::plan::{DriftOf, DriftPlan, Mode};
 use tidemill_connectors::executor::Router;
 use tidemill_operators::dataflow::{Decide, Features};
 use tidemill_types::{Error, Id, Micros};
@@ -58,7 +58,7 @@ use self::sample::Sample;
 use self::training::TrainingParts;
 use self::watch::Watch;
 use crate::checkpoint::line::SharedLines;
-use crate::engine::check::Compiled;
+use crate::engine::check::{Compiled, ModelInputs, NumberFrom};
 use crate::engine::offsets::Offsets;
 use crate::engine::outputs::Outputs;
 use crate::host::Host;
@@ -138,6 +138,8 @@ pub struct Mill {
     /// By model: what drift is measured against.
     samples: Vec<Option<Sample>>,
     watches: Vec<Watch>,
+    /// By model: whether it makes what is served, or gives a margin to what does.
+    scoring: Vec<bool>,
     /// What monitors of the loss have said since the last tick.
     heard: Vec<(usize, watch::Said)>,
     judge: Judge,
@@ -201,11 +203,16 @@ impl Mill {
             };
             trained(l).then(make).transpose()
         });
+        let champion = plan.score.as_ref().map(|score| score.champion);
         let samples = (0..plan.models.len()).map(|m| {
-            let wanted = plan.drifts.iter().filter(|d| d.model == Some(m));
+            let scores = |of: &DriftOf| matches!(of, DriftOf::Inputs { score: true, .. });
+            let compared =
+                |d: &&DriftPlan| d.model == Some(m) || (champion == Some(m) && scores(&d.of));
+            let wanted = plan.drifts.iter().filter(compared);
             let gate = plan.models[m].gate.as_ref().filter(|gate| gate.looks_at_data());
             let of_drift = wanted.map(|d| d.reference_rows).max();
-            of_drift.or(gate.map(|_| SAMPLED)).map(Sample::new)
+            let rows = of_drift.or(gate.map(|_| SAMPLED));
+            rows.map(|rows| Sample::new(rows, champion))
         });
         let watches = plan.drifts.iter().map(|d| Watch::new(d, features));
         let spans = plan.score.as_ref().map(|s| s.spans.clone()).unwrap_or_default();
@@ -215,6 +222,7 @@ impl Mill {
             training: training.collect::<Result<_, _>>()?,
             samples: samples.collect(),
             watches: watches.collect::<Result<_, _>>()?,
+            scoring: scoring(champion, &compiled.inputs),
             judge: Judge::new(learn::contenders(plan), spans),
             heard: Vec::new(),
             base: (0.0, 0),
@@ -403,7 +411,7 @@ impl Mill {
                 State::Online(online) => online.learner.learnt() != online.published,
                 State::Batch(_) => {
                     let wanted = model.plan.retrain.as_ref().map_or(0, |r| r.min_rows);
-                    self.rows_for(m) >= wanted
+                    self.rows_for(m) >= wanted && !self.knows_all(m)
                 }
             };
             let from = if fresh { Some(clock) } else { self.settled_from(m, clock) };
@@ -441,6 +449,21 @@ impl Mill {
         let at_once = self.compiled.plan.pipeline.mode == Mode::AtOnce;
         passed(period, before, now) && (at_once || at_it())
     }
+}
+
+/// Which models make what is served: the champion, and those whose margins it reads.
+fn scoring(champion: Option<usize>, inputs: &[ModelInputs]) -> Vec<bool> {
+    let mut all = vec![false; inputs.len()];
+    let mut open: Vec<usize> = champion.into_iter().collect();
+    while let Some(m) = open.pop() {
+        if !std::mem::replace(&mut all[m], true) {
+            open.extend(inputs[m].numbers.iter().filter_map(|from| match from {
+                NumberFrom::Margin(of) => Some(*of),
+                NumberFrom::Feature(_) => None,
+            }));
+        }
+    }
+    all
 }
 
 /// The next boundary of this period.

@@ -91,6 +91,8 @@ pub struct Batch {
     pub waiting: Option<(String, Vec<(String, f64)>)>,
     /// Labels taken when a training was triggered last.
     pub labels: u64,
+    /// How often a training on these labels may still be tried, should the one before have failed.
+    pub tries: u8,
     /// What may still be triggered today.
     pub budget: Budget,
     /// Versions made so far.
@@ -169,6 +171,7 @@ impl Model {
                 triggered: None,
                 waiting: None,
                 labels: 0,
+                tries: 0,
                 budget: Budget::default(),
                 versions: 0,
                 parameters: (entry.parameters)(&plan.section).map_err(checked)?,

@@ -8,6 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidemill_config::plan::Promotion;
 use tidemill_operators::evaluate::gate;
+use tidemill_operators::predictor::{Predictor, Row, probability};
 use tidemill_types::model::{Lineage, ModelVersion};
 use tidemill_types::schema::hex;
 use tidemill_types::task::{Artifact, Failure, Setback, TaskOutcome, TrainingTask};
@@ -21,6 +22,9 @@ use crate::journal::record::{Decision, Gate, Outcome, Record, Switch};
 use crate::models::history::KEPT;
 use crate::observe::summary::{Fate, Retraining};
 use crate::report::{Moment, Step};
+
+/// How often schedules and drifts may have a model trained on the same labels, where that fails.
+const TRIES: u8 = 3;
 
 /// How often a wait for a training looks whether the run is to stop.
 const LOOK: Duration = Duration::from_millis(100);
@@ -98,7 +102,8 @@ impl Mill {
         }
         if let State::Batch(batch) = &mut self.models[m].state {
             batch.triggered = Some(now);
-            batch.labels = taken;
+            let tries = if batch.labels == taken { batch.tries } else { TRIES };
+            (batch.labels, batch.tries) = (taken, tries.saturating_sub(1));
             batch.budget.spend(now);
             batch.running =
                 Some(Running { task, rows, written, training, due, offsets, reference });
@@ -215,12 +220,17 @@ impl Mill {
         })?;
         let State::Batch(batch) = &mut self.models[m].state else { return Ok(()) };
         batch.versions += 1;
+        batch.tries = 0;
         let number = batch.versions;
         self.timer.ended(running.training, Some((m, number)));
         let retraining = &mut self.results.trainings[running.training];
         retraining.version = Some(number);
         (retraining.rows, retraining.metrics) = (rows, metrics.clone());
         let task = running.task;
+        let mut reference = running.reference.map(|r| r.ready()).unwrap_or_default();
+        if let Some(scores) = self.scores_by(m, &*predictor, task.labels) {
+            reference = Arc::new(Reference { scores, ..Arc::unwrap_or_clone(reference) });
+        }
         let manifest = ModelVersion {
             model: self.models[m].name.to_string(),
             version: number,
@@ -245,13 +255,30 @@ impl Mill {
             predictor,
             cut: task.labels.1,
             training: running.training,
-            reference: running.reference.map(|r| r.ready()).unwrap_or_default(),
+            reference,
             manifest: Arc::new(manifest),
             size,
             checks: [].into(),
         };
         self.moment(now, m, Some(number), Step::Trained, &task.triggered.1);
         self.at_the_gate(m, version, epoch, now)
+    }
+
+    /// The scores that a version gives to the sample of its training set, where it makes what is served. Those that
+    /// were served for these rows are of versions before it.
+    fn scores_by(
+        &self,
+        m: usize,
+        predictor: &dyn Predictor,
+        labels: (Micros, Micros),
+    ) -> Option<Vec<f64>> {
+        let champion = self.compiled.plan.score.as_ref().map(|score| score.champion);
+        let sample = self.samples[m].as_ref().filter(|_| champion == Some(m))?;
+        let inputs = &self.models[m].inputs;
+        Some(sample.scores(labels, |numbers, categories, margins| {
+            let (numbers, categories) = inputs.of(numbers, categories, margins);
+            probability(predictor.margin(Row { numbers: &numbers, categories: &categories }))
+        }))
     }
 
     fn at_the_gate(
@@ -268,7 +295,7 @@ impl Mill {
             if first || version.checks.iter().any(|check| !check.passed) {
                 let failed = self.report(m, &version, version.checks.to_vec(), epoch)?;
                 if let Some(why) = failed {
-                    return self.refuse(m, &version, why, Fate::Refused, epoch, now);
+                    return self.refuse(m, &version, why, epoch, now);
                 }
             }
         }
@@ -282,7 +309,7 @@ impl Mill {
         if batch.live.is_none() && (!approved || batch.rolled_back) {
             let why = format!("version {} came before it was let in", version.number);
             return match batch.next.replace(version) {
-                Some(old) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
+                Some(old) => self.refuse(m, &old, why, epoch, now),
                 None => Ok(()),
             };
         }
@@ -300,7 +327,7 @@ impl Mill {
         let overtaken = batch.challenger.replace((version, gate));
         batch.measured = <_>::default();
         match overtaken {
-            Some((old, _)) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
+            Some((old, _)) => self.refuse(m, &old, why, epoch, now),
             None => Ok(()),
         }
     }
@@ -337,10 +364,10 @@ impl Mill {
             match decision {
                 Decision::Promote if failed.is_some() => {
                     let why = failed.unwrap_or_default();
-                    self.refuse(m, &version, why, Fate::Refused, epoch, now)?;
+                    self.refuse(m, &version, why, epoch, now)?;
                 }
                 Decision::Promote => self.promote(m, version, &why, epoch, now)?,
-                _ => self.refuse(m, &version, why, Fate::Refused, epoch, now)?,
+                _ => self.refuse(m, &version, why, epoch, now)?,
             }
         }
         Ok(())
@@ -394,7 +421,7 @@ impl Mill {
         }))?;
         self.results.promotions += 1;
         self.results.trainings[training].fate = Fate::Promoted;
-        self.refer_to(m, &reference, now);
+        self.swapped(m, Some(&reference), now);
         self.emit.model(&manifest, now)?;
         match old {
             Some(old) => self.enter_probation(m, old, epoch, now),
@@ -408,7 +435,6 @@ impl Mill {
         m: usize,
         version: &Version,
         why: String,
-        fate: Fate,
         epoch: u64,
         now: Micros,
     ) -> Result<(), Error> {
@@ -427,7 +453,7 @@ impl Mill {
             why,
         }))?;
         self.results.refusals += 1;
-        self.results.trainings[version.training].fate = fate;
+        self.results.trainings[version.training].fate = Fate::Refused;
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl Mill {
         if batch.trial.is_some() || batch.live.is_none() {
             let why = format!("version {} came before its turn", version.number);
             return match batch.next.replace(version) {
-                Some(old) => self.refuse(m, &old, why, Fate::Waiting, epoch, now),
+                Some(old) => self.refuse(m, &old, why, epoch, now),
                 None => Ok(()),
             };
         }
@@ -138,7 +138,7 @@ impl Mill {
                     }
                     self.end_trial(m);
                     let why = format!("{cause}: {why}");
-                    self.refuse(m, &new, why, Fate::Refused, epoch, now)?;
+                    self.refuse(m, &new, why, epoch, now)?;
                     self.next_trial(m, epoch, now)?;
                 }
                 Turn::RollBack(cause) => {
@@ -180,7 +180,7 @@ impl Mill {
         checks.extend(self.model_checks(m, &new, &trial.measured, &gate));
         let Some(why) = self.report(m, &new, checks, epoch)? else { return Ok(true) };
         self.end_trial(m);
-        self.refuse(m, &new, why, Fate::Refused, epoch, now)?;
+        self.refuse(m, &new, why, epoch, now)?;
         Ok(false)
     }
 
@@ -214,7 +214,7 @@ impl Mill {
                     0 => "the version in charge was taken back".to_string(),
                     to => format!("version {to} was put in charge"),
                 };
-                self.refuse(m, &trial.new, why, Fate::Refused, epoch, now)
+                self.refuse(m, &trial.new, why, epoch, now)
             }
             _ => Ok(()),
         }
@@ -256,19 +256,26 @@ impl Mill {
         let why = why.to_string();
         let switch = Switch { model, from, to: number, epoch, event_time: now, why };
         self.ledger.note(Record::RolledBack(switch))?;
+        self.swapped(m, to.as_ref().map(|to| &*to.reference), now);
         if let Some(to) = to {
-            self.refer_to(m, &to.reference, now);
             self.emit.model(&to.manifest, now)?;
         }
         self.next_trial(m, epoch, now)
     }
 
-    /// Something was alerted that ends trials.
-    pub(super) fn alarm_trials(&mut self, drift: usize, why: &str) {
+    /// A drift has begun, which ends trials that name it. Not that of a canary which was trained for it: until it is
+    /// in charge, rows are compared with what the version before was trained on, and most losses are that one's.
+    pub(super) fn alarm_trials(&mut self, drift: usize, name: &str, why: &str) {
+        let trigger = format!("drift.{name}");
         for model in &mut self.models {
             let (Some(plan), Some(batch)) = parts(model) else { continue };
             let Some(trial) = &mut batch.trial else { continue };
-            if plan.abort_on.contains(&drift) && trial.stage != Stage::Shadow {
+            let serves = match trial.stage {
+                Stage::Shadow => false,
+                Stage::Canary(_) => trial.new.manifest.lineage.trigger != trigger,
+                Stage::Probation => true,
+            };
+            if plan.abort_on.contains(&drift) && serves {
                 trial.alarm.get_or_insert_with(|| why.to_string());
             }
         }

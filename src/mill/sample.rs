@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, bounded};
+use rayon::prelude::*;
 use tidemill_operators::evaluate::checks::separation;
+use tidemill_operators::predictor::probability;
 use tidemill_types::{Id, Micros};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,6 +24,8 @@ pub struct Sample {
     k: usize,
     below: u64,
     rows: VecDeque<Candidate>,
+    /// The model whose scores are served.
+    champion: Option<usize>,
     /// Rows seen so far.
     seen: u64,
 }
@@ -32,6 +36,9 @@ struct Candidate {
     hash: u64,
     numbers: Arc<[f64]>,
     categories: Arc<[u64]>,
+    /// Of every model, for those that read them.
+    margins: Box<[f64]>,
+    /// By the champion; NaN where a fallback served.
     score: f64,
     label: bool,
 }
@@ -62,14 +69,14 @@ impl Making {
 pub struct SavedSample {
     below: u64,
     seen: u64,
-    /// Time, number, hash, numbers, categories, score, label.
-    rows: Vec<(Micros, u64, u64, Vec<f64>, Vec<u64>, f64, bool)>,
+    /// Time, number, hash, numbers, categories, margins, score, label.
+    rows: Vec<(Micros, u64, u64, Vec<f64>, Vec<u64>, Vec<f64>, f64, bool)>,
 }
 
 impl Sample {
-    /// A sample of `k` rows.
-    pub fn new(k: u64) -> Sample {
-        Sample { k: k as usize, below: u64::MAX, rows: VecDeque::new(), seen: 0 }
+    /// A sample of `k` rows, with the scores of this model.
+    pub fn new(k: u64, champion: Option<usize>) -> Sample {
+        Sample { k: k as usize, below: u64::MAX, rows: VecDeque::new(), champion, seen: 0 }
     }
 
     /// Offers a labelled row. Rows come by label time.
@@ -79,13 +86,16 @@ impl Sample {
         if hash > self.below {
             return;
         }
+        let made = |m: &usize| row.versions.get(*m).is_none_or(|version| *version > 0);
+        let champion = self.champion.filter(made).and_then(|m| row.margins.get(m));
         self.rows.push_back(Candidate {
             time,
             number: self.seen,
             hash,
             numbers: row.numbers.clone(),
             categories: row.categories.clone(),
-            score: row.served,
+            margins: row.margins.clone(),
+            score: champion.map_or(f64::NAN, |margin| probability(*margin)),
             label,
         });
         if self.rows.len() > 4 * self.k {
@@ -103,9 +113,7 @@ impl Sample {
         while self.rows.front().is_some_and(|c| c.time < oldest || c.number <= first) {
             self.rows.pop_front();
         }
-        let mut order: Vec<&Candidate> = self.rows.iter().collect();
-        order.sort_by_key(|c| (c.hash, c.number));
-        order.truncate(self.k);
+        let order = self.smallest(|_| true);
         let row =
             |c: &Candidate| (Arc::clone(&c.numbers), Arc::clone(&c.categories), c.score, c.label);
         let rows: Vec<Row> = order.into_iter().map(row).collect();
@@ -114,11 +122,32 @@ impl Sample {
         Making { from: made, made: OnceLock::new() }
     }
 
+    /// The scores that `of` gives to the sample of the rows labelled in this range, from their numbers, categories
+    /// and the margins of the models before; in order.
+    pub fn scores(
+        &self,
+        (from, to): (Micros, Micros),
+        of: impl Fn(&[f64], &[u64], &[f64]) -> f64 + Sync,
+    ) -> Vec<f64> {
+        let order = self.smallest(|c| (from..to).contains(&c.time));
+        let score = |c: &&Candidate| of(&c.numbers, &c.categories, &c.margins);
+        let scores: Vec<f64> = order.par_iter().map(score).collect();
+        sorted(scores.into_iter().filter(|score| !score.is_nan()))
+    }
+
+    /// The k rows with the smallest hashes of those wanted.
+    fn smallest(&self, wanted: impl Fn(&Candidate) -> bool) -> Vec<&Candidate> {
+        let mut order: Vec<&Candidate> = self.rows.iter().filter(|c| wanted(c)).collect();
+        order.sort_by_key(|c| (c.hash, c.number));
+        order.truncate(self.k);
+        order
+    }
+
     /// What is held, for a line.
     pub fn save(&self) -> SavedSample {
         let row = |c: &Candidate| {
             let (numbers, categories) = (c.numbers.to_vec(), c.categories.to_vec());
-            (c.time, c.number, c.hash, numbers, categories, c.score, c.label)
+            (c.time, c.number, c.hash, numbers, categories, c.margins.to_vec(), c.score, c.label)
         };
         SavedSample {
             below: self.below,
@@ -132,9 +161,10 @@ impl Sample {
         (self.below, self.seen) = (saved.below, saved.seen);
         let rows = saved.rows.into_iter();
         self.rows = rows
-            .map(|(time, number, hash, numbers, categories, score, label)| {
+            .map(|(time, number, hash, numbers, categories, margins, score, label)| {
                 let (numbers, categories) = (numbers.into(), categories.into());
-                Candidate { time, number, hash, numbers, categories, score, label }
+                let margins = margins.into();
+                Candidate { time, number, hash, numbers, categories, margins, score, label }
             })
             .collect();
     }
@@ -150,7 +180,7 @@ fn sort(rows: &[Row]) -> Reference {
     Reference {
         numbers: (0..width).map(|i| sorted(rows.iter().map(|(n, ..)| n[i]))).collect(),
         categories,
-        scores: sorted(rows.iter().map(|(_, _, score, _)| *score)),
+        scores: sorted(rows.iter().map(|row| row.2).filter(|score| !score.is_nan())),
         separation: (0..width).map(|i| separated(rows, i)).collect(),
     }
 }
@@ -201,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_the_bottom_k_of_what_is_in_the_window() {
-        let mut sample = Sample::new(50);
+        let mut sample = Sample::new(50, None);
         for id in 0..5_000 {
             sample.offer(&row(id), id, false);
             if id % 500 == 499 && id >= 2_000 {
@@ -220,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_newest_rows_are_what_counts() {
-        let mut sample = Sample::new(100);
+        let mut sample = Sample::new(100, None);
         (0..100).for_each(|id| sample.offer(&row(id), id, false));
         let found = sample.take(i64::MIN, 5).ready();
         assert_eq!(found.numbers[0], [95.0, 96.0, 97.0, 98.0, 99.0]);

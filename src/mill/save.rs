@@ -202,11 +202,14 @@ impl Mill {
             }
         }
         for (w, saved) in state.watches.into_iter().enumerate().take(self.watches.len()) {
-            let of = self.watches[w].plan.model.and_then(|m| match &self.models[m].state {
+            let of = |m: usize| match &self.models[m].state {
                 State::Batch(batch) => batch.live.as_ref().map(|live| Arc::clone(&live.reference)),
                 State::Online(_) => None,
-            });
-            watches::resume(&mut self.watches[w], saved, of.as_deref()).map_err(broken)?;
+            };
+            let features = self.watches[w].plan.model.and_then(of);
+            let scores = self.scores_of(w).and_then(of);
+            watches::resume(&mut self.watches[w], saved, features.as_deref(), scores.as_deref())
+                .map_err(broken)?;
         }
         let heard = state.heard.into_iter().map(|(w, said)| Ok((w, said.said()?)));
         self.heard = heard.collect::<Result<_, String>>().map_err(broken)?;

@@ -208,8 +208,11 @@ impl Mill {
         if let Some(keeper) = &mut self.online {
             keeper.scored(&scored);
         }
+        // Those of a canary are of another version.
+        let mut makers = self.models.iter().enumerate().filter(|(m, _)| self.scoring[*m]);
+        let in_charge = makers.all(|(m, model)| scored.versions[m] == model.version());
         for watch in self.watches.iter_mut().filter(|w| w.watches_rows()) {
-            watch.scored(scored.served);
+            watch.scored(scored.served, in_charge);
         }
         self.expect_in_trials(&scored);
         Ok(Some(scored))

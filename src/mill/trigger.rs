@@ -34,6 +34,9 @@ impl Mill {
         for m in 0..self.models.len() {
             self.trigger_waiting(m, now)?;
             let Some(retrain) = &self.models[m].plan.retrain else { continue };
+            if self.knows_all(m) {
+                continue;
+            }
             let due =
                 retrain.every.iter().find(|period| self.comes(**period, before, now)).copied();
             if let Some(period) = due {
@@ -92,6 +95,15 @@ impl Mill {
     /// Labelled rows that are known for a training of this model.
     pub(super) fn rows_for(&self, m: usize) -> u64 {
         self.training[self.models[m].plan.label].as_ref().map_or(0, |t| t.rows())
+    }
+
+    /// Whether the newest version, or training under way, knows every label there is: another one would learn nothing.
+    /// Only a person may want it all the same.
+    pub(super) fn knows_all(&self, m: usize) -> bool {
+        let State::Batch(batch) = &self.models[m].state else { return false };
+        let taken = self.training[self.models[m].plan.label].as_ref().map_or(0, |t| t.taken());
+        let over = batch.running.is_some() || batch.tries == 0;
+        batch.triggered.is_some() && batch.labels == taken && over
     }
 
     /// Why a model cannot be trained now.

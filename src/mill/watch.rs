@@ -22,7 +22,8 @@ pub struct Reference {
     pub numbers: Vec<Vec<f64>>,
     /// One column a text feature, hashed; 0 stands for NULL.
     pub categories: Vec<Vec<u64>>,
-    /// The scores that were served for these rows.
+    /// The scores of these rows: by the version itself where it makes what is served, else by the model that
+    /// does. None of what a fallback served; empty where they are not known, and then scores are not compared.
     pub scores: Vec<f64>,
     /// The AUC of each numeric feature alone, from a half on.
     pub separation: Vec<f64>,
@@ -39,6 +40,8 @@ pub struct Said {
     pub reading: Reading,
     /// Whether this is worse than what it said before.
     pub raised: bool,
+    /// Whether it says drift and did not at the reading before, whatever that was compared with.
+    pub begun: bool,
 }
 
 impl Said {
@@ -46,7 +49,7 @@ impl Said {
     pub fn of_rollout(model: Arc<str>, worse: f64) -> Said {
         let p_value = Some((1.0 / worse).min(1.0));
         let reading = Reading { statistic: worse, p_value, level: Level::Drift };
-        Said { detector: "sequential", of: model, reading, raised: true }
+        Said { detector: "sequential", of: model, reading, raised: true, begun: true }
     }
 
     /// The word for the level.
@@ -92,6 +95,8 @@ pub(super) struct Detector {
     /// What was read ahead.
     ahead: VecDeque<Option<Reading>>,
     pub(super) before: Level,
+    /// Whether it said drift at its last reading; a new reference does not change that.
+    pub(super) stands: bool,
     /// The largest reading since it was last asked for.
     pub(super) largest: Option<f64>,
     newest: Option<Reading>,
@@ -124,6 +129,8 @@ pub struct Watch {
     pub(super) times: VecDeque<Micros>,
     /// How many of them have their scores.
     pub(super) scored: usize,
+    /// Event times of the scores that are held: of one version, so that they may be fewer than the rows.
+    pub(super) score_times: VecDeque<Micros>,
     /// What was read ahead: for when.
     ahead: VecDeque<Micros>,
     /// A row of this bundle was refused; others of it may be.
@@ -182,18 +189,28 @@ impl Watch {
             watched: watched.collect(),
             times: VecDeque::new(),
             scored: 0,
+            score_times: VecDeque::new(),
             ahead: VecDeque::new(),
             careful: false,
         })
     }
 
-    /// Takes a new reference; the rows in the window will be counted against it.
-    pub fn refer_to(&mut self, reference: &Reference) {
+    /// Takes a new reference of the features, the score, or both; the rows in the window will be counted
+    /// against it.
+    pub fn refer_to(&mut self, reference: &Reference, features: bool, score: bool) {
         let factories = &self.factories;
-        self.ahead.clear();
-        self.watched.par_iter_mut().for_each(|watched| {
+        if features {
+            self.ahead.clear();
+        }
+        let referred = |watched: &&mut Watched| match watched.column {
+            Column::Score => score,
+            Column::Number(_) | Column::Category(_) => features,
+        };
+        self.watched.par_iter_mut().filter(referred).for_each(|watched| {
+            let stood = |name: &str| watched.detectors.iter().any(|d| d.name == name && d.stands);
             let counter = |factory: &dyn StatisticFactory| match watched.column {
                 Column::Number(i) => factory.numbers(&reference.numbers[i]).map(Counter::Number),
+                Column::Score if reference.scores.is_empty() => None,
                 Column::Score => factory.numbers(&reference.scores).map(Counter::Number),
                 Column::Category(i) => {
                     factory.categories(&reference.categories[i]).map(Counter::Category)
@@ -207,6 +224,7 @@ impl Watch {
                     counted: 0..0,
                     ahead: VecDeque::new(),
                     before: Level::Stable,
+                    stands: stood(name),
                     largest: None,
                     newest: None,
                 })
@@ -238,9 +256,26 @@ impl Watch {
         }
     }
 
-    /// The next row of the bundle got this score.
-    pub fn scored(&mut self, score: f64) {
+    /// Forgets the scores in the window: from now on another version makes them.
+    pub fn begin_scores(&mut self) {
+        self.score_times.clear();
+        for watched in self.watched.iter_mut().filter(|w| w.column == Column::Score) {
+            for detector in &mut watched.detectors {
+                detector.seek(0..0);
+                detector.places.clear();
+            }
+            if let Values::Numbers(values) = &mut watched.values {
+                values.clear();
+            }
+        }
+    }
+
+    /// The next row of the bundle got this score, which is held if the versions in charge made it.
+    pub fn scored(&mut self, score: f64, in_charge: bool) {
+        let time = self.times.get(self.scored).copied();
         self.scored += 1;
+        let Some(time) = time.filter(|_| in_charge) else { return };
+        self.score_times.push_back(time);
         for watched in self.watched.iter_mut().filter(|w| w.column == Column::Score) {
             if let Values::Numbers(values) = &mut watched.values {
                 values.push_back(score);
@@ -275,15 +310,18 @@ impl Watch {
             self.look(now, window.clone(), later);
         }
         self.ahead.pop_front();
+        let old_scores = self.score_times.iter().take_while(|time| **time < oldest).count();
         let mut said = Vec::new();
         for watched in &mut self.watched {
-            if watched.column == Column::Score {
-                watched.look(std::slice::from_ref(&window));
+            let score = watched.column == Column::Score;
+            if score {
+                watched.look(&[old_scores..self.score_times.len()]);
             }
             watched.tell(&mut said);
-            watched.forget(old);
+            watched.forget(if score { old_scores } else { old });
         }
         self.times.drain(..old);
+        self.score_times.drain(..old_scores);
         self.scored -= old;
         said
     }
@@ -317,7 +355,10 @@ impl Watch {
             watched.detectors.iter().filter_map(move |detector| {
                 let (detector, reading) = (detector.name, detector.newest?);
                 let of = Arc::clone(&watched.of);
-                Some((Said { detector, of, reading, raised: false }, bounds(detector)))
+                Some((
+                    Said { detector, of, reading, raised: false, begun: false },
+                    bounds(detector),
+                ))
             })
         })
     }
@@ -347,7 +388,8 @@ impl Watch {
             *before = level;
             if raised {
                 let reading = Reading { statistic: monitor.estimate(), p_value: None, level };
-                said.push(Said { detector, of: Arc::from("loss"), reading, raised });
+                let begun = level == Level::Drift;
+                said.push(Said { detector, of: Arc::from("loss"), reading, raised, begun });
             }
         }
         said
@@ -387,12 +429,14 @@ impl Watched {
             let Some(reading) = detector.ahead.pop_front().flatten() else { continue };
             let raised = reading.level > detector.before;
             detector.before = reading.level;
+            let drift = reading.level == Level::Drift;
+            let begun = drift && !std::mem::replace(&mut detector.stands, drift);
             let statistic = reading.statistic;
             detector.largest = Some(detector.largest.map_or(statistic, |l| l.max(statistic)));
             detector.newest = Some(reading);
-            if raised || reading.level == Level::Drift {
+            if raised || drift {
                 let of = Arc::clone(&self.of);
-                said.push(Said { detector: detector.name, of, reading, raised });
+                said.push(Said { detector: detector.name, of, reading, raised, begun });
             }
         }
     }

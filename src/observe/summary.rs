@@ -104,11 +104,11 @@ pub struct FirstScore {
 pub enum Fate {
     /// It took over.
     Promoted,
-    /// The gate turned it away.
+    /// It was turned away: by the gate, on trial, or for a newer one that came before its turn.
     Refused,
     /// It took over and was taken back.
     RolledBack,
-    /// The gate was still waiting for rows, or it was overtaken by a newer one.
+    /// The gate was still waiting for rows.
     Waiting,
     /// It ended in an error.
     Failed,

@@ -45,6 +45,7 @@ pub struct SavedBatch {
     triggered: Option<Micros>,
     waiting: Option<(String, Vec<(String, f64)>)>,
     labels: u64,
+    tries: u8,
     budget: Budget,
     versions: u64,
 }
@@ -143,6 +144,7 @@ pub fn save(model: &Model, parts: &mut Parts, table: &mut Table) -> Result<Saved
         triggered: batch.triggered,
         waiting: batch.waiting.clone(),
         labels: batch.labels,
+        tries: batch.tries,
         budget: batch.budget,
         versions: batch.versions,
     })))
@@ -207,7 +209,7 @@ impl Mill {
             (into.rolled_back, into.approvals) = (saved.rolled_back, saved.approvals);
             (into.triggered, into.waiting) = (saved.triggered, saved.waiting);
             (into.labels, into.budget) = (saved.labels, saved.budget);
-            (into.versions, into.running) = (saved.versions, running);
+            (into.versions, into.running, into.tries) = (saved.versions, running, saved.tries);
         }
         Ok(())
     }

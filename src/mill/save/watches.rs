@@ -16,8 +16,10 @@ use super::super::watch::{Reference, Said, Values, Watch};
 pub struct SavedWatch {
     times: VecDeque<Micros>,
     scored: usize,
-    /// By what is watched: its values, and the detectors' last levels and largest readings.
-    watched: Vec<(Values, Vec<(Level, Option<f64>)>)>,
+    score_times: VecDeque<Micros>,
+    /// By what is watched: its values, and of the detectors their last levels, whether they stand at drift, and their
+    /// largest readings.
+    watched: Vec<(Values, Vec<(Level, bool, Option<f64>)>)>,
     /// States of monitors, as JSON, and what they said last.
     monitors: Vec<(String, Level)>,
 }
@@ -54,7 +56,9 @@ impl From<&Said> for SavedSaid {
 impl SavedSaid {
     pub(super) fn said(self) -> Result<Said, String> {
         let SavedSaid { detector: name, of, reading, raised } = self;
-        Ok(Said { detector: detector(&name)?, of: Arc::from(of), reading, raised })
+        // Only monitors are heard between two ticks, and they speak when they get worse.
+        let begun = raised && reading.level == Level::Drift;
+        Ok(Said { detector: detector(&name)?, of: Arc::from(of), reading, raised, begun })
     }
 }
 
@@ -63,11 +67,13 @@ pub fn save(watch: &Watch) -> SavedWatch {
     SavedWatch {
         times: watch.times.clone(),
         scored: watch.scored,
+        score_times: watch.score_times.clone(),
         watched: watch
             .watched
             .iter()
             .map(|watched| {
-                let said = watched.detectors.iter().map(|d| (d.before, d.largest)).collect();
+                let said =
+                    watched.detectors.iter().map(|d| (d.before, d.stands, d.largest)).collect();
                 (watched.values.clone(), said)
             })
             .collect(),
@@ -79,14 +85,15 @@ pub fn save(watch: &Watch) -> SavedWatch {
     }
 }
 
-/// Goes on from what was saved, against this reference.
+/// Goes on from what was saved, against these references of features and scores.
 ///
 /// # Errors
 /// What was saved is of another section.
 pub fn resume(
     watch: &mut Watch,
     saved: SavedWatch,
-    reference: Option<&Reference>,
+    features: Option<&Reference>,
+    scores: Option<&Reference>,
 ) -> Result<(), String> {
     let other = || format!("drift.{} has changed", watch.plan.name.value);
     if watch.watched.len() != saved.watched.len() || watch.monitors.len() != saved.monitors.len() {
@@ -97,14 +104,19 @@ pub fn resume(
         monitor.restore(&state)?;
         *level = said;
     }
-    if let Some(reference) = reference {
-        watch.refer_to(reference);
+    if let Some(reference) = features {
+        watch.refer_to(reference, true, false);
+    }
+    if let Some(reference) = scores {
+        watch.refer_to(reference, false, true);
     }
     (watch.times, watch.scored) = (saved.times, saved.scored);
+    watch.score_times = saved.score_times;
     for (watched, (values, said)) in watch.watched.iter_mut().zip(saved.watched) {
         watched.values = values;
-        for (detector, (before, largest)) in watched.detectors.iter_mut().zip(said) {
-            (detector.before, detector.largest) = (before, largest);
+        for (detector, (before, stands, largest)) in watched.detectors.iter_mut().zip(said) {
+            (detector.before, detector.stands) = (before, stands);
+            detector.largest = largest;
         }
     }
     Ok(())

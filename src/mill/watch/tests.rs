@@ -85,8 +85,8 @@ fn reading_ahead_tells_what_reading_in_time_tells() {
             for now in (begin..end).step_by(HOUR as usize) {
                 if dice.below(8) == 0 {
                     let reference = reference(&mut dice);
-                    ahead.refer_to(&reference);
-                    in_time.refer_to(&reference);
+                    ahead.refer_to(&reference, true, true);
+                    in_time.refer_to(&reference, true, true);
                 }
                 let later: Vec<Micros> = (now + HOUR..end).step_by(HOUR as usize).collect();
                 let (a, b) = (ahead.read(now, &later), in_time.read(now, &[]));
@@ -96,7 +96,7 @@ fn reading_ahead_tells_what_reading_in_time_tells() {
                     let refused = dice.below(30) == 0;
                     let score = dice.below(100) as f64 / 100.0;
                     for watch in [&mut ahead, &mut in_time] {
-                        if refused { watch.refused() } else { watch.scored(score) }
+                        if refused { watch.refused() } else { watch.scored(score, true) }
                     }
                     next += 1;
                 }
