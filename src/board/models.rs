@@ -73,13 +73,7 @@ impl Board {
                     events.extend(
                         history.events.iter().map(|event| (version.version, event.clone())),
                     );
-                    // An online model learns on: its newest state is in charge, whatever was published.
-                    let stage = match model.retrain {
-                        None if version.version == current => "champion",
-                        None => "former",
-                        Some(_) => word(&history),
-                    };
-                    told(version, stage, &history)
+                    told(version, word(&history), &history)
                 })
                 .collect();
             events.sort_by_key(|(_, event)| std::cmp::Reverse(event.epoch));

@@ -19,18 +19,18 @@ pub const KEPT: usize = 4;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// It is trained, or an online model's state was published.
+    /// It is trained, and waits.
     #[default]
     New,
     /// It is scored beside the one in charge.
     Shadow,
     /// It serves a share of the keys.
     Canary,
-    /// It is in charge.
+    /// It is in charge. Of a model that learns by itself, what was published last.
     Champion,
     /// It was in charge.
     Former,
-    /// It was turned away.
+    /// It was turned away: by the gate, on trial, or for a newer one that came before its turn.
     Refused,
     /// It was in charge and was taken back.
     RolledBack,
@@ -144,6 +144,14 @@ impl Histories {
             Record::Version { version } => {
                 let known = self.parameters.remove(&version.lineage.task).unwrap_or_default();
                 self.of(&version.model, version.version).parameters = known;
+                // No task made it: its model learns by itself, and what is published takes over undecided.
+                if version.lineage.task.is_empty() {
+                    let (model, since) = (&version.model, version.since);
+                    self.leave(model, version.version.saturating_sub(1), since, Stage::Former);
+                    let history = self.of(model, version.version);
+                    history.stage = Stage::Champion;
+                    history.charge.push((since, None));
+                }
             }
             record => self.take(record),
         }
