@@ -22,7 +22,7 @@ use serde_json::{Map, Value as Json_, json};
 use tidemill_types::time::to_rfc3339;
 use tidemill_types::{DataType, Value};
 
-use super::protocol::{Failure, moment};
+use super::protocol::{Failure, moment, object};
 use super::rest::plain;
 use super::routes::Shared;
 use super::scorer::{FeatureRows, Features, Question, Refusal, StoreInfo};
@@ -30,6 +30,7 @@ use super::tensor::ROW_LIMIT;
 
 /// A request for features.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `entities`, and with `features` or `feature_service`")]
 pub struct OnlineRequest {
     /// `view:feature`, or the name alone.
     features: Option<Vec<String>>,
@@ -126,13 +127,20 @@ impl Asked {
     }
 }
 
+/// A request, for whoever sends something else.
+fn example(store: &StoreInfo) -> String {
+    let name = |of: &[(String, DataType)]| of.first().map_or("NAME".to_string(), |f| f.0.clone());
+    let key = Map::from_iter([(name(&store.entity), json!(["VALUE"]))]);
+    json!({"features": [name(&store.features)], "entities": key}).to_string()
+}
+
 /// Reads a request.
 ///
 /// # Errors
 /// What is no request, names what is not there, or has columns of different lengths.
 pub fn read(body: &[u8], store: &StoreInfo) -> Result<Asked, Failure> {
-    let request: OnlineRequest = serde_json::from_slice(body)
-        .map_err(|e| Failure::invalid(format!("the body is no request for features: {e}")))?;
+    let wrong = "the body is no request for features";
+    let request: OnlineRequest = object(body, wrong, || example(store))?;
     if store.entity.is_empty() {
         let why = format!(
             "pipeline `{}` holds no features by entity: add [online] with `entity` to it",

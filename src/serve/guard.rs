@@ -1,11 +1,17 @@
 //! What stands before every route: who calls, whether they may, how often, how long, and the counts.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
 use tidemill_types::trace::TRACEPARENT;
 use tonic::Code;
 
@@ -31,7 +37,7 @@ pub(super) fn code_of(status: StatusCode) -> Code {
         405 => Code::Unimplemented,
         429 => Code::ResourceExhausted,
         503 => Code::Unavailable,
-        504 => Code::DeadlineExceeded,
+        408 | 504 => Code::DeadlineExceeded,
         _ => Code::Internal,
     }
 }
@@ -41,6 +47,42 @@ fn refuse(failure: Failure, grpc: bool) -> Response {
         return tonic::Status::new(code_of(failure.status), failure.message).into_http();
     }
     failure.into_response()
+}
+
+/// The body of a request, which says whether somebody waits for more of it: then the client is slow, and not
+/// the answer.
+struct Telling {
+    body: Body,
+    comes: Arc<AtomicBool>,
+}
+
+impl HttpBody for Telling {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.comes.store(polled.is_pending(), Ordering::Relaxed);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The request, and whether more of its body is waited for.
+fn body_that_tells(request: Request) -> (Request, Arc<AtomicBool>) {
+    let comes = Arc::new(AtomicBool::new(false));
+    let telling = Arc::clone(&comes);
+    (request.map(|body| Body::new(Telling { body, comes: telling })), comes)
 }
 
 /// Finds the caller, refuses what they may not, bounds the time of a request and counts it, under the
@@ -64,8 +106,14 @@ pub(super) async fn guard(
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
+            let (request, comes) = body_that_tells(request);
             match tokio::time::timeout(shared.timeout, next.run(request)).await {
                 Ok(response) => response,
+                Err(_) if comes.load(Ordering::Relaxed) => {
+                    let limit = shared.timeout;
+                    let message = format!("the body of the request was not whole within {limit:?}");
+                    refuse(Failure::new(StatusCode::REQUEST_TIMEOUT, message), grpc)
+                }
                 Err(_) => {
                     let message = format!("there was no answer within {:?}", shared.timeout);
                     refuse(Failure::new(StatusCode::GATEWAY_TIMEOUT, message), grpc)

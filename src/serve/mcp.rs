@@ -34,6 +34,7 @@ const PARAMS: i64 = -32_602;
 
 /// A message. One without an id wants no answer.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `jsonrpc`, `id`, `method` and `params`")]
 pub struct Message {
     jsonrpc: String,
     id: Option<Json_>,
@@ -50,6 +51,10 @@ pub fn read(body: &[u8]) -> Result<Message, Json_> {
     let fail = |code, why: String| error(&Json_::Null, code, why);
     let value: Json_ =
         serde_json::from_slice(body).map_err(|e| fail(PARSE, format!("this is no JSON: {e}")))?;
+    if value.is_array() {
+        let why = "this is no JSON-RPC message: send one object, and no list of them";
+        return Err(fail(REQUEST, why.to_string()));
+    }
     let message: Message = serde_json::from_value(value)
         .map_err(|e| fail(REQUEST, format!("this is no JSON-RPC message: {e}")))?;
     match message.jsonrpc == "2.0" {

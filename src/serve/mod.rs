@@ -53,7 +53,7 @@ pub struct Options {
     pub address: SocketAddr,
     /// A longer request body is refused with 413.
     pub body_bytes: usize,
-    /// A request that takes longer is answered with 504.
+    /// A request that takes longer is answered with 504; one whose body has not come by then with 408.
     pub timeout: Duration,
     /// A connection that sends or takes nothing for so long is closed.
     pub idle_timeout: Duration,
@@ -126,7 +126,9 @@ impl Server {
         let secure = tls.is_some();
         let router = routes::router(&options, scorer, watched, metrics);
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let lanes = Lanes::start(cores.min(MOST_LANES), options.concurrency.max(1))?;
+        // Whoever gives an order finds a thread, however many score.
+        let blocking = options.concurrency.max(1) + routes::ORDERS;
+        let lanes = Lanes::start(cores.min(MOST_LANES), blocking)?;
         let serving = listener::serve(listener, tls, limits, router, stopped, lanes.all());
         let thread = std::thread::Builder::new().name("tidemill-http".into()).spawn(move || {
             if let Err(error) = lanes.run(serving) {

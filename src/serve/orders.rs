@@ -12,10 +12,9 @@ use serde::Deserialize;
 
 use super::access::Caller;
 use super::guard::{recorded, refuse_foreign};
-use super::protocol::Failure;
+use super::protocol::{Failure, object};
 use super::rest::plain;
 use super::routes::Shared;
-use super::tensor;
 
 /// What somebody wants done. It holds a token, and is never printed.
 pub struct Wish {
@@ -45,11 +44,14 @@ pub enum What {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `why`")]
 struct Asked {
     version: Option<u64>,
     why: String,
 }
+
+/// An order, for whoever sends something else.
+const EXAMPLE: &str = r#"{"version": 3, "why": "it is better"}"#;
 
 /// Characters of a reason.
 const WHY: usize = 300;
@@ -91,11 +93,7 @@ fn read(
         let why = "an order is application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let asked: Asked = serde_json::from_slice(&body).map_err(|e| {
-        Failure::invalid(format!(
-            "this is no order: {e}; write {{\"version\": 3, \"why\": \"...\"}}"
-        ))
-    })?;
+    let asked: Asked = object(&body, "this is no order", || EXAMPLE.to_string())?;
     let why = asked.why.trim();
     if why.is_empty() || why.chars().count() > WHY || why.chars().any(char::is_control) {
         let wrong = format!("`why` is a reason of 1 to {WHY} characters on one line");
@@ -125,7 +123,7 @@ async fn order(
     let wish = Wish { who: caller.name.to_string(), token, model, what, why };
     let watched = Arc::clone(&shared.watched);
     // It waits for the run, on a thread that may.
-    let done = shared.work(tensor::ROW_LIMIT, move || Ok(watched.order(&wish))).await?;
+    let done = shared.order(move || watched.order(&wish)).await?;
     let answer = done.map_err(|error| Failure::of(error, StatusCode::CONFLICT))?;
     Ok(Json(answer).into_response())
 }

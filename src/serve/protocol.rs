@@ -1,6 +1,7 @@
 //! The words of the Open Inference Protocol, version 2, as JSON.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -24,6 +25,7 @@ pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
 
 /// A request to infer. What is not known is ignored, as the protocol asks.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `inputs`")]
 pub struct InferRequest {
     /// Comes back in the answer.
     pub id: Option<String>,
@@ -38,6 +40,7 @@ pub struct InferRequest {
 
 /// One input.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `name`, `shape`, `datatype` and `data` in `inputs`")]
 pub struct InputTensor {
     /// A feature, or `id`.
     pub name: String,
@@ -54,6 +57,7 @@ pub struct InputTensor {
 
 /// One output wanted.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `name` in `outputs`")]
 pub struct WantedOutput {
     /// Its name.
     pub name: String,
@@ -138,17 +142,39 @@ pub fn parameters(answer: &Answer) -> Value {
     })
 }
 
+/// Reads a body that is to be a JSON object.
+///
+/// # Errors
+/// It is something else: `wrong`, the reason, and an example of what is wanted.
+pub fn object<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    wrong: &str,
+    example: impl Fn() -> String,
+) -> Result<T, Failure> {
+    let refuse =
+        |why: String| Failure::invalid(format!("{wrong}: {why}; for example {}", example()));
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        // A list would be read as the values of the fields in their order.
+        Some(b'[' | b'"') => Err(refuse("it is no JSON object".to_string())),
+        _ => serde_json::from_slice(body).map_err(|e| refuse(e.to_string())),
+    }
+}
+
+/// The years 0 to 9999: what RFC 3339 can write. Calendars and clocks know nothing far beyond.
+const MOMENTS: RangeInclusive<Micros> = -62_167_219_200_000_000..=253_402_300_799_999_999;
+
 /// The moment that a request names, as RFC 3339 or in microseconds since 1970.
 ///
 /// # Errors
-/// Something else.
+/// Something else, or a year that has more than four digits.
 pub fn moment(said: Option<&Value>) -> Result<Option<Micros>, Failure> {
     let at = match said {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) => from_rfc3339(text),
         Some(other) => other.as_i64(),
     };
-    let wrong = "`as_of` is a time: \"2026-01-01T00:00:00Z\", or microseconds since 1970";
+    let wrong = "`as_of` is a time of the years 0 to 9999: \"2026-01-01T00:00:00Z\", or microseconds since 1970";
+    let at = at.filter(|at| MOMENTS.contains(at));
     at.map(Some).ok_or_else(|| Failure::invalid(wrong))
 }
 

@@ -15,6 +15,10 @@ use super::routes::Shared;
 use super::scorer::Asked;
 use super::tensor;
 
+/// A request, for whoever sends something else.
+const REQUEST: &str =
+    r#"{"inputs": [{"name": "id", "shape": [1], "datatype": "BYTES", "data": ["7"]}]}"#;
+
 /// The header that says how long the JSON is, when raw tensors follow it.
 const JSON_LENGTH: &str = "inference-header-content-length";
 
@@ -125,8 +129,8 @@ pub(super) async fn infer(
     let asked = find(&shared, path)?;
     let body = plain(&headers, body)?;
     let (json, binary) = split(&headers, &body)?;
-    let request: InferRequest = serde_json::from_slice(json)
-        .map_err(|e| Failure::invalid(format!("the body is not an inference request: {e}")))?;
+    let wrong = "the body is not an inference request";
+    let request: InferRequest = protocol::object(json, wrong, || REQUEST.to_string())?;
     let wanted = wanted(&request)?;
     let question = tensor::read(&request, binary)?;
     let model = asked.model.clone();

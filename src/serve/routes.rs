@@ -32,7 +32,10 @@ pub(super) struct AtHand {
     pub(super) audit: Arc<Audit>,
     pub(super) timeout: Duration,
     pub(super) body_bytes: usize,
+    /// To score.
     permits: Arc<Semaphore>,
+    /// To give an order: those who are in trouble must get through.
+    order_permits: Arc<Semaphore>,
     /// Models that an operator has taken out of service.
     unloaded: RwLock<BTreeSet<String>>,
     /// Features to a row.
@@ -88,6 +91,9 @@ pub(super) fn role_of(route: &str) -> Option<Role> {
     }
 }
 
+/// Orders that wait for the run at a time, beside whatever is scored.
+pub(super) const ORDERS: usize = 4;
+
 pub(super) fn router(
     options: &Options,
     scorer: Arc<dyn Scorer>,
@@ -105,6 +111,7 @@ pub(super) fn router(
         timeout: options.timeout,
         body_bytes: options.body_bytes,
         permits: Arc::new(Semaphore::new(options.concurrency.max(1))),
+        order_permits: Arc::new(Semaphore::new(ORDERS)),
         unloaded: RwLock::default(),
     });
     let router = Router::new()
@@ -229,12 +236,7 @@ impl AtHand {
         rows: usize,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Failure> {
-        let closed = |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
-        let work = move || {
-            let _permit = permit;
-            work()
-        };
+        let work = held(Arc::clone(&self.permits), work).await?;
         let done = match rows.saturating_mul(self.features.max(1)) <= QUICK {
             true => Ok(work()),
             false => tokio::task::spawn_blocking(work).await,
@@ -244,4 +246,28 @@ impl AtHand {
             Err(_) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the scorer failed")),
         }
     }
+
+    /// Waits for the run with an order. It takes no place of those who score, nor waits for one.
+    pub(super) async fn order<T: Send + 'static>(
+        &self,
+        order: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let order = held(Arc::clone(&self.order_permits), order).await?;
+        let failed =
+            |_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the order could not be given");
+        tokio::task::spawn_blocking(order).await.map_err(failed)
+    }
+}
+
+/// The work with a permit, which stays with it to its end.
+async fn held<T>(
+    permits: Arc<Semaphore>,
+    work: impl FnOnce() -> T,
+) -> Result<impl FnOnce() -> T, Failure> {
+    let closed = |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+    let permit = permits.acquire_owned().await.map_err(closed)?;
+    Ok(move || {
+        let _permit = permit;
+        work()
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value as Json, json};
 use tidemill_types::{DataType, Value};
@@ -18,6 +20,8 @@ struct Sums {
     delay: Duration,
     /// Set as soon as a request is being scored.
     entered: Arc<AtomicBool>,
+    /// Says that it scores, and waits until whoever hears that lets go.
+    hold: Option<Mutex<(Sender<()>, Receiver<()>)>>,
 }
 
 impl Sums {
@@ -29,6 +33,11 @@ impl Sums {
     ) -> Result<Answer, Refusal> {
         self.entered.store(true, Ordering::SeqCst);
         std::thread::sleep(self.delay);
+        if let Some(hold) = &self.hold {
+            let (scores, ends) = &*hold.lock().expect("nobody panicked");
+            let _ = scores.send(());
+            let _ = ends.recv();
+        }
         let x = features.columns.iter().find(|(name, _)| name == "x").map(|(_, values)| values);
         let add = |(i, base): (usize, f64)| match x.map(|values| &values[i]) {
             None | Some(Value::Null) => Ok(base),
@@ -124,7 +133,7 @@ impl Scorer for Sums {
             // A scorer that is slow says that its rows are wide, so that it is given a thread.
             features: vec![
                 ("x".into(), DataType::Float64);
-                if self.delay.is_zero() { 1 } else { 100_000 }
+                if self.delay.is_zero() && self.hold.is_none() { 1 } else { 100_000 }
             ]
             .into(),
             ..StoreInfo::default()
@@ -156,7 +165,7 @@ impl Watched for Views {
 fn start(ready: bool, change: impl FnOnce(&mut Options, &mut Sums)) -> Server {
     let mut options =
         Options { address: SocketAddr::from(([127, 0, 0, 1], 0)), ..Options::default() };
-    let mut sums = Sums { ready, delay: Duration::ZERO, entered: Arc::default() };
+    let mut sums = Sums { ready, delay: Duration::ZERO, entered: Arc::default(), hold: None };
     change(&mut options, &mut sums);
     let metrics = Metrics::new("test").expect("metrics");
     Server::start(options, Arc::new(sums), Arc::new(Views), Arc::new(metrics)).expect("starts")
@@ -194,11 +203,13 @@ fn get(server: &Server, path: &str) -> (u16, String) {
 }
 
 fn infer(server: &Server, path: &str, body: &Json) -> (u16, Json) {
-    let (status, text) = send(server, "POST", path, "", body.to_string().as_bytes());
+    let (status, text) = send(server, "POST", path, JSON, body.to_string().as_bytes());
     (status, serde_json::from_str(&text).unwrap_or(Json::String(text)))
 }
 
 const INFER: &str = "/v2/models/online/infer";
+const JSON: &str = "content-type: application/json\r\n";
+const PROMOTE: &str = "/api/v1/models/online/promote";
 
 fn tensor(name: &str, datatype: &str, data: Json) -> Json {
     let n = data.as_array().map_or(0, Vec::len);
@@ -284,7 +295,22 @@ fn every_error_has_its_code_and_says_why() {
         ("/v2/models/other/infer", json!({"inputs": [x()]}), 404, "there are: online"),
         ("/v2/models/online/versions/9/infer", json!({"inputs": [x()]}), 404, "no version `9`"),
         (INFER, json!({"inputs": []}), 400, "no inputs"),
-        (INFER, json!({}), 400, "not an inference request"),
+        (INFER, json!({}), 400, "not an inference request: missing field `inputs`"),
+        (INFER, json!([]), 400, "it is no JSON object; for example {\"inputs\": [{\"name\""),
+        (INFER, json!(7), 400, "expected an object with `inputs`"),
+        (INFER, json!({"inputs": [7]}), 400, "expected an object with `name`, `shape`"),
+        (INFER, json!({"inputs": [x()], "outputs": [7]}), 400, "with `name` in `outputs`"),
+        (
+            INFER,
+            json!({"inputs": [x()], "parameters": {"as_of": i64::MAX}}),
+            400,
+            "the years 0 to 9999",
+        ),
+        (PROMOTE, json!([]), 400, "it is no JSON object; for example {\"version\": 3"),
+        (PROMOTE, json!("now"), 400, "expected an object with `why`"),
+        (PROMOTE, json!({"version": 3}), 400, "missing field `why`"),
+        ("/mcp", json!([]), 400, "send one object"),
+        ("/mcp", json!(7), 400, "expected an object with `jsonrpc`"),
         (INFER, json!({"inputs": [tensor("x", "BYTES", json!(["a"]))]}), 400, "`x` is a number"),
         (
             INFER,
@@ -298,9 +324,17 @@ fn every_error_has_its_code_and_says_why() {
     ];
     for (path, body, code, why) in cases {
         let (status, answer) = infer(&server, path, &body);
-        let error = answer["error"].as_str().unwrap_or_default();
+        let error = &answer["error"];
+        let error = error.as_str().or(error["message"].as_str()).unwrap_or_default();
         assert_eq!(status, code, "{path} {answer}");
         assert!(error.contains(why), "{path}: {answer}");
+        assert!(!error.contains("struct"), "{path} tells names of the program: {answer}");
+    }
+    for (body, why) in [(json!([]), "no JSON object; for example"), (json!(7), "`entities`")] {
+        let (status, answer) = infer(&server, "/get-online-features", &body);
+        let error = answer.as_str().unwrap_or_default();
+        assert!(status == 422 && error.contains(why), "{answer}");
+        assert!(!error.contains("struct"), "{answer}");
     }
 }
 
@@ -338,6 +372,42 @@ fn slow_scorers_and_idle_clients_are_cut_off() {
     assert_eq!(status, 0, "the connection is closed without an answer");
 }
 
+/// Who sends slowly is told so; it is not the answer that is late.
+#[test]
+fn a_body_that_does_not_come_is_the_client_s_fault() {
+    let server = start(true, |options, _| options.timeout = Duration::from_millis(100));
+    for (path, sent) in [(INFER, "{\"inputs\""), (PROMOTE, "")] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{JSON}content-length: 1000\r\n\r\n{sent}"
+        );
+        let (status, answer) = exchange(&server, head.as_bytes());
+        assert_eq!(status, 408, "{answer}");
+        assert!(answer.contains("was not whole within 100ms"), "{answer}");
+    }
+}
+
+/// Whoever is in trouble because of too many requests must be able to do something about it.
+#[test]
+fn orders_get_through_when_scoring_is_at_its_limit() {
+    let (scores, scoring) = channel();
+    let (end, ends) = channel::<()>();
+    let server = start(true, |options, sums| {
+        options.concurrency = 1;
+        options.timeout = Duration::from_secs(60);
+        sums.hold = Some(Mutex::new((scores, ends)));
+    });
+    let order = json!({"version": 1, "why": "the other one hangs"});
+    std::thread::scope(|scope| {
+        let body = json!({"inputs": [tensor("x", "FP64", json!([0.5]))]});
+        let server = &server;
+        let scored = scope.spawn(move || infer(server, INFER, &body).0);
+        scoring.recv().expect("it scores");
+        assert_eq!(infer(server, PROMOTE, &order).0, 200, "the only place is taken by a score");
+        drop(end);
+        assert_eq!(scored.join().expect("no panic"), 200);
+    });
+}
+
 #[test]
 fn running_requests_end_before_the_server_does() {
     let entered = Arc::new(AtomicBool::new(false));
@@ -364,7 +434,8 @@ fn running_requests_end_before_the_server_does() {
 fn a_port_that_is_taken_is_an_error() {
     let server = start(true, |_, _| ());
     let options = Options { address: server.address(), ..Options::default() };
-    let scorer = Arc::new(Sums { ready: true, delay: Duration::ZERO, entered: Arc::default() });
+    let scorer =
+        Arc::new(Sums { ready: true, delay: Duration::ZERO, entered: Arc::default(), hold: None });
     let metrics = Arc::new(Metrics::new("test").expect("metrics"));
     let error =
         Server::start(options, scorer, Arc::new(Views), metrics).expect_err("taken").to_string();
