@@ -51,8 +51,9 @@ impl Controller {
                     tracing::error!(%error, "an order could not be carried out");
                 }
                 for (id, answer) in inbox.answers() {
-                    if let Err(error) = settled.wait().and_then(|()| control.reply(&id, &answer)) {
-                        tracing::error!(%error, "an order could not be answered");
+                    match settled.wait().and_then(|()| control.reply(&id, &answer)) {
+                        Ok(()) => inbox.forget(&id),
+                        Err(error) => tracing::error!(%error, "an order could not be answered"),
                     }
                 }
                 if last {

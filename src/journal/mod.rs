@@ -136,6 +136,31 @@ impl Journal {
         (self.n, &self.hash)
     }
 
+    /// Begins anew, with nothing in it; its files become the journal in another folder, and what was there is
+    /// removed. A crash on the way leaves a beginning of what was written here.
+    ///
+    /// # Errors
+    /// What the disk said; the journal takes nothing more then.
+    pub fn set_aside(&mut self, to: &Path) -> Result<(), Error> {
+        self.sync()?;
+        self.guarded(|journal| {
+            let context = |e| at(to, "set the journal aside to", e);
+            if to.is_dir() {
+                std::fs::remove_dir_all(to).map_err(context)?;
+            }
+            std::fs::create_dir_all(to).map_err(context)?;
+            // The newest first: what stays behind is whole at any moment.
+            for file in records(&journal.folder)?.files.iter().rev() {
+                let name = file.file_name().unwrap_or_default();
+                std::fs::rename(file, to.join(name)).map_err(context)?;
+                disk::sync_folder(&journal.folder).map_err(context)?;
+            }
+            disk::sync_folder(to).map_err(context)?;
+            (journal.n, journal.hash) = (0, line::GENESIS.into());
+            journal.create()
+        })
+    }
+
     fn write(&mut self) -> Result<(), Error> {
         self.file.write_all(&self.pending).map_err(|e| at(&self.path, "write", e))?;
         self.pending.clear();
@@ -146,6 +171,11 @@ impl Journal {
     fn roll(&mut self) -> Result<(), Error> {
         self.write()?;
         disk::sync(&self.file).map_err(|e| at(&self.path, "sync", e))?;
+        self.create()
+    }
+
+    /// Goes on in a new file.
+    fn create(&mut self) -> Result<(), Error> {
         self.path = self.folder.join(read::file_name(self.n));
         let file = OpenOptions::new().append(true).create_new(true).open(&self.path);
         self.file = file.map_err(|e| at(&self.path, "create", e))?;

@@ -2,14 +2,15 @@
 //! holds; a second run does the same at the same place.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tidemill_config::plan::Mode;
 use tidemill_types::{Error, Micros};
 
 use super::Mill;
 use super::models::{State, Version};
+use super::watch::Reference;
 use crate::journal::record::Command;
 use crate::models::orders::{Answer, Letter, Order};
 
@@ -22,6 +23,7 @@ pub struct Inbox {
 
 #[derive(Default)]
 struct Boxes {
+    /// Letters that lie in the folder of orders still.
     seen: BTreeSet<String>,
     orders: VecDeque<(Letter, Result<bool, String>)>,
     answers: Vec<(String, Answer)>,
@@ -42,6 +44,13 @@ impl Inbox {
     /// Whether a letter of this id was put in.
     pub fn has_seen(&self, id: &str) -> bool {
         self.boxes.lock().is_ok_and(|boxes| boxes.seen.contains(id))
+    }
+
+    /// The letter was answered and taken away: it comes no more, and need not be known.
+    pub fn forget(&self, id: &str) {
+        if let Ok(mut boxes) = self.boxes.lock() {
+            boxes.seen.remove(id);
+        }
     }
 
     /// Whether an order waits.
@@ -229,12 +238,22 @@ impl Mill {
             predictor: model.load(&manifest.kind, &bytes)?,
             cut: manifest.lineage.labels.1,
             training: trainings.position(made).ok_or("no training of this run made it")?,
-            // What it was trained on is at hand no more: drift is measured against what it was before.
-            reference: batch.live.as_ref().map(|v| v.reference.clone()).unwrap_or_default(),
+            // What it was trained on is at hand no more: drift is measured against what it was before, but for
+            // that of its scores.
+            reference: batch.live.as_ref().map_or_else(Arc::default, |live| self.borrowed(m, live)),
             manifest: manifest.into(),
             size: bytes.len() as u64,
             checks: [].into(),
         })
+    }
+
+    /// The reference of the version in charge for another one, without the scores where they are its own.
+    fn borrowed(&self, m: usize, live: &Version) -> Arc<Reference> {
+        let score = self.compiled.plan.score.as_ref();
+        match score.is_some_and(|score| score.champion == m) {
+            true => Arc::new(Reference { scores: Vec::new(), ..Reference::clone(&live.reference) }),
+            false => Arc::clone(&live.reference),
+        }
     }
 
     /// Writes a command down and, unless it is refused, does what it says.
@@ -283,5 +302,24 @@ impl Mill {
                 self.roll_back(m, to, &why, epoch, event_time)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_heard_once_and_forgotten_when_it_was_answered() {
+        let inbox = Inbox::default();
+        let letter = Letter::new("ann", &Order::Retrain("trees".into()), "new shops");
+        for _ in 0..3 {
+            inbox.put(letter.clone(), Ok(true));
+        }
+        assert!(inbox.has_seen(&letter.id) && inbox.waits());
+        assert!(inbox.next().is_some_and(|(heard, _)| heard == letter));
+        assert!(inbox.next().is_none() && !inbox.waits());
+        inbox.forget(&letter.id);
+        assert!(!inbox.has_seen(&letter.id), "what is remembered would grow with each order");
     }
 }

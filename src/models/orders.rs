@@ -7,7 +7,8 @@
 //!
 //! An order that nobody has taken up yet waits: for a run that is up, or for the next one, which takes
 //! it up as soon as it has come to the end of what its journal says. An order is journaled with the
-//! epoch at which it took effect, so that a second run repeats it there.
+//! epoch at which it took effect, so that a second run repeats it there. Of the answers the newest 1,000 stay; the
+//! journal has all of them.
 
 use std::fmt;
 use std::fs;
@@ -20,6 +21,9 @@ use tidemill_types::Error;
 
 use super::registry::{sha256, write_whole_file};
 use crate::journal;
+
+/// Answers that are kept: whoever waits for one reads it at once.
+const ANSWERS: usize = 1_000;
 
 /// What may be ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,7 +206,7 @@ impl Control {
         letters
     }
 
-    /// Answers an order and takes it away.
+    /// Answers an order and takes it away. The oldest answers go where there are too many.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -214,8 +218,27 @@ impl Control {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::external(format!("cannot remove {}: {e}", path.display())))
             }
-            _ => Ok(()),
+            _ => self.prune(ANSWERS),
         }
+    }
+
+    /// Removes all answers but so many, the newest.
+    fn prune(&self, most: usize) -> Result<(), Error> {
+        let folder = self.folder.join("answers");
+        let context =
+            |e| Error::external(format!("cannot remove old answers in {}: {e}", folder.display()));
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(context)? {
+            let path = entry.map_err(context)?.path();
+            // Somebody else may have removed it.
+            let Ok(written) = fs::metadata(&path).and_then(|file| file.modified()) else {
+                continue;
+            };
+            all.push((written, path));
+        }
+        all.sort();
+        all.truncate(all.len().saturating_sub(most));
+        all.iter().try_for_each(|(_, path)| fs::remove_file(path)).map_err(context)
     }
 }
 
@@ -262,6 +285,32 @@ mod tests {
         control.reply(&letter.id, &answer).expect("answered");
         assert_eq!(control.wait(&letter.id, Duration::ZERO), Some(answer));
         assert!(control.orders().is_empty());
+    }
+
+    /// Those who asked have read them, and the journal has them all.
+    #[test]
+    fn old_answers_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let control = Control::of_run(folder.path());
+        let answer = Answer { epoch: 7, refused: None };
+        fs::create_dir_all(folder.path().join("control/answers")).expect("a folder");
+        let ids: Vec<String> = (0..ANSWERS as u64 + 2).map(|n| format!("{n:016x}")).collect();
+        for (n, id) in ids.iter().enumerate() {
+            let mut file = fs::File::create(control.answer(id)).expect("a file");
+            serde_json::to_writer(&mut file, &answer).expect("written");
+            // Names are by chance: what counts is when it was written.
+            let back = (n as u64 * 7_919) % ids.len() as u64;
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(back)).expect("a time");
+        }
+        control.reply("new", &answer).expect("answered");
+        let known = |id: &str| control.wait(id, Duration::ZERO).is_some();
+        let gone: Vec<&String> = ids.iter().filter(|id| !known(id)).collect();
+        let of =
+            |back: u64| (0..ids.len()).find(|n| (*n as u64 * 7_919) % ids.len() as u64 == back);
+        let mut oldest: Vec<&String> = (0..3).filter_map(of).map(|n| &ids[n]).collect();
+        oldest.sort();
+        assert_eq!(gone, oldest);
+        assert!(known("new"));
     }
 
     /// Their files are named by chance.
