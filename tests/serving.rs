@@ -5,7 +5,7 @@ mod flights;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use flights::Data;
 use serde_json::{Value, json};
@@ -50,16 +50,62 @@ fn wait_for(log: &mut impl BufRead, wanted: &str) -> String {
     }
 }
 
-#[test]
-fn scores_are_served_with_the_model_of_the_hour() {
-    let data = Data::of_days(20);
-    let mut command = data.command("out", &["--serve", "127.0.0.1:0", "--linger"]);
-    command.stderr(Stdio::piped()).stdout(Stdio::piped());
+/// Starts a run that serves, and waits for its end; where it serves on.
+fn served(mut command: Command) -> (Running, String) {
+    command.stderr(Stdio::piped()).stdout(Stdio::null());
     let mut running = Running(command.spawn().expect("the program starts"));
     let mut log = BufReader::new(running.0.stderr.take().expect("a log"));
     let line = wait_for(&mut log, "HTTP is served");
     let address = line.split("address=").nth(1).expect("an address").trim().to_string();
     wait_for(&mut log, "HTTP is served on");
+    (running, address)
+}
+
+/// Whoever tries what stands in the docs gets an answer.
+#[test]
+fn the_examples_of_the_docs_are_answered() {
+    let docs = include_str!("../docs/serving.md");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command
+        .args(["run", "config/pipelines/fraud_scoring.toml"])
+        .args(["--serve", "127.0.0.1:0", "--linger", "--folder"])
+        .arg(folder.path())
+        .args(["--set", "source.payments.times=3", "--set", "source.complaints.times=3"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let (_running, address) = served(command);
+    let between = |text: &str, from: &str, to: &str| -> String {
+        let rest = text.split_once(from).expect("a beginning").1;
+        rest.split_once(to).expect("an end").0.to_string()
+    };
+    let mut asked: Vec<(String, String)> = docs
+        .split("curl -d ")
+        .skip(1)
+        .map(|text| (between(text, "127.0.0.1:8080", "\n"), between(text, "'", "'")))
+        .collect();
+    let load = between(docs, "--path ", " ");
+    asked.push((load, between(docs, "echo '", "'")));
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    for (path, body) in asked {
+        let body = serde_json::from_str(&body).expect("JSON");
+        let (status, answer) = ask(&address, "POST", &path, Some(&body));
+        assert_eq!(status, 200, "{path}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        if path == "/get-online-features" {
+            let statuses = answer["results"].as_array().expect("results").iter();
+            assert!(statuses.clone().all(|r| r["statuses"] == json!(["PRESENT"])), "{answer}");
+        } else {
+            assert!(answer["outputs"][0]["data"][0].is_number(), "{answer}");
+            assert!(answer["parameters"]["features_at"].is_string(), "the card is known: {answer}");
+        }
+    }
+}
+
+#[test]
+fn scores_are_served_with_the_model_of_the_hour() {
+    let data = Data::of_days(20);
+    let command = data.command("out", &["--serve", "127.0.0.1:0", "--linger"]);
+    let (_running, address) = served(command);
 
     assert_eq!(ask(&address, "GET", "/healthz", None).0, 200);
     assert_eq!(ask(&address, "GET", "/readyz", None).0, 200);
