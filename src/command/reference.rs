@@ -8,6 +8,7 @@ use tidemill_connectors::sink::SINKS;
 use tidemill_connectors::source::SOURCES;
 use tidemill_operators::aggregate::{AGGREGATES, FORMS};
 use tidemill_operators::drift::DETECTORS;
+use tidemill_operators::expression::listed_functions;
 use tidemill_operators::learner::LEARNERS;
 use tidemill_operators::trainer::TRAINERS;
 
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     Windows,
     /// What a window of rows becomes.
     Aggregates,
+    /// What stands in an expression, over values of one row.
+    Functions,
     /// What notices that the world has changed.
     Detectors,
     /// What learns row by row.
@@ -42,6 +45,19 @@ fn description(of: &Json) -> &str {
     of["description"].as_str().unwrap_or_default()
 }
 
+/// Other names of an entry; none where its kind has no such names.
+fn aliases<'a>(
+    of: Kind,
+    name: &str,
+    functions: &'a [(&'static str, Vec<&'static str>)],
+) -> Option<&'a [&'static str]> {
+    match of {
+        Kind::Aggregates => AGGREGATES.iter().find(|e| e.name == name).map(|e| e.aliases),
+        Kind::Functions => functions.iter().find(|f| f.0 == name).map(|f| f.1.as_slice()),
+        _ => None,
+    }
+}
+
 /// Lists one kind, or all.
 pub(super) fn run(kind: Option<Kind>) -> Said {
     let mut text = String::new();
@@ -49,6 +65,7 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
     // The keys of a window are those of the schema.
     let schema = super::schema::run().json;
     let window = &schema["properties"]["windows"]["additionalProperties"]["properties"];
+    let functions = listed_functions();
     for of in Kind::value_variants().iter().filter(|k| kind.is_none_or(|wanted| wanted == **k)) {
         let (title, rows): (&str, Vec<(&str, &str, Keys)>) = match of {
             Kind::Sources => {
@@ -67,6 +84,9 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
             Kind::Aggregates => {
                 ("aggregates", AGGREGATES.iter().map(|e| (e.name, e.summary, &[][..])).collect())
             }
+            Kind::Functions => {
+                ("functions", functions.iter().map(|(name, _)| (*name, "", &[][..])).collect())
+            }
             Kind::Detectors => {
                 ("detectors", DETECTORS.iter().map(|e| (e.name, e.summary, e.keys)).collect())
             }
@@ -84,11 +104,11 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
         text.push_str(&format!("{title}\n"));
         let mut listed = Vec::new();
         for (name, summary, keys) in rows {
-            text.push_str(&format!("  {name:<20} {summary}\n"));
-            let aliases =
-                AGGREGATES.iter().find(|e| matches!(of, Kind::Aggregates) && e.name == name);
-            if let Some(entry) = aliases.filter(|entry| !entry.aliases.is_empty()) {
-                text.push_str(&format!("  {:<20} also {}\n", "", entry.aliases.join(", ")));
+            text.push_str(format!("  {name:<20} {summary}").trim_end());
+            text.push('\n');
+            let aliases = aliases(*of, name, &functions);
+            if let Some(aliases) = aliases.filter(|aliases| !aliases.is_empty()) {
+                text.push_str(&format!("  {:<20} also {}\n", "", aliases.join(", ")));
             }
             for (key, default, meaning) in keys {
                 text.push_str(&format!("    {key:<20} {default}: {meaning}\n"));
@@ -99,12 +119,13 @@ pub(super) fn run(kind: Option<Kind>) -> Said {
                     json!({ "key": key, "type": default, "meaning": meaning })
                 })
                 .collect();
-            listed.push(json!({ "name": name, "summary": summary, "keys": keys }));
+            let mut entry = json!({ "name": name, "summary": summary, "keys": keys });
+            if let Some(aliases) = aliases {
+                entry["aliases"] = json!(aliases);
+            }
+            listed.push(entry);
         }
         if matches!(of, Kind::Aggregates) {
-            for (entry, listed) in AGGREGATES.iter().zip(&mut listed) {
-                listed["aliases"] = json!(entry.aliases);
-            }
             let forms =
                 FORMS.iter().map(|(form, summary)| json!({ "name": form, "summary": summary }));
             all.insert("forms".to_string(), forms.collect());

@@ -7,17 +7,20 @@
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::kernels::numeric::{add, mul, sub};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, Like, Operator, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion_physical_expr::expressions::BinaryExpr as PhysicalBinary;
-use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr, create_physical_expr};
 
 use super::{ExpressionError, function};
 
@@ -145,6 +148,9 @@ fn protected(node: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::SimilarTo(pattern) => Expr::SimilarTo(whole_text(pattern)?),
         Expr::ScalarFunction(part) if part.name() == "date_part" => of_duration(part, schema)?,
+        Expr::ScalarFunction(part) if part.name() == "date_trunc" => {
+            Expr::ScalarFunction(of_known_part(part, schema)?)
+        }
         node => return Ok(Transformed::no(node)),
     }))
 }
@@ -194,7 +200,7 @@ fn of_duration(mut function: ScalarFunction, schema: &DFSchema) -> Result<Expr> 
         return Ok(Expr::ScalarFunction(function));
     };
     if !matches!(of.get_type(schema)?, DataType::Duration(_)) {
-        return Ok(Expr::ScalarFunction(function));
+        return Ok(Expr::ScalarFunction(of_known_part(function, schema)?));
     }
     let part = part.try_as_str().flatten().unwrap_or_default().to_lowercase();
     match (part.as_str(), function::find("epoch"), function.args.pop()) {
@@ -206,6 +212,46 @@ fn of_duration(mut function: ScalarFunction, schema: &DFSchema) -> Result<Expr> 
              and days_between",
         )))),
     }
+}
+
+/// What `date_part` and `date_trunc` know by these names, and by others that mean the same.
+const PARTS: &str = "year, isoyear, quarter, month, week, day, doy, dow, isodow, hour, minute, second, \
+                     millisecond, microsecond, nanosecond and epoch";
+const LENGTHS: &str =
+    "year, quarter, month, week, day, hour, minute, second, millisecond and microsecond";
+
+/// A part that the function does not know is an error of every row: it is found by trying one.
+fn of_known_part(function: ScalarFunction, schema: &DFSchema) -> Result<ScalarFunction> {
+    let [part, of] = function.args.as_slice() else { return Ok(function) };
+    let (name, known) = match function.name() {
+        "date_part" => ("date_part", PARTS),
+        _ => ("date_trunc", LENGTHS),
+    };
+    let why = match part {
+        Expr::Literal(text, _) => match ScalarValue::new_zero(&of.get_type(schema)?) {
+            Ok(time) if !evaluates(&call(&function.func, [part.clone(), lit(time.clone())]))? => {
+                let text = text.try_as_str().flatten().unwrap_or_default().to_lowercase();
+                format!("{name} knows no `{text}`")
+            }
+            _ => return Ok(function),
+        },
+        part if part.column_refs().is_empty() => return Ok(function),
+        part => format!("{name} takes a part that is a constant, and `{part}` is none"),
+    };
+    Err(DataFusionError::External(Box::new(ExpressionError::new(
+        why,
+        format!("it knows {known}"),
+        "write one of these as a text; date_part('year', x) / 10 is a decade",
+    ))))
+}
+
+/// Whether a call of constants has a value.
+fn evaluates(call: &Expr) -> Result<bool> {
+    let context = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let physical = create_physical_expr(call, &DFSchema::empty(), &context.0, &context.1)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
+    Ok(physical.evaluate(&row).is_ok())
 }
 
 /// DataFusion takes the pattern of `similar to` for a regular expression that may match anywhere.

@@ -11,8 +11,8 @@
 //! What differs from PostgreSQL: unquoted names keep their case; a timestamp is UTC microseconds and
 //! a text without an offset is read as UTC; `ln(0)` is minus infinity and `ln(-1)` NaN; a cast to a
 //! whole number cuts, so that `cast(2.7 as bigint)` is 2; the pattern of `similar to` is a constant;
-//! of a duration there is no part but its seconds, `date_part('epoch', ...)`. As there, `7 / 2` is 3,
-//! `-2 ^ 2` is 4, and whole numbers that overflow or are divided by zero are errors of that row.
+//! of a duration there is no part but its seconds, `date_part('epoch', ...)`, and of a time none that is
+//! longer than a year. As there, `to_timestamp(x)` takes seconds since 1970, `7 / 2` is 3, `-2 ^ 2` is 4, and whole numbers that overflow or are divided by zero are errors of that row.
 
 mod dialect;
 mod exact;
@@ -28,7 +28,7 @@ use std::ops::Range;
 use crate::column::values;
 
 pub use feature::{Call, Feature, parse_feature};
-pub use function::names as functions;
+pub use function::{listed as listed_functions, names as functions};
 pub use scalar::Scalar;
 
 /// Why a text is not an expression of the language.

@@ -163,7 +163,11 @@ fn explain(error: &DataFusionError, columns: &[&str]) -> ExpressionError {
         return ExpressionError::new(
             format!("there is no function `{name}`"),
             "it is neither a scalar function nor an aggregate over a window",
-            suggestion(&name, "the functions are those of SQL", function::names()),
+            suggestion(
+                &name,
+                "`tidemill reference functions` lists the functions; the first are",
+                function::names(),
+            ),
         );
     }
     let mut reason = text.trim_end_matches('.').to_string();

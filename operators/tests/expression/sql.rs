@@ -238,3 +238,122 @@ fn parts_and_patterns_of_texts_are_those_of_sql() {
     let error = Scalar::compile("s similar to s", &schema(), "UTC").expect_err("a column");
     assert!(error.message.contains("similar to"), "{error}");
 }
+
+/// A part that is not known would be an error of every row.
+#[test]
+fn parts_of_times_are_known_or_refused() {
+    for part in [
+        "year",
+        "isoyear",
+        "quarter",
+        "month",
+        "week",
+        "day",
+        "doy",
+        "dow",
+        "isodow",
+        "hour",
+        "minute",
+        "second",
+        "millisecond",
+        "microsecond",
+        "nanosecond",
+        "epoch",
+        "YEARS",
+    ] {
+        let text = format!("date_part('{part}', t)");
+        assert!(compile(&text).evaluate(&super::rows()).is_ok(), "{text}");
+        assert!(compile(&format!("extract({part} from t)")).evaluate(&super::rows()).is_ok());
+    }
+    for part in [
+        "year",
+        "quarter",
+        "month",
+        "week",
+        "day",
+        "hour",
+        "minute",
+        "second",
+        "millisecond",
+        "microsecond",
+    ] {
+        let text = format!("date_trunc('{part}', t)");
+        assert!(compile(&text).evaluate(&super::rows()).is_ok(), "{text}");
+    }
+    constants(&[("date_part('year', t) / 10", int(201))]);
+    for (text, message, known) in [
+        ("date_part('decade', t)", "date_part knows no `decade`", "epoch"),
+        ("extract(century from t)", "date_part knows no `century`", "isodow"),
+        ("datepart('fortnight', local(t, 'Europe/Berlin'))", "knows no `fortnight`", "doy"),
+        ("date_trunc('decade', t)", "date_trunc knows no `decade`", "quarter"),
+        ("date_trunc('dow', t)", "date_trunc knows no `dow`", "week"),
+        ("date_trunc(s, t)", "takes a part that is a constant, and `s` is none", "week"),
+    ] {
+        let error = Scalar::compile(text, &schema(), "UTC").expect_err(text);
+        assert!(error.message.contains(message), "{text}: {error}");
+        assert!(error.reason.contains(known), "{text}: {error}");
+    }
+}
+
+/// DataFusion's ends in 2262.
+#[test]
+fn a_time_is_made_of_seconds_whatever_the_century() {
+    let second = 1_000_000;
+    constants(&[
+        ("to_timestamp(12345678901)", int(12_345_678_901 * second)),
+        ("to_timestamp(-62135596800)", int(-62_135_596_800 * second)),
+        ("to_timestamp(1357034400.25)", int(1_357_034_400_250_000)),
+        ("to_timestamp(i)", int(7 * second)),
+        ("to_timestamp(x)", int(1_500_000)),
+        ("to_timestamp(t)", int(1_357_034_400 * second)),
+        ("to_timestamp(t) = t", Value::Bool(true)),
+        ("to_timestamp('2013-01-01T10:00:00Z') = t", Value::Bool(true)),
+        ("to_timestamp('2013-01-01T12:00:00+02:00') = t", Value::Bool(true)),
+        ("to_timestamp('01/01/2013 10:00', '%d/%m/%Y %H:%M') = t", Value::Bool(true)),
+        ("date_part('year', to_timestamp('2500-06-01'))", int(2500)),
+        ("date_part('year', to_timestamp(12345678901))", int(2361)),
+        ("to_timestamp(null)", Value::Null),
+    ]);
+    let (array, failed) = compile("to_timestamp(x * 1e300)").evaluate_rows(&super::rows());
+    assert_eq!(values(&array), [Value::Null, Value::Null, Value::Null]);
+    assert!(failed.len() == 2 && failed[0].1.contains("the time is out of range"), "{failed:?}");
+    for text in ["to_timestamp(b)", "to_timestamp(i, 'x')", "to_timestamp()"] {
+        let error = Scalar::compile(text, &schema(), "UTC").expect_err(text);
+        assert!(error.to_string().contains("to_timestamp"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_remainder_and_a_sign_go_by_their_names_too() {
+    constants(&[
+        ("mod(i, 4)", int(3)),
+        ("mod(-7, 4)", int(-3)),
+        ("mod(i, 2.5)", float(2.0)),
+        ("mod(x, 1)", float(0.5)),
+        ("mod(null, i)", Value::Null),
+        ("sign(-2.5)", float(-1.0)),
+        ("sign(i)", float(1.0)),
+        ("sign(0)", float(0.0)),
+    ]);
+    // The second row divides by zero.
+    let (array, failed) = compile("mod(i, j)").evaluate_rows(&super::rows());
+    assert_eq!(values(&array), [int(1), Value::Null, Value::Null]);
+    assert_eq!(failed.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
+    let error = Scalar::compile("mod(s, 2)", &schema(), "UTC").expect_err("a text");
+    assert!(error.reason.contains("mod takes numbers"), "{error}");
+    let error = Scalar::compile("md5(s)", &schema(), "UTC").expect_err("none");
+    assert!(error.help.contains("tidemill reference functions"), "{error}");
+}
+
+#[test]
+fn every_function_is_listed_once() {
+    let listed = tidemill_operators::expression::listed_functions();
+    let names = listed.iter().flat_map(|(name, others)| std::iter::once(name).chain(others));
+    let mut names: Vec<&str> = names.copied().collect();
+    names.sort_unstable();
+    assert_eq!(names, tidemill_operators::expression::functions().collect::<Vec<_>>());
+    let others = |name: &str| listed.iter().find(|(own, _)| *own == name).map(|(_, o)| o.clone());
+    assert_eq!(others("signum"), Some(vec!["sign"]));
+    assert_eq!(others("power"), Some(vec!["pow"]));
+    assert_eq!(others("mod"), Some(vec![]));
+}

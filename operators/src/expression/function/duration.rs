@@ -79,7 +79,7 @@ impl ScalarUDFImpl for Timing {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         debug_assert!(arrays.iter().all(|array| array.len() == rows));
         let result: ArrayRef = match self.kind {
-            Kind::Length(unit) => Arc::new(lengths(&arrays[0], unit)?),
+            Kind::Length(unit) => Arc::new(micros_of(&arrays[0], unit, "the duration")?),
             Kind::Between(unit) => Arc::new(between(&arrays[0], &arrays[1], unit)?),
             Kind::Epoch => {
                 let seconds: Float64Array = micros(&arrays[0])?.unary(|x| x as f64 / SECOND as f64);
@@ -112,8 +112,13 @@ fn micros(array: &ArrayRef) -> Result<Int64Array> {
     Ok(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
-fn lengths(array: &ArrayRef, unit: Micros) -> Result<DurationMicrosecondArray> {
-    let too_long = || exec_datafusion_err!("the duration is out of range");
+/// Whole numbers or floats of a unit in microseconds, to the nearest one; `what` they are stands in the error.
+pub(super) fn micros_of(
+    array: &ArrayRef,
+    unit: Micros,
+    what: &str,
+) -> Result<DurationMicrosecondArray> {
+    let too_long = || exec_datafusion_err!("{what} is out of range");
     Ok(match array.data_type() {
         DataType::Int64 => array
             .as_primitive::<Int64Type>()

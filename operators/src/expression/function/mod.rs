@@ -2,10 +2,12 @@
 //! types and texts without bound, and ours.
 
 mod duration;
+mod instant;
 mod local;
 mod nested;
 mod nullif;
 mod real;
+mod remainder;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -58,10 +60,12 @@ const LEFT_OUT: &[&str] = &[
 
 /// By every name, lower case.
 static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
-    let ours = duration::functions()
-        .into_iter()
-        .chain(real::functions())
-        .chain([local::function(), nullif::function()]);
+    let ours = duration::functions().into_iter().chain(real::functions()).chain([
+        instant::function(),
+        local::function(),
+        nullif::function(),
+        remainder::function(),
+    ]);
     let mut all = BTreeMap::new();
     for function in datafusion_functions::all_default_functions()
         .into_iter()
@@ -77,6 +81,8 @@ static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| 
             }
         }
     }
+    // SQL's name of what is called as in other languages here.
+    all.extend(all.get("signum").cloned().map(|signum| ("sign".to_string(), signum)));
     all
 });
 
@@ -93,6 +99,21 @@ pub(super) fn is_volatile(name: &str) -> bool {
 /// The name of every scalar function, aliases too, in alphabetical order.
 pub fn names() -> impl Iterator<Item = &'static str> + Clone {
     FUNCTIONS.keys().map(String::as_str)
+}
+
+/// Every scalar function by one name of its own, with its other names, both in alphabetical order.
+pub fn listed() -> Vec<(&'static str, Vec<&'static str>)> {
+    let named = |function: &Arc<ScalarUDF>| {
+        let own = function.name().to_lowercase();
+        FUNCTIONS.get_key_value(&own).filter(|(_, found)| Arc::ptr_eq(found, function))
+    };
+    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, function) in FUNCTIONS.iter() {
+        let own = named(function).map_or(name.as_str(), |(own, _)| own);
+        let others = all.entry(own).or_default();
+        others.extend((own != name).then_some(name.as_str()));
+    }
+    all.into_iter().collect()
 }
 
 /// A number of any width, or NULL.
