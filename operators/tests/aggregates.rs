@@ -240,20 +240,32 @@ fn refusals_say_what_is_accepted_and_what_was_found() {
         refusal("stddev_pop", false, float, &[Value::Int(1)]),
         "stddev_pop takes 1 argument; found 2"
     );
-    for q in
-        [Value::Float(1.5), Value::Float(f64::NAN), Value::Int(-1), Value::Bool(true), Value::Null]
-    {
+    for (q, written) in [
+        (Value::Float(1.5), "1.5"),
+        (Value::Float(f64::NAN), "NaN"),
+        (Value::Int(-1), "-1"),
+        (Value::Bool(true), "true"),
+        (Value::Text("it's".into()), "'it''s'"),
+        (Value::Null, "NULL"),
+    ] {
         let message = refusal("quantile", false, float, std::slice::from_ref(&q));
-        assert_eq!(message, format!("quantile takes a share from 0 to 1; found {q:?}"));
+        assert_eq!(message, format!("quantile takes a share from 0 to 1; found {written}"));
     }
     assert_eq!(refusal("quantile", false, float, &[]), "quantile takes 2 arguments; found 1");
-    for n in [Value::Int(-1), Value::Float(1.0), Value::Null] {
+    for (n, written) in [(Value::Int(-1), "-1"), (Value::Float(1.0), "1.0"), (Value::Null, "NULL")]
+    {
         let message = refusal("lag", false, float, std::slice::from_ref(&n));
         assert_eq!(
             message,
-            format!("lag goes back a whole number of rows, 0 or more; found {n:?}")
+            format!("lag goes back a whole number of rows, 0 or more; found {written}")
+        );
+        let message = refusal("nth_value", false, float, std::slice::from_ref(&n));
+        assert_eq!(
+            message,
+            format!("nth_value takes the number of a row, from 1; found {written}")
         );
     }
+    assert_eq!(refusal("nth_value", false, float, &[]), "nth_value takes 2 arguments; found 1");
 }
 
 #[test]
@@ -273,9 +285,14 @@ fn a_list_is_bounded() {
         }
     };
     for name in ["first_k", "last_distinct", "top_k", "most_frequent", "histogram", "array_agg"] {
-        for k in [Value::Int(0), Value::Int(1_001), Value::Float(1.0), Value::Null] {
+        for (k, written) in [
+            (Value::Int(0), "0"),
+            (Value::Int(1_001), "1001"),
+            (Value::Float(1.0), "1.0"),
+            (Value::Null, "NULL"),
+        ] {
             let message = refusal(name, std::slice::from_ref(&k));
-            let wanted = format!("{name} takes how many, from 1 to 1000; found {k:?}");
+            let wanted = format!("{name} takes how many, from 1 to 1000; found {written}");
             assert_eq!(message, wanted);
         }
     }

@@ -28,7 +28,7 @@ use super::bytes::{Reader, Writer};
 use super::dyadic::{Dyadic, Term};
 use super::exact_sum::Special;
 use super::wide::Wide;
-use super::{Aggregate, Built, Call, Entry, Primitive, Row, Running, View, form};
+use super::{Aggregate, Built, Call, Entry, Primitive, Row, Running, View, form, written};
 
 /// Half-lives in a bucket.
 const BUCKET: i64 = 64;
@@ -84,7 +84,7 @@ fn build(call: &Call<'_>, answer: Answer) -> Built {
     call.without_second()?;
     let half_life = match call.constants {
         [Value::Text(text)] => units::duration(text),
-        [other] => Err(format!("found {other:?}")),
+        [other] => Err(format!("found {}", written(other))),
         _ => Err(format!("found {} arguments", call.constants.len() + 1)),
     };
     let example = format!("{} takes a column and a half-life: {}(x, '1h')", call.name, call.name);

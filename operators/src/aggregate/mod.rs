@@ -201,6 +201,20 @@ pub struct Call<'a> {
     pub unnest: Unnest,
 }
 
+/// A constant as it is written in a call, for errors.
+fn written(constant: &Value) -> String {
+    match constant {
+        Value::Null => "NULL".into(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(whole) => whole.to_string(),
+        // With its point, which tells it from a whole number.
+        Value::Float(float) => format!("{float:?}"),
+        Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        Value::List(_) => "a list".into(),
+        Value::Map(_) => "a map".into(),
+    }
+}
+
 impl Call<'_> {
     /// The type of the argument, if it is among `accepted`.
     fn input(&self, accepted: &[DataType]) -> Result<DataType, String> {
@@ -240,7 +254,8 @@ impl Call<'_> {
             ([Value::Int(k @ 1..=1_000)], _) => Ok(*k as usize),
             ([], None) => Err(format!("{} takes how many: from 1 to {MOST}", self.name)),
             ([other], _) => {
-                Err(format!("{} takes how many, from 1 to {MOST}; found {other:?}", self.name))
+                let found = written(other);
+                Err(format!("{} takes how many, from 1 to {MOST}; found {found}", self.name))
             }
             (more, _) => Err(format!("{} takes one number; found {}", self.name, more.len())),
         }

@@ -4,7 +4,7 @@
 
 use tidemill_types::{DataType, Value};
 
-use super::{Aggregate, Call, Entry, Primitive, View};
+use super::{Aggregate, Call, Entry, Primitive, View, written};
 
 pub(super) const FIRST_VALUE: Entry = Entry {
     name: "first_value",
@@ -36,8 +36,9 @@ pub(super) const LAG: Entry = Entry {
             [Value::Int(n @ 0..)] => *n as usize,
             [other] => {
                 return Err(format!(
-                    "{} goes back a whole number of rows, 0 or more; found {other:?}",
-                    call.name
+                    "{} goes back a whole number of rows, 0 or more; found {}",
+                    call.name,
+                    written(other)
                 ));
             }
             more => {

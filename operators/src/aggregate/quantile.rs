@@ -2,7 +2,7 @@
 
 use tidemill_types::{DataType, Value};
 
-use super::{Aggregate, Call, Entry, Primitive, View};
+use super::{Aggregate, Call, Entry, Primitive, View, written};
 
 pub(super) const QUANTILE: Entry = Entry {
     name: "quantile",
@@ -20,7 +20,7 @@ pub(super) const QUANTILE: Entry = Entry {
             .filter(|q| (0.0..=1.0).contains(q) && !matches!(call.constants, [Value::Bool(_)]))
         {
             Some(q) => build(call, q),
-            None => Err(format!("{} takes a share from 0 to 1; found {q:?}", call.name)),
+            None => Err(format!("{} takes a share from 0 to 1; found {}", call.name, written(q))),
         }
     },
 };

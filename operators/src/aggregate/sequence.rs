@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use tidemill_types::{DataType, Item, Value};
 
-use super::{Aggregate, Call, Entry, MOST, Primitive, View};
+use super::{Aggregate, Call, Entry, MOST, Primitive, View, written};
 
 pub(super) const FIRST_K: Entry = Entry {
     name: "first_k",
@@ -61,7 +61,8 @@ pub(super) const STRING_AGG: Entry = Entry {
         let (separator, rest) = match call.constants {
             [Value::Text(separator), rest @ ..] => (separator.to_string(), rest),
             [other, ..] => {
-                return Err(format!("{} takes a text as separator; found {other:?}", call.name));
+                let found = written(other);
+                return Err(format!("{} takes a text as separator; found {found}", call.name));
             }
             [] => return Err(format!("{} takes a separator: {}(x, ',')", call.name, call.name)),
         };
@@ -79,9 +80,11 @@ pub(super) const NTH_VALUE: Entry = Entry {
         let output = call.any_input()?;
         match call.constants {
             [Value::Int(n @ 1..)] => Ok(Box::new(Nth { output, skip: *n as usize - 1 })),
-            other => {
-                Err(format!("{} takes the number of a row, from 1; found {other:?}", call.name))
+            [other] => {
+                let found = written(other);
+                Err(format!("{} takes the number of a row, from 1; found {found}", call.name))
             }
+            other => Err(format!("{} takes 2 arguments; found {}", call.name, other.len() + 1)),
         }
     },
 };

@@ -294,9 +294,13 @@ pub(super) fn same_inputs(trained: &Inputs, asked: &Inputs) -> Result<(), String
     if trained == asked {
         return Ok(());
     }
+    let names = |of: &[String]| if of.is_empty() { "none".to_string() } else { of.join(", ") };
     Err(format!(
-        "trained on other inputs: numbers {:?} and categories {:?}, not {:?} and {:?}",
-        trained.numbers, trained.categories, asked.numbers, asked.categories
+        "trained on other inputs: its numbers are {} and its categories {}, and those of the pipeline {} and {}",
+        names(&trained.numbers),
+        names(&trained.categories),
+        names(&asked.numbers),
+        names(&asked.categories)
     ))
 }
 

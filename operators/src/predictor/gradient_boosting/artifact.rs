@@ -48,7 +48,7 @@ impl TryFrom<String> for Hash {
     type Error = String;
 
     fn try_from(text: String) -> Result<Hash, String> {
-        u64::from_str_radix(&text, 16).map(Hash).map_err(|e| format!("hash {text:?}: {e}"))
+        u64::from_str_radix(&text, 16).map(Hash).map_err(|e| format!("hash `{text}`: {e}"))
     }
 }
 

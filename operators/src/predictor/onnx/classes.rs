@@ -60,7 +60,7 @@ pub fn zero_and_one(node: &Node, labels: &[i64], words: &[Vec<u8>]) -> Result<()
         return Ok(());
     }
     let found = match words.is_empty() {
-        true => format!("{labels:?}"),
+        true => labels.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
         false => format!("{} texts", words.len()),
     };
     Err(format!("{} has the classes {found}: train on labels that are 0 and 1", called(node)))

@@ -74,8 +74,9 @@ fn load(bytes: &[u8], inputs: &Inputs) -> Result<Box<dyn Predictor>, String> {
         Some("probability") => false,
         None if classifier => false,
         other => {
+            let found = other.map_or("missing".to_string(), |other| format!("\"{other}\""));
             return Err(format!(
-                "property `tidemill_output` is {other:?}: say \"probability\" or \"log_odds\""
+                "property `tidemill_output` is {found}: say \"probability\" or \"log_odds\""
             ));
         }
     };

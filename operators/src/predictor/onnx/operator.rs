@@ -286,8 +286,9 @@ fn pair(node: &Node, given: &[Given]) -> Result<Option<(Operator, usize)>, Strin
     };
     let width = given.iter().map(|given| given.width).max().unwrap_or(0);
     if given.len() < 2 || given.iter().any(|given| given.width != width && given.width != 1) {
-        let widths: Vec<usize> = given.iter().map(|given| given.width).collect();
-        return Err(format!("{} has columns that do not fit: {widths:?}", called(node)));
+        let widths: Vec<String> = given.iter().map(|given| given.width.to_string()).collect();
+        let widths = widths.join(", ");
+        return Err(format!("{} has columns that do not fit: {widths}", called(node)));
     }
     // Multiplied by one, as converters write where they have nothing to say.
     let nothing = given[1].floats.is_some_and(|all| all.iter().all(|x| Some(*x) == neutral));
