@@ -56,18 +56,6 @@ fn columns_of_a_sink_are_checked() {
     }
 }
 
-/// Readers of JSON and CSV would take either of two columns of one name.
-#[test]
-fn a_feature_is_not_called_as_a_column_that_every_row_has() {
-    for name in ["id", "event_time", "diff"] {
-        let set = format!("features.{name}=count(*) over card_1h");
-        let output = tidemill(&["check", "config/pipelines/payments.toml", "--set", &set]);
-        assert_eq!(output.status.code(), Some(78), "{name}");
-        let said = text(&output.stderr);
-        assert!(said.contains(&format!("a feature cannot be called `{name}`")), "{said}");
-    }
-}
-
 /// Two sinks of one file would mix their rows, and one of a source's file would take the input away.
 #[test]
 fn no_sink_writes_over_another_one_or_over_a_source() {
@@ -264,6 +252,7 @@ fn the_reference_lists_what_there_is() {
     for (kind, name) in [
         ("windows", "hopping"),
         ("aggregates", "quantile"),
+        ("functions", "coalesce"),
         ("detectors", "adwin"),
         ("trainers", "gradient_boosting"),
     ] {
@@ -272,6 +261,73 @@ fn the_reference_lists_what_there_is() {
     }
     assert!(text(&tidemill(&["completions", "bash"]).stdout).contains("tidemill"));
     assert!(text(&tidemill(&["--help"]).stdout).contains("Examples:"));
+}
+
+#[test]
+fn what_would_always_be_null_or_written_twice_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.toml");
+    let check = |more: &str, feature: &str| {
+        let pipeline = format!(
+            r#"
+[pipeline]
+name = "shop"
+spine = "orders"
+[source.orders]
+type = "file"
+path = "orders.csv"
+schema = {{ number = "int64", id = "string", at = "timestamp", x = "float64", tags = "list<string>" }}
+event_time = "at"
+id = "number"
+[windows]
+five = {{ by = "id", rows = 5 }}
+some = {{ by = "id", rows = 5, last = "1h" }}
+all = {{ by = "id", lifetime = true }}
+{more}
+[features]
+{feature}
+[sink.features]
+type = "stdout"
+"#
+        );
+        std::fs::write(&file, pipeline).expect("written");
+        let output = tidemill(&["check", file.to_str().expect("a path")]);
+        (output.status.code(), text(&output.stderr))
+    };
+    for feature in [
+        "f = \"nth_value(x, 5) over five\"",
+        "f = \"lag(x, 4) over some\"",
+        "f = \"lag(x, 1000001) over all\"",
+        "f = \"nth_value(unnest(tags), 6) over five\"",
+        "number = \"number\"",
+    ] {
+        let (code, said) = check("", feature);
+        assert_eq!(code, Some(0), "{feature}: {said}");
+    }
+    let own = ["each row of features has columns `id`, `event_time`, `diff` of its own"];
+    let five = ["`nth_value` over `five` is always NULL", "write rows = 2000 or more in `five`"];
+    let some = ["`some` holds 5 at most", "write rows = 6 or more in `some`"];
+    let most = ["it asks for 1000002 rows", "`rows` is 1000000 at most"];
+    for (feature, parts) in [
+        ("id = \"id\"", &own[..]),
+        ("event_time = \"at\"", &own),
+        ("diff = \"x\"", &own),
+        ("f = \"nth_value(x, 2000) over five\"", &five),
+        ("f = \"lag(x, 5) over some\"", &some),
+        ("f = \"lag(x, 1000001) over five\"", &most),
+        ("f = \"lag_per(x, id, 5) over some\"", &some),
+        ("f = \"quantile(x, 1.5) over five\"", &["a share from 0 to 1; found 1.5"]),
+        ("f = \"date_part('decade', at)\"", &["knows no `decade`", "isodow"]),
+    ] {
+        let (code, said) = check("", feature);
+        assert_eq!(code, Some(78), "{feature}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+    // The entity's column would stand beside the id.
+    let (code, said) = check("[online]\nentity = \"id\"", "f = \"x\"");
+    assert!(code == Some(78) && said.contains("`id` cannot name an entity"), "{said}");
 }
 
 #[test]

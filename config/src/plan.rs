@@ -15,7 +15,7 @@ use crate::section::Section;
 
 mod window;
 
-pub use window::{Edge, Exclude, Frame, MOST_SOURCES, Period, Series, WindowPlan};
+pub use window::{Edge, Exclude, Frame, MOST_ROWS, MOST_SOURCES, Period, Series, WindowPlan};
 
 /// Something with the place in the pipeline file where it was written.
 #[derive(Clone, Debug, PartialEq)]

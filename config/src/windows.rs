@@ -4,7 +4,9 @@ use tidemill_types::{Micros, Zone, time};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::Reader;
-use crate::plan::{At, Edge, Exclude, Frame, MOST_SOURCES, Period, Series, SourcePlan, WindowPlan};
+use crate::plan::{
+    At, Edge, Exclude, Frame, MOST_ROWS, MOST_SOURCES, Period, Series, SourcePlan, WindowPlan,
+};
 use crate::section::Params;
 use crate::table::{Item, Node};
 use crate::{suggest, units};
@@ -122,7 +124,7 @@ impl Reader {
         entries: &[(At<String>, Node)],
     ) -> Frame {
         let last = p.optional_period("last");
-        let rows = p.node("rows").map(|_| p.integer("rows", 1, 1..=1_000_000) as u64);
+        let rows = p.node("rows").map(|_| p.integer("rows", 1, 1..=MOST_ROWS) as u64);
         let tumbling = p.optional_period("tumbling");
         let hopping = self.hopping(p, path);
         let origin = origin(p, path);

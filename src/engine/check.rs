@@ -119,8 +119,8 @@ pub fn compile(loaded: Loaded) -> Result<Compiled, Report> {
     };
     let (ids, features) = (compiled.id_type(), compiled.sent_features());
     sinks::columns(&compiled.plan.sinks, ids, &features, &mut errors);
-    sinks::names(&compiled.plan.features, &mut errors);
     sinks::apart(&compiled.plan.sinks, &mut errors);
+    sinks::own_columns(&compiled, &mut errors);
     sinks::repeatable(&compiled.plan, &mut errors);
     match errors.is_empty() {
         true => Ok(compiled),

@@ -7,6 +7,9 @@ use super::At;
 /// The most sources of a window: a row of it has three bits for where it came from.
 pub const MOST_SOURCES: usize = 8;
 
+/// The most that `rows` may say.
+pub const MOST_ROWS: i64 = 1_000_000;
+
 /// One of `[windows]`: `carrier_3h = { over = "arrivals", by = "carrier", last = "3h" }`
 #[derive(Clone, Debug)]
 pub struct WindowPlan {

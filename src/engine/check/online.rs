@@ -6,7 +6,6 @@ use tidemill_config::plan::{LeadingEdge, OnlinePlan};
 use tidemill_operators::dataflow::{CallProgram, FeatureProgram, GroupProgram, Kept};
 use tidemill_types::{DataType, Field, Schema};
 
-use super::sinks::FIXED;
 use super::{Compiled, Derive};
 
 /// What is kept of each row of the spine, beside its features.
@@ -105,12 +104,18 @@ fn read_anew(kept: &mut Kept, source: &Derive, groups: &[GroupProgram]) {
 
 impl Compiled {
     /// The columns of the entity that stand before the features in what is sent: their places among the
-    /// columns that are kept. One that is a feature as well, or stands in every row, is not sent twice.
+    /// columns that are kept. One that is a feature as well, or the id, is not sent twice.
     pub fn sent_entity(&self) -> Vec<(usize, Field)> {
         let fields = self.entity().into_iter().enumerate();
         let features = &self.program.feature_schema;
-        let there = |name: &str| FIXED.contains(&name) || features.index_of(name).is_some();
-        fields.filter(|(_, field)| !there(&field.name)).collect()
+        let sent = |name: &str| features.index_of(name).is_some() || self.is_own_id(name);
+        fields.filter(|(_, field)| !sent(&field.name)).collect()
+    }
+
+    /// Whether this column of the spine is the `id` that stands first in each row that is sent.
+    pub(super) fn is_own_id(&self, name: &str) -> bool {
+        let spine = &self.plan.sources[self.plan.pipeline.spine.value];
+        name == "id" && spine.id.as_ref().is_some_and(|id| id.value == name)
     }
 
     /// The columns of the features stream between the event time and the diff.

@@ -4,12 +4,13 @@ use std::path::{Component, Path, PathBuf};
 
 use arrow::datatypes::Schema;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::{FeaturePlan, Plan, SinkPlan, Stream};
+use tidemill_config::plan::{At, FeaturePlan, Plan, SinkPlan, Stream};
 use tidemill_config::table::Item;
 use tidemill_connectors::sink::{Delivery, SINKS};
 use tidemill_types::{DataType, Error, Schema as TypedSchema};
 
 use super::super::outputs::schema_of;
+use super::Compiled;
 
 /// The places in its stream of the columns that a sink names, in the sink's order; none where it takes
 /// the rows as they are.
@@ -92,20 +93,27 @@ pub(super) fn columns(
     }
 }
 
-/// The columns that every row of features has beside them.
-pub(super) const FIXED: [&str; 3] = ["id", "event_time", "diff"];
-
-/// Refuses features that would be a second column of a name.
-pub(super) fn names(features: &[FeaturePlan], errors: &mut Vec<Diagnostic>) {
-    for name in features.iter().map(|feature| &feature.name) {
-        if FIXED.contains(&name.value.as_str()) {
-            errors.push(Diagnostic::new(
-                &name.span,
-                format!("a feature cannot be called `{}`", name.value),
-                "every row of features has a column of that name already: id, event_time, diff",
-                "give it another name",
-            ));
+/// Refuses names that rows of features have columns of already, whether a sink writes them or `tidemill backfill`.
+pub(super) fn own_columns(compiled: &Compiled, errors: &mut Vec<Diagnostic>) {
+    let own = schema_of(Stream::Features, compiled.id_type(), &TypedSchema::default());
+    let names: Vec<String> =
+        own.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+    let mut refuse = |name: &At<String>, message: String, cure: &str| {
+        if own.field_with_name(&name.value).is_ok() {
+            let why = format!("each row of features has columns {} of its own", names.join(", "));
+            errors.push(Diagnostic::new(&name.span, message, why, cure));
         }
+    };
+    let plan = &compiled.plan;
+    for FeaturePlan { name, .. } in &plan.features {
+        refuse(name, format!("`{}` cannot be a feature", name.value), "choose another name");
+    }
+    let entity = plan.online.iter().flat_map(|online| &online.entity);
+    for name in entity.filter(|name| !compiled.is_own_id(&name.value)) {
+        let message = format!("`{}` cannot name an entity", name.value);
+        let cure =
+            "give the column another name in the source: { the_name = \"...\" } in its `columns`";
+        refuse(name, message, cure);
     }
 }
 

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::{At, Edge, Exclude, Frame, Plan, Series, WindowPlan};
-use tidemill_operators::aggregate;
+use tidemill_config::plan::{At, Edge, Exclude, Frame, MOST_ROWS, Plan, Series, WindowPlan};
+use tidemill_operators::aggregate::{self, Unnest};
 use tidemill_operators::dataflow::{CallProgram, FeatureProgram, GroupProgram, StreamProgram};
-use tidemill_operators::expression::{ExpressionError, Feature, Scalar};
+use tidemill_operators::expression::{Call, ExpressionError, Feature, Scalar};
 use tidemill_operators::window::{Group, Output};
-use tidemill_types::{DataType, Schema};
+use tidemill_types::{DataType, Schema, Value};
 
 use super::shared::Shared;
 use super::{Derive, diagnostic, inside};
@@ -145,6 +145,7 @@ impl<'a> Groups<'a> {
             let Some(at) = self.place(&call.window) else { continue };
             let window = &self.plan.windows[at];
             let place = inside(text, Some(&call.span));
+            within_rows(call, window, &place)?;
             let typed = aggregate::Call {
                 name: &call.function,
                 distinct: call.distinct,
@@ -173,7 +174,7 @@ impl<'a> Groups<'a> {
                         &place,
                         format!("`{}` cannot be computed", call.function),
                         reason,
-                        format!("the aggregates are {}", aggregate_names()),
+                        "`tidemill reference aggregates` tells what each of them takes",
                     ));
                 }
             };
@@ -232,6 +233,37 @@ impl<'a> Groups<'a> {
     }
 }
 
+/// Refuses a call for a row that a window of so many rows never has: it would always be NULL.
+fn within_rows(call: &Call, window: &WindowPlan, place: &Range<usize>) -> Result<(), Diagnostic> {
+    let (Frame::Rows(rows) | Frame::Within { rows, .. }) = window.frame else { return Ok(()) };
+    // The same for each key, category or place; items of lists may be more than rows.
+    let name = call.function.as_str();
+    let name = name.strip_prefix("map_").or(name.strip_prefix("vector_")).unwrap_or(name);
+    let name = name.strip_suffix("_per").or(name.strip_suffix("_cate")).unwrap_or(name);
+    let wanted = match (name, call.constants.as_slice()) {
+        ("nth_value", [Value::Int(n)]) => *n,
+        ("lag", [Value::Int(n)]) => n.saturating_add(1),
+        ("lag", []) => 2,
+        _ => return Ok(()),
+    };
+    let enough = u64::try_from(wanted).is_ok_and(|wanted| wanted > rows);
+    if !enough || call.unnest != Unnest::No {
+        return Ok(());
+    }
+    let name = &window.name.value;
+    Err(Diagnostic::new(
+        place,
+        format!("`{}` over `{name}` is always NULL", call.function),
+        format!("it asks for {wanted} rows, and `{name}` holds {rows} at most"),
+        match wanted {
+            ..=MOST_ROWS => {
+                format!("write rows = {wanted} or more in `{name}`, or ask for a newer row")
+            }
+            _ => format!("ask for a row that is less far back; `rows` is {MOST_ROWS} at most"),
+        },
+    ))
+}
+
 /// The edges of a window: one, or one for each step of a series. Further back than the first step the
 /// row that reads is left out anyway.
 fn edges(window: &WindowPlan) -> Vec<Edge> {
@@ -277,10 +309,6 @@ fn check_secondary(column: &At<String>, schema: &Schema, errors: &mut Vec<Diagno
             "name a column of type string, int64 or bool",
         ));
     }
-}
-
-fn aggregate_names() -> String {
-    aggregate::AGGREGATES.iter().map(|a| a.name).collect::<Vec<_>>().join(", ")
 }
 
 fn quoted(name: &str) -> String {
