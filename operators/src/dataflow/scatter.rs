@@ -69,7 +69,9 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
     if rows.times.is_empty() {
         return out;
     }
-    for (index, group) in program.groups.iter().enumerate() {
+    // A window that no feature reads answers nothing, and keeps nothing.
+    let read = |(_, group): &(usize, &GroupProgram)| !group.outputs.is_empty();
+    for (index, group) in program.groups.iter().enumerate().filter(read) {
         let to = Address { index, from, peers };
         let slots = |row: usize| rows.first_slot + row as u64;
         if rows.known {
