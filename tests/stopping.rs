@@ -152,3 +152,66 @@ fn a_run_that_walks_ticks_can_be_stopped() {
     assert!(output.status.success() && told["stopped"] == true, "{told}");
     assert!(data.journal("out", "finished").is_empty());
 }
+
+/// One round holds all rows, of one key that keeps every one of them: whoever stops the run does not wait for the
+/// round's end.
+#[test]
+fn a_run_is_stopped_within_a_round() {
+    for mode in ["final", "at_once"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut rows = "id,at,s\n".to_string();
+        for id in 0..300_000 {
+            let time = tidemill_types::time::to_rfc3339(id * 1_000);
+            rows.push_str(&format!("{id},{time},word {id}\n"));
+        }
+        fs::write(folder.path().join("rows.csv"), rows).expect("written");
+        let pipeline = format!(
+            r#"
+[pipeline]
+name = "words"
+spine = "rows"
+mode = "{mode}"
+[source.rows]
+type = "file"
+path = "rows.csv"
+schema = {{ id = "int64", at = "timestamp", s = "string" }}
+event_time = "at"
+id = "id"
+[windows]
+all = {{ by = [], lifetime = true }}
+[features]
+words = "histogram(s, 2) over all"
+[sink.features]
+type = "file"
+path = "features.jsonl"
+"#
+        );
+        fs::write(folder.path().join("words.toml"), pipeline).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.arg("run").arg(folder.path().join("words.toml")).arg("--folder");
+        command.arg(folder.path().join("out")).args(["--quiet", "--output", "json"]);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let began = Instant::now();
+        while !folder.path().join("out/journal").is_dir() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it never began");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(child.try_wait().expect("a state").is_none(), "the run is over too early");
+        signal(&child, "TERM");
+        let asked = Instant::now();
+        while child.try_wait().expect("a state").is_none() {
+            if asked.elapsed() > Duration::from_secs(60) {
+                let _ = child.kill();
+                panic!("{mode}: it goes on with the round");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let told: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"));
+        assert!(output.status.success() && told["stopped"] == true, "{told} {said}");
+    }
+}

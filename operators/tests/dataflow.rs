@@ -2,6 +2,7 @@
 //! the order in which rows come, nor what comes later, shows in a feature.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -305,6 +306,44 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
     });
     drop(guards.expect("workers"));
     found.lock().expect("nobody panicked").clone()
+}
+
+/// A window that no feature reads is passed over. Where a run is stopped its rounds are left: nobody is answered, and the dataflow comes to its end.
+#[test]
+fn a_round_is_left_where_the_run_is_stopped() {
+    for (mode, stopped) in
+        [(Mode::Final, false), (Mode::Final, true), (Mode::AtOnce, false), (Mode::AtOnce, true)]
+    {
+        let answered = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&answered);
+        let guards = timely::execute(timely::Config::thread(), move |worker| {
+            let mut program = program(mode, 10);
+            // What no feature reads is not asked, stopped or not.
+            let unread = &mut program.groups[0];
+            unread.outputs.clear();
+            unread.group.outputs.clear();
+            let program = Arc::new(program);
+            let mut input = timely::dataflow::InputHandle::new();
+            let count = Arc::clone(&count);
+            let keep = Keep { stop: Arc::new(AtomicBool::new(stopped)), ..Keep::default() };
+            worker.dataflow::<u64, _, _>(|scope| {
+                let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
+                let requests = scatter(rows, Arc::clone(&program), 0, 1);
+                windows(requests, program, 0, 1, keep).inspect(move |answers| {
+                    *count.lock().expect("nobody panicked") += answers.slots.len();
+                });
+            });
+            for round in [1, 2, 3] {
+                input.advance_to(round);
+                let event: Event = (0, round as i64 * 10, round as i64, "a", 1);
+                input.send(Arc::new(rows(0, &[&event], round)));
+            }
+            input.close();
+        });
+        drop(guards.expect("a worker"));
+        let answered = *answered.lock().expect("nobody panicked");
+        assert_eq!(answered == 0, stopped, "{mode:?}");
+    }
 }
 
 /// Runs the dataflow in `at_once` mode: rows come in any order, a few to an epoch, each worker with

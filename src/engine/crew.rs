@@ -95,12 +95,13 @@ impl Crew<'_> {
                 })
                 .collect::<Result<Vec<Feed>, Error>>()?;
             let (program, shared) = (Arc::clone(&compiled.program), Arc::clone(shared));
+            let stop = Arc::clone(&shared.stop);
             let line = recovery.seat(compiled, worker, &partitions);
             let gathers = is_live(plan) && total == 1;
             let place = Place { worker, gathers, line, epochs: recovery.epochs.clone(), far };
             let mut ingest = Ingest::new(program, shared, outputs.clone(), feeds, place);
             ingest.begin(begin);
-            let keep = recovery.keep(compiled, (worker, total), shelf.cloned())?;
+            let keep = recovery.keep(compiled, (worker, total), shelf.cloned(), stop)?;
             seats.push(Seat::new(ingest, keep, mill.take()));
         }
         Ok((seats, readers))

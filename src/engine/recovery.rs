@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -166,6 +167,7 @@ impl Recovery {
         compiled: &Compiled,
         (worker, workers): (usize, usize),
         shelf: Option<Arc<Shelf>>,
+        stop: Arc<AtomicBool>,
     ) -> Result<Kept, Error> {
         let windows = self.lines.clone().map(|lines| {
             Seat::new(lines, "line.windows", move |saved: Saved| {
@@ -189,7 +191,7 @@ impl Recovery {
             });
             stores.map(|stores| BeginWindows { stores, watermark: from.before })
         });
-        Ok(Kept { windows, held, begin: begin.transpose()?, shelf })
+        Ok(Kept { windows, held, begin: begin.transpose()?, shelf, stop })
     }
 
     /// The run is over. Lines of a run that came to its end are removed: the next one begins at the
@@ -220,13 +222,14 @@ pub struct Kept {
     held: Option<Seat<Option<HeldRows>>>,
     begin: Option<BeginWindows>,
     shelf: Option<Arc<Shelf>>,
+    stop: Arc<AtomicBool>,
 }
 
 impl From<Kept> for Keep {
     fn from(kept: Kept) -> Keep {
         let windows = kept.windows.map(|seat| Box::new(seat) as _);
         let held = kept.held.map(|seat| Box::new(seat) as _);
-        Keep { windows, held, begin: kept.begin, shelf: kept.shelf }
+        Keep { windows, held, begin: kept.begin, shelf: kept.shelf, stop: kept.stop }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a line keeps of the windows and of rows that wait for the watermark, and what they begin with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tidemill_types::Micros;
 
@@ -35,6 +36,8 @@ pub struct Keep {
     pub begin: Option<Begin>,
     /// Where the windows of all workers stand, where others look into them.
     pub shelf: Option<Arc<Shelf>>,
+    /// Set when the run is to end: the round under way is left, and no other is taken.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What the windows of a worker begin with.

@@ -3,10 +3,15 @@
 //! `final`: a round is taken when the frontier has passed it, its inserts and reads in one order, so
 //! every read moves each window's cursor forward. `at_once`: an epoch's inserts go in wherever they
 //! belong, its reads are answered at once, and answered a last time when the watermark passes them.
+//!
+//! A run that is stopped does not wait for the end of a round, which may be a day of rows: between two of
+//! them it is left. Nothing of it goes on, so that the next run takes it whole, from the newest line.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as Memory};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema as ArrowSchema;
@@ -42,9 +47,11 @@ pub fn windows<'scope>(
         |_, info| {
             let activator = scope.activator_for(info.address);
             let mut stash: BTreeMap<Round, (Capability<Round>, Vec<Requests>)> = BTreeMap::new();
-            let Keep { windows: mut lines, begin, shelf, .. } = keep;
+            let Keep { windows: mut lines, begin, shelf, stop, .. } = keep;
             let shelf = shelf.unwrap_or_else(|| Arc::new(Shelf::new(peers)));
-            let mut host = Host::new(program, index, peers, shelf, begin);
+            let mut host = Host::new(program, index, peers, shelf, begin, stop);
+            // Whether a round was left.
+            let mut left = false;
             move |(input, frontier), output| {
                 input.for_each(|capability, batches| {
                     if let Some(kept) = capability.retain_least(0) {
@@ -53,6 +60,10 @@ pub fn windows<'scope>(
                         queued.append(batches);
                     }
                 });
+                if left {
+                    // Who decides has heard of the stop before, and takes nothing any more.
+                    return stash.clear();
+                }
                 // What is in at a line is every round before it, and none after.
                 let line = |round: Option<Round>, lines: &Option<Asker<Saved>>, host: &mut Host| {
                     if let Some(lines) = lines
@@ -72,7 +83,15 @@ pub fn windows<'scope>(
                     let (round, (capability, batches)) = entry.remove_entry();
                     rows += batches.iter().map(|batch| batch.times.len()).sum::<usize>();
                     let mut session = output.session(&capability);
-                    host.take(round, batches, &mut |answers| session.give(answers));
+                    let taken = host.take(round, batches, &mut |answers| session.give(answers));
+                    drop(session);
+                    if taken.is_break() {
+                        // It is let go in the next turn. Where the run has failed there is none: nobody, in another
+                        // process either, may then take the round for a whole one.
+                        left = true;
+                        stash.insert(round, (capability, Vec::new()));
+                        return activator.activate();
+                    }
                 }
                 line(stash.keys().next().copied(), &lines, &mut host);
                 if let (Some(lines), Some(line)) = (&mut lines, host.cutting) {
@@ -110,6 +129,8 @@ struct Host {
     /// The line that is being saved, and the groups that are.
     cutting: Option<Round>,
     saved: Saved,
+    /// Set when the run is to end.
+    stop: Arc<AtomicBool>,
     /// `at_once`: reads that wait for the watermark, by group.
     waiting: Vec<BTreeMap<(Micros, Id, usize, u64), Option<Key>>>,
 }
@@ -216,6 +237,7 @@ impl Host {
         peers: usize,
         shelf: Arc<Shelf>,
         begin: Option<Begin>,
+        stop: Arc<AtomicBool>,
     ) -> Host {
         let fresh = || program.groups.iter().map(|g| Store::new(g.group.clone())).collect();
         let (stores, watermark) = match begin {
@@ -230,6 +252,7 @@ impl Host {
             latest: watermark,
             cutting: None,
             saved: Saved::new(),
+            stop,
             program,
             index,
             peers,
@@ -255,7 +278,13 @@ impl Host {
         Some(std::mem::take(&mut self.saved))
     }
 
-    fn take(&mut self, round: Round, batches: Vec<Requests>, give: &mut dyn FnMut(Answered)) {
+    /// Takes a round whole; breaks off where the run is stopped.
+    fn take(
+        &mut self,
+        round: Round,
+        batches: Vec<Requests>,
+        give: &mut dyn FnMut(Answered),
+    ) -> ControlFlow<()> {
         for batch in &batches {
             if let Kind::Mark(watermark) = batch.kind {
                 self.marks[batch.from] = self.marks[batch.from].max(watermark);
@@ -270,21 +299,21 @@ impl Host {
         self.latest =
             batches.iter().flat_map(|batch| &batch.times).fold(self.latest, |a, b| a.max(*b));
         let settled = watermark.min(self.latest);
-        let shelf = Arc::clone(&self.shelf);
+        let (shelf, stop) = (Arc::clone(&self.shelf), Arc::clone(&self.stop));
         for (group, store) in shelf.of(self.index).iter_mut().enumerate() {
             let own = self.program.groups[group].group.own_stream;
             let asked = Asked::new(&batches, group, own);
             let mut answers = asked.answers(group, self.peers);
             match self.program.mode {
                 Mode::Final => {
-                    in_turn(store, &asked, own, &mut answers);
+                    in_turn(store, &asked, own, &mut answers, &stop)?;
                     send(store, group, true, answers, give);
                 }
                 Mode::AtOnce => {
-                    all_in(store, &asked, &mut answers);
+                    all_in(store, &asked, &mut answers, &stop)?;
                     send(store, group, false, answers, give);
                     self.wait(group, &batches, &asked.order);
-                    self.answer_last(store, group, watermark, give);
+                    self.answer_last(store, group, watermark, give)?;
                 }
             }
             store.advance(settled);
@@ -299,6 +328,7 @@ impl Host {
                 watermark: Some(watermark),
             });
         }
+        ControlFlow::Continue(())
     }
 
     fn wait(&mut self, group: usize, batches: &[Requests], order: &[At]) {
@@ -320,24 +350,41 @@ impl Host {
         group: usize,
         watermark: Micros,
         give: &mut dyn FnMut(Answered),
-    ) {
+    ) -> ControlFlow<()> {
         let mut answers: Vec<Given> = (0..self.peers).map(|_| Given::default()).collect();
         while let Some(entry) = self.waiting[group].first_entry() {
             if entry.key().0 >= watermark {
                 break;
             }
+            goes_on(&self.stop)?;
             let ((time, id, from, slot), key) = entry.remove_entry();
             let place = key.and_then(|key| store.find(key));
             answers[from].slots.push(slot);
             store.read_at(place, time, &id, &mut answers[from].answers);
         }
         send(store, group, true, answers, give);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Breaks where the run is to end. Asked before each row: a read of all rows of a long window may take
+/// milliseconds.
+fn goes_on(stop: &AtomicBool) -> ControlFlow<()> {
+    match stop.load(Memory::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
     }
 }
 
 /// Takes rows in and answers in event-time order. Rows of one time and id of the spine's own
 /// stream see each other.
-fn in_turn(store: &mut Store, asked: &Asked<'_>, own: bool, answers: &mut [Given]) {
+fn in_turn(
+    store: &mut Store,
+    asked: &Asked<'_>,
+    own: bool,
+    answers: &mut [Given],
+    stop: &AtomicBool,
+) -> ControlFlow<()> {
     let same = |a: &At, b: &At| own && asked.head(*a) == asked.head(*b);
     let (mut places, mut rest) = (Vec::with_capacity(AHEAD), &asked.order[..]);
     while !rest.is_empty() {
@@ -350,6 +397,7 @@ fn in_turn(store: &mut Store, asked: &Asked<'_>, own: bool, answers: &mut [Given
         asked.places(store, block, &mut places);
         let mut from = 0;
         for run in block.chunk_by(same) {
+            goes_on(stop)?;
             let places = &places[from..from + run.len()];
             from += run.len();
             for (at, place) in run.iter().zip(places) {
@@ -360,21 +408,30 @@ fn in_turn(store: &mut Store, asked: &Asked<'_>, own: bool, answers: &mut [Given
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
 /// Takes all rows in, then answers.
-fn all_in(store: &mut Store, asked: &Asked<'_>, answers: &mut [Given]) {
+fn all_in(
+    store: &mut Store,
+    asked: &Asked<'_>,
+    answers: &mut [Given],
+    stop: &AtomicBool,
+) -> ControlFlow<()> {
     let mut places = Vec::with_capacity(AHEAD);
     for block in asked.order.chunks(AHEAD) {
+        goes_on(stop)?;
         asked.places(store, block, &mut places);
         block.iter().zip(&places).for_each(|(at, place)| asked.insert(store, *at, *place));
     }
     for block in asked.order.chunks(AHEAD) {
         asked.places(store, block, &mut places);
         for (at, place) in block.iter().zip(&places) {
+            goes_on(stop)?;
             asked.read(store, *at, *place, answers);
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn send(
