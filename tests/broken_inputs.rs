@@ -6,6 +6,7 @@
 mod flights;
 
 use std::fs;
+use std::process::Command;
 
 use flights::{Data, summary};
 use serde_json::Value;
@@ -152,4 +153,71 @@ fn what_cannot_be_read_is_a_clear_error() {
         assert!(told["error"].as_str().is_some_and(|e| e.contains(wanted)), "{name}: {told}");
         assert!(told["cure"].as_str().is_some_and(|cure| !cure.is_empty()), "{name}: {told}");
     }
+}
+
+/// A feature that cannot be computed on a row is NULL there, counted by its name, and told once.
+#[test]
+fn features_that_fail_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rows = "id,at,i,j\n".to_string();
+    for id in 0..3_000 {
+        let time = tidemill_types::time::to_rfc3339(id * 60_000_000);
+        rows.push_str(&format!("{id},{time},{id},{}\n", id % 3));
+    }
+    fs::write(folder.path().join("rows.csv"), rows).expect("written");
+    let mut told = Vec::new();
+    for (name, mode, workers) in
+        [("one", "final", "1"), ("two", "final", "2"), ("once", "at_once", "1")]
+    {
+        let pipeline = format!(
+            r#"
+[pipeline]
+name = "quotients"
+spine = "rows"
+mode = "{mode}"
+[source.rows]
+type = "file"
+path = "rows.csv"
+schema = {{ id = "int64", at = "timestamp", i = "int64", j = "int64" }}
+event_time = "at"
+id = "id"
+[windows]
+day = {{ by = "j", last = "1d" }}
+unread = {{ by = "i", last = "1d" }}
+[features]
+sound = "count(*) over day"
+quotient = "i / j + sum(i) over day"
+[sink.features]
+type = "file"
+path = "features.jsonl"
+"#
+        );
+        let file = folder.path().join("quotients.toml");
+        fs::write(&file, pipeline).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.arg("run").arg(&file).args(["--workers", workers, "--folder"]);
+        command.arg(folder.path().join(name)).args(["--output", "json"]);
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(said.matches("a feature cannot be computed").count(), 1, "{said}");
+        assert!(said.contains("quotient") && said.contains("Divide by zero"), "{said}");
+        told.push(summary["failed_features"].clone());
+        let rows = fs::read_to_string(folder.path().join(name).join("features.jsonl"));
+        let rows = rows.expect("features");
+        let null = |row: &str| {
+            let row: Value = serde_json::from_str(row).expect("JSON");
+            row.get("quotient").is_none_or(Value::is_null) && !row["sound"].is_null()
+        };
+        assert_eq!(rows.lines().filter(|row| null(row)).count(), 1_000);
+    }
+    assert_eq!(told[0].as_array().map(Vec::len), Some(1), "{}", told[0]);
+    assert_eq!((&told[0][0]["feature"], &told[0][0]["rows"]), (&"quotient".into(), &1_000.into()));
+    assert!(
+        told[0][0]["why"].as_str().is_some_and(|why| why.starts_with("row 0: ")),
+        "{}",
+        told[0]
+    );
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
 }

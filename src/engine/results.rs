@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tidemill_operators::dataflow::Failed;
 use tidemill_types::Micros;
 
 use super::check::Compiled;
 use super::outputs::Outputs;
 use crate::mill::Results;
-use crate::observe::summary::DeadLetters;
+use crate::observe::summary::{DeadLetters, FailedFeature};
 use crate::observe::{Summary, peak_resident_bytes};
 use crate::report::{Drift, FeatureDrift, Report};
 
@@ -40,6 +41,11 @@ pub(super) fn report(
     took: Duration,
 ) -> Report {
     let seconds = took.as_secs_f64();
+    let failed = |failed: Failed| FailedFeature {
+        feature: compiled.program.feature_schema.fields[failed.feature].name.clone(),
+        rows: failed.rows,
+        why: format!("row {}: {}", failed.first.1, failed.reason),
+    };
     let waited = results.waited.as_secs_f64();
     let summary = Summary {
         pipeline: compiled.plan.pipeline.name.value.clone(),
@@ -52,6 +58,7 @@ pub(super) fn report(
         pending: results.pending,
         late,
         dead_letters,
+        failed_features: results.failed.into_values().map(failed).collect(),
         alerts,
         retrainings: results.trainings,
         first_scores: results.first_scores,

@@ -193,6 +193,11 @@ impl Watcher {
         let taken_back = now.taken_back - before.taken_back;
         self.metrics.scores(name, Some("warming_up"), degraded - taken_back);
         self.metrics.scores(name, Some("rolled_back"), taken_back);
+        for (feature, rows) in &now.failed {
+            let told = before.failed.get(feature).copied().unwrap_or(0);
+            let name = &plan.features[*feature].name.value;
+            self.metrics.feature_errors(name, rows - told);
+        }
         if let Some(loss) = now.log_loss {
             self.metrics.log_loss("served", loss);
         }
@@ -218,6 +223,9 @@ impl Watcher {
 fn begin(metrics: &Metrics, plan: &Plan) {
     for source in &plan.sources {
         metrics.late_rows(&source.name.value, 0);
+    }
+    for feature in &plan.features {
+        metrics.feature_errors(&feature.name.value, 0);
     }
     for drift in plan.drifts.iter().map(|drift| drift.name.value.as_str()).chain(["training"]) {
         ["warning", "drift"].iter().for_each(|level| metrics.alerts(drift, level, 0));

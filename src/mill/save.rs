@@ -158,6 +158,7 @@ impl Mill {
             },
         };
         parts.push(("state".to_string(), section::encode(&state)?));
+        parts.push(("failed".to_string(), section::encode(&r.failed)?));
         parts.push(("rows".to_string(), table.encode()?));
         Ok(parts)
     }
@@ -235,6 +236,10 @@ impl Mill {
         results.rollbacks = saved.rollbacks;
         results.waited = saved.waited;
         results.moments = saved.moments;
+        // A line of before they were counted has none.
+        if parts.contains_key("failed") {
+            results.failed = part(parts, "failed").map_err(broken)?;
+        }
         for (detector, found) in saved.drift {
             results.drift.insert(watches::detector(&detector).map_err(broken)?, found);
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tidemill_operators::dataflow::Failed;
 use tidemill_types::{Error, Micros};
 
 use super::evidence::OnTrial;
@@ -81,6 +82,8 @@ pub struct Now {
     pub degraded: u64,
     /// Those of these that it scored because the last version was taken back.
     pub taken_back: u64,
+    /// Rows on which a feature failed, by its place among the features.
+    pub failed: BTreeMap<usize, u64>,
     /// What became of the waits for the champion's label.
     pub join: JoinCounts,
     /// Rows whose label is awaited.
@@ -218,6 +221,8 @@ pub struct Results {
     pub taken_back: u64,
     /// `at_once`: rows whose features were corrected.
     pub corrected: u64,
+    /// Features that failed on some rows, by their places among the features.
+    pub failed: BTreeMap<usize, Failed>,
     /// What became of the waits for the champion's label.
     pub join: JoinCounts,
     /// Rows that still wait.
@@ -277,6 +282,29 @@ impl Mill {
         Record::Finished { counts }
     }
 
+    /// Counts rows on which features failed. The first of each is logged, and no other: a stream may hold as many of
+    /// them as it has rows.
+    pub(super) fn count_failed(&mut self, failed: &[Failed]) {
+        for new in failed {
+            let Some(known) = self.results.failed.get_mut(&new.feature) else {
+                let name = &self.compiled.program.feature_schema.fields[new.feature].name;
+                tracing::warn!(
+                    feature = name,
+                    row = %new.first.1,
+                    "a feature cannot be computed and is NULL: {}; rows to come are only counted",
+                    new.reason
+                );
+                self.results.failed.insert(new.feature, new.clone());
+                continue;
+            };
+            known.rows += new.rows;
+            // Of a round each worker tells its own first one.
+            if new.first < known.first {
+                (known.first, known.reason) = (new.first.clone(), new.reason.clone());
+            }
+        }
+    }
+
     /// Lets others see how far it is.
     pub(super) fn show(&mut self) {
         self.show_models(false);
@@ -286,6 +314,7 @@ impl Mill {
             scores: self.results.scores,
             degraded: self.results.degraded,
             taken_back: self.results.taken_back,
+            failed: self.results.failed.iter().map(|(f, failed)| (*f, failed.rows)).collect(),
             join: self.champions_label().map(|l| self.joins[l].counts).unwrap_or_default(),
             pending: self.pending(),
             log_loss: self.judge.recent_log_loss(),

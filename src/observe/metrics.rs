@@ -37,6 +37,7 @@ pub struct Metrics {
     source_rows: Limited<IntCounterVec>,
     dead_letters: Limited<IntCounterVec>,
     late_rows: Limited<IntCounterVec>,
+    feature_errors: Limited<IntCounterVec>,
     turns: Limited<IntCounterVec>,
     spans: Limited<IntCounterVec>,
     /// Sent and dropped.
@@ -104,6 +105,11 @@ impl Metrics {
                 "late_rows_total",
                 "Rows later than the lateness of their source allows.",
                 &["source"],
+            )?,
+            feature_errors: of.counters(
+                "feature_errors_total",
+                "Rows on which a feature could not be computed and is NULL.",
+                &["feature"],
             )?,
             turns: of.counters(
                 "turns_total",
@@ -231,6 +237,11 @@ impl Metrics {
     /// Rows went to the late stream.
     pub fn late_rows(&self, source: &str, rows: u64) {
         self.late_rows.add([source], rows);
+    }
+
+    /// A feature could not be computed on so many rows.
+    pub fn feature_errors(&self, feature: &str, rows: u64) {
+        self.feature_errors.add([feature], rows);
     }
 
     /// Loops of a thread went round.

@@ -30,6 +30,9 @@ pub struct Summary {
     pub late: u64,
     /// Records that could not be used, by source and reason.
     pub dead_letters: Vec<DeadLetters>,
+    /// Features that could not be computed on some rows, where they are NULL.
+    #[serde(default)]
+    pub failed_features: Vec<FailedFeature>,
     /// Drift alerts.
     pub alerts: u64,
     /// Trainings in the order of their triggers.
@@ -64,6 +67,17 @@ pub struct DeadLetters {
     pub reason: String,
     /// How many.
     pub rows: u64,
+}
+
+/// A feature that could not be computed on some rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedFeature {
+    /// Its name.
+    pub feature: String,
+    /// On how many.
+    pub rows: u64,
+    /// The first of them, and why it failed there.
+    pub why: String,
 }
 
 /// One training.
@@ -179,6 +193,13 @@ impl Summary {
             let rows = self.dead_letters.iter();
             out += &Table::new(&[("source", Left), ("reason", Left), ("rows", Right)])
                 .rows(rows.map(|d| vec![d.source.clone(), d.reason.clone(), thousands(d.rows)]));
+        }
+        if !self.failed_features.is_empty() {
+            out += "\nFEATURES THAT FAILED (they are NULL there)\n";
+            let rows = self.failed_features.iter();
+            out += &Table::new(&[("feature", Left), ("rows", Right), ("first", Left)]).rows(
+                rows.map(|f| vec![clip(&f.feature, 30), thousands(f.rows), clip(&f.why, 52)]),
+            );
         }
         if !self.retrainings.is_empty() {
             out += "\nRETRAININGS\n";

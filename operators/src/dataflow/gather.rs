@@ -21,7 +21,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 
 use super::line::Asker;
-use super::message::{Answers, Decide, Features, HeldRows, Round, Rows, Wire};
+use super::message::{Answers, Decide, Failed, Features, HeldRows, Round, Rows, Wire};
 use super::program::{CallProgram, Program};
 use super::windows::passed;
 use crate::order::order;
@@ -173,14 +173,24 @@ impl Host {
                 answer_columns(&given.collect::<Vec<_>>(), &slots, &group.outputs)
             })
             .collect();
+        let mut failed = Vec::new();
         let columns = self
             .program
             .features
             .iter()
-            .map(|feature| {
+            .enumerate()
+            .map(|(n, feature)| {
                 let called = feature.calls.iter().map(|call| answer(call, &calls));
                 let columns: Vec<ArrayRef> = spine.iter().map(Arc::clone).chain(called).collect();
-                feature.scalar.evaluate_columns(&columns, times.len()).0
+                let (column, rows) = feature.scalar.evaluate_columns(&columns, times.len());
+                let count = rows.len() as u64;
+                failed.extend(rows.into_iter().next().map(|(row, reason)| Failed {
+                    feature: n,
+                    rows: count,
+                    first: (times[row], ids[row].clone()),
+                    reason,
+                }));
+                column
             })
             .collect::<Vec<_>>();
         let schema = self.program.feature_schema.to_arrow();
@@ -192,7 +202,7 @@ impl Host {
             let columns = own.chain(kept.calls.iter().map(|call| answer(call, &calls)));
             Wire(unnamed(columns.collect()))
         });
-        Some(Features { last, times, ids, columns: Wire(columns), kept })
+        Some(Features { last, times, ids, columns: Wire(columns), kept, failed })
     }
 }
 

@@ -143,6 +143,21 @@ pub struct Features {
     pub columns: Wire,
     /// What the program keeps beside them.
     pub kept: Option<Wire>,
+    /// Features that could not be computed on some of the rows, where they are NULL.
+    pub failed: Vec<Failed>,
+}
+
+/// Rows on which a feature's expression failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Index of the feature in the program.
+    pub feature: usize,
+    /// How many.
+    pub rows: u64,
+    /// Event time and id of the first of them.
+    pub first: (Micros, Id),
+    /// Why that one did.
+    pub reason: String,
 }
 
 /// Labels of one label section as they landed.

@@ -28,7 +28,7 @@ mod windows;
 pub use gather::{answer, gather};
 pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
 pub use message::{
-    Answers, Decide, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire,
+    Answers, Decide, Failed, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire,
 };
 pub use program::{
     CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program, StreamProgram,

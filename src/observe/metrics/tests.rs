@@ -9,6 +9,7 @@ fn used() -> Metrics {
     metrics.source_rows("departures", 10);
     metrics.dead_letters("departures", "parse", 2);
     metrics.late_rows("weather", 1);
+    metrics.feature_errors("speed", 1);
     metrics.watermark("weather", 1_500_000);
     metrics.source_waits("weather", false);
     metrics.watermark_lag("weather", 0.5);

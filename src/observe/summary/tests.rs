@@ -53,6 +53,11 @@ pub(crate) fn sample() -> Summary {
             DeadLetters { source: "departures".into(), reason: "no_time".into(), rows: 3 },
             DeadLetters { source: "weather".into(), reason: "parse".into(), rows: 12 },
         ],
+        failed_features: vec![FailedFeature {
+            feature: "minutes_per_mile".into(),
+            rows: 2_104,
+            why: "row 5117: Divide by zero error".into(),
+        }],
         alerts: 41,
         first_scores: vec![FirstScore { model: "trees".into(), version: 1, seconds: 3.4 }],
         retrainings: vec![
@@ -88,9 +93,13 @@ fn the_table_fits_a_terminal() {
     }
     let wanted =
         ["689,987", "2013-01-01 to 2013-12-31", "812.0 MiB", "base rate", "5 Feb to 30 Jun"];
-    for wanted in
-        wanted.into_iter().chain(["(retrained)", "(frozen)", "log_loss 0.4500", "no_time"])
-    {
+    for wanted in wanted.into_iter().chain([
+        "(retrained)",
+        "(frozen)",
+        "log_loss 0.4500",
+        "no_time",
+        "row 5117: Divide",
+    ]) {
         assert!(
             table.contains(wanted),
             "{wanted}
