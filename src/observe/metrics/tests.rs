@@ -80,7 +80,7 @@ fn lint(text: &str) -> Vec<String> {
 fn names_obey_promtool() {
     let text = used().text().expect("text");
     assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
-    assert_eq!(text.matches("# TYPE").count(), 29);
+    assert_eq!(text.matches("# TYPE").count(), 30);
     let bad = "# TYPE x_ms counter\n# HELP tidemill_gauge h\n# TYPE tidemill_gauge gauge\n";
     assert_eq!(lint(bad).len(), 5, "{:?}", lint(bad));
 }
