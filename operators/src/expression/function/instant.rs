@@ -46,7 +46,8 @@ impl ScalarUDFImpl for Instant {
         let Some((first, formats)) = given.split_first() else {
             return plan_err!("to_timestamp takes seconds since 1970, or a text");
         };
-        if !formats.is_empty() && !(is_text(first) && formats.iter().all(is_text)) {
+        let texts = given.iter().all(is_text);
+        if !formats.is_empty() && !texts {
             return plan_err!("to_timestamp takes formats, which are texts, for a text only");
         }
         let first = match first {
