@@ -155,7 +155,7 @@ pub fn object<'a, T: Deserialize<'a>>(
         |why: String| Failure::invalid(format!("{wrong}: {why}; for example {}", example()));
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         // A list would be read as the values of the fields in their order.
-        Some(b'[' | b'"') => Err(refuse("it is no JSON object".to_string())),
+        Some(b'[') => Err(refuse("it is no JSON object".to_string())),
         _ => serde_json::from_slice(body).map_err(|e| refuse(e.to_string())),
     }
 }
