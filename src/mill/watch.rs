@@ -315,7 +315,8 @@ impl Watch {
         for watched in &mut self.watched {
             let score = watched.column == Column::Score;
             if score {
-                watched.look(&[old_scores..self.score_times.len()]);
+                let scores = old_scores..self.score_times.len();
+                watched.look(std::slice::from_ref(&scores));
             }
             watched.tell(&mut said);
             watched.forget(if score { old_scores } else { old });
