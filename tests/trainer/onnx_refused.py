@@ -46,7 +46,7 @@ leaf = {
 }  # fmt: skip
 weights = {"class_treeids": [0], "class_nodeids": [0], "class_ids": [0], "class_weights": [0.5]}
 classes = {"classlabels_int64s": [0, 1, 2]}
-case(["classes [0, 1, 2]", "0 and 1"],
+case(["classes 0, 1, 2", "0 and 1"],
      [node("TreeEnsembleClassifier", outputs=["l", "s"], **leaf, **weights, **classes)])  # fmt: skip
 both = {"class_treeids": [0, 0], "class_nodeids": [0, 0], "class_ids": [0, 1], "class_weights": [0.5, 0.5]}
 case(["2 base values", "one score"],
