@@ -210,7 +210,11 @@ fn naive(bytes: &[u8], layout: &Layout) -> Found {
         let mut rows = Rows::new(&schema());
         match decoder(layout).decode(line, &mut rows) {
             Ok(()) => found.push((lines, show(&rows.finish().unwrap(), 0))),
-            Err(refusal) => {
+            Err(mut refusal) => {
+                // A line that is too long is not read whole.
+                if line.len() > layout.max_record {
+                    refusal.detail += "; its beginning is kept";
+                }
                 let kept = &line[..line.len().min(layout.max_record)];
                 let raw = kept.strip_suffix(b"\r").unwrap_or(kept).to_vec();
                 rejects.push(Reject { line: lines, refusal, raw });
