@@ -224,17 +224,6 @@ fn sixteen(bytes: &[u8], at: usize) -> Option<&[u8; 16]> {
     bytes.get(at..)?.first_chunk()
 }
 
-/// The same in each byte of a word.
-const fn each(byte: u8) -> u64 {
-    u64::MAX / 255 * byte as u64
-}
-
-/// How many of the eight bytes are before the first that is marked by its highest bit.
-#[inline(always)]
-fn before(marks: u64) -> usize {
-    (marks.trailing_zeros() / 8) as usize
-}
-
 /// The end of a string without escapes.
 #[inline(always)]
 fn string(bytes: &[u8], at: usize) -> Option<usize> {
@@ -328,10 +317,13 @@ fn no_digits(chunk: &[u8; 16]) -> u32 {
     !digits.min(u8x16::splat(9)).simd_eq(digits).to_bitmask()
 }
 
+/// The digit zero, eight times.
+const ZEROS: u64 = u64::MAX / 255 * b'0' as u64;
+
 /// The number that so many digits make, 1 to 16.
 #[inline(always)]
 fn few_digits(bytes: &[u8], at: usize, n: usize) -> u64 {
-    let eight_at = |at| eight(bytes, at).unwrap_or_default() ^ each(b'0');
+    let eight_at = |at| eight(bytes, at).unwrap_or_default() ^ ZEROS;
     // Zeros are put before the digits, and what is behind them goes.
     if n <= 8 {
         return eight_digits(eight_at(at) << (64 - 8 * n));
@@ -341,32 +333,26 @@ fn few_digits(bytes: &[u8], at: usize, n: usize) -> u64 {
 }
 
 /// What a number is multiplied by where so many digits follow it.
-const SHIFTS: [u64; 16] = {
-    let mut shifts = [1; 16];
+const SHIFTS: [u64; 17] = {
+    let mut shifts = [1; 17];
     let mut n = 1;
-    while n < 16 {
+    while n < shifts.len() {
         shifts[n] = 10 * shifts[n - 1];
         n += 1;
     }
     shifts
 };
 
-/// The place behind digits, and the number that they make of `value`, as far as 64 bits hold it. Eight are looked at
-/// together.
+/// The place behind digits, and the number that they make of `value`, as far as 64 bits hold it.
 #[inline(always)]
 fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> Option<(u64, usize)> {
     loop {
-        let word = eight(bytes, at)? ^ each(b'0');
-        // No sum is carried into the next byte.
-        let others = (((word & each(0x7f)) + each(0x7f - 9)) | word) & each(0x80);
-        let n = before(others);
+        let n = no_digits(sixteen(bytes, at)?).trailing_zeros() as usize;
         if n > 0 {
-            // Zeros are put before the digits, and what is behind them goes.
-            let digits = word << (64 - 8 * n);
-            value = value.wrapping_mul(SHIFTS[n]).wrapping_add(eight_digits(digits));
+            value = value.wrapping_mul(SHIFTS[n]).wrapping_add(few_digits(bytes, at, n));
             at += n;
         }
-        if n < 8 {
+        if n < 16 {
             return Some((value, at));
         }
     }
