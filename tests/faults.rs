@@ -172,18 +172,21 @@ fn a_full_disk_stops_a_run_that_writes_there_and_room_lets_it_go_on() {
         };
         let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
         assert!(run(&whole).output().expect("it ends").status.success());
-        let output = cramped(&run(&out), blocks).output().expect("it ends");
-        let text = said(&output);
-        assert_eq!(output.status.code(), Some(69), "{name}: {text}");
-        assert!(text.contains(&format!("{name}.partial")) && text.contains(ROOM), "{text}");
-        assert!(!out.join(name).exists(), "half a file has no name");
-        let output = run(&out).output().expect("it ends");
-        assert!(output.status.success(), "{name}: {}", said(&output));
         let bytes = |folder: &Path| fs::read(folder.join(name)).expect("features");
-        assert!(bytes(&out) == bytes(&whole), "{name}: other bytes than a run that had room");
-        for out in [whole, out] {
-            fs::remove_dir_all(out).expect("removed");
+        // In the middle, and where nothing is missing but the end, which is written when all was decided.
+        let end = (bytes(&whole).len() as u32 - 1) / 512;
+        for blocks in [blocks, end] {
+            let output = cramped(&run(&out), blocks).output().expect("it ends");
+            let text = said(&output);
+            assert_eq!(output.status.code(), Some(69), "{name}, {blocks} blocks: {text}");
+            assert!(text.contains(&format!("{name}.partial")) && text.contains(ROOM), "{text}");
+            assert!(!out.join(name).exists(), "half a file has no name");
+            let output = run(&out).output().expect("it ends");
+            assert!(output.status.success(), "{name}, {blocks} blocks: {}", said(&output));
+            assert!(bytes(&out) == bytes(&whole), "{name}: other bytes than a run that had room");
+            fs::remove_dir_all(&out).expect("removed");
         }
+        fs::remove_dir_all(whole).expect("removed");
     }
 }
 
@@ -264,6 +267,38 @@ fn records_that_retention_took_before_a_restart_are_missed() {
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
     let text = said(&output);
     assert!(text.contains(&topic) && text.contains("deleted by the topic's retention"), "{text}");
+}
+
+/// A live run hears of a sink that has failed, and not only when there is something to send again.
+#[test]
+fn a_sink_that_fails_while_nothing_comes_ends_a_live_run() {
+    let broker = kafka::shared();
+    let folder = tempfile::tempdir().expect("a folder");
+    let topic = kafka::unique("faults");
+    assert!(Cluster::new(broker.address()).create_topic(&Topic::new(&topic, 1)).expect("a topic"));
+    // A minute of payments: one round of them is whole, and no other follows.
+    send(&broker, &topic, 0..300, 1);
+    let source =
+        format!("type = \"kafka\"\ntopic = \"{topic}\"\nbrokers = \"{}\"", broker.address());
+    let file = pipeline(folder.path(), &source);
+    let full = fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let log = fs::File::create(folder.path().join("log")).expect("a log");
+    let mut live = run(&file, &folder.path().join("out"));
+    live.args(["--set", "sink.features.type=stdout", "--set", "sink.features.path="]);
+    live.args(["--set", "checkpoint.enabled=false"]);
+    let mut live = live.stdout(full).stderr(log).spawn().expect("it starts");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while live.try_wait().expect("a state").is_none() {
+        if std::time::Instant::now() > deadline {
+            let _ = live.kill();
+            panic!("it goes on without its sink");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let status = live.wait().expect("it has ended");
+    let text = fs::read_to_string(folder.path().join("log")).expect("a log");
+    assert_eq!(status.code(), Some(69), "{text}");
+    assert!(text.contains("No space left"), "{text}");
 }
 
 #[test]

@@ -205,8 +205,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Closes the sinks: everything is visible.
-    pub(super) fn close(self) -> Result<(), Error> {
-        self.sinks.into_iter().try_for_each(|opened| opened.sink.close())
+    /// Closes the sinks: everything is visible. Of a run that has failed what was written is committed, and a file
+    /// under way, which is not whole, stays without its name.
+    pub(super) fn close(self, failed: bool) -> Result<(), Error> {
+        self.sinks.into_iter().try_for_each(|mut opened| match (failed, opened.due) {
+            (false, _) => opened.sink.close(),
+            (true, Some(_)) => opened.commit(),
+            (true, None) => Ok(()),
+        })
     }
 }

@@ -247,7 +247,7 @@ fn scan(
     let turns = Arc::new(Turns::default());
     let nothing = (Arc::clone(&turns), None, None);
     let (settled, state) = (Settled::default(), (None, host));
-    let (outputs, sinks) = Outputs::open(compiled, work, settled, &stop, nothing, state)?;
+    let (outputs, sinks) = Outputs::open(compiled, work, settled, &shared, nothing, state)?;
     let share = open_sources(&compiled.plan.sources, 0..1, 1)?.remove(0);
     let (mut readers, begin) = (Vec::new(), Begin::default());
     let (worker, stretch) = (0, None);

@@ -67,6 +67,11 @@ impl Shared {
         }
         self.stop.store(true, Ordering::SeqCst);
     }
+
+    /// Whether it has failed. Who sees `stop` that a failure set sees the failure as well.
+    pub fn has_failed(&self) -> bool {
+        self.failed.lock().is_ok_and(|failed| failed.is_some())
+    }
 }
 
 /// When the ingest is to be asked again, if nobody rings before.

@@ -20,6 +20,7 @@ use tidemill_types::{DataType, DeadLetter, Error, Micros, Schema as TypedSchema,
 
 use super::check::{self, Compiled};
 use super::driver::{Driver, Opened};
+use super::ingest::Shared;
 use super::replay::Stretch;
 use super::rows::OrderedRows;
 use super::watch::Turns;
@@ -173,8 +174,8 @@ pub fn schema_of(stream: Stream, ids: DataType, features: &TypedSchema) -> Schem
 
 impl Outputs {
     /// Opens the sinks and starts their thread, which ends when every clone of the answer is gone.
-    /// Rows go to a sink once all that was journaled before them is `settled`; `stop` is set when a
-    /// sink fails.
+    /// Rows go to a sink once all that was journaled before them is `settled`; the run is stopped when a
+    /// sink fails, and a run that has failed gives no file a name that is not whole.
     ///
     /// # Errors
     /// A sink that cannot be opened.
@@ -182,7 +183,7 @@ impl Outputs {
         compiled: &Compiled,
         folder: &Path,
         settled: Settled,
-        stop: &Arc<AtomicBool>,
+        shared: &Arc<Shared>,
         (turns, lines, stretch): (Arc<Turns>, Option<SharedLines>, Option<Arc<Stretch>>),
         (state, host): (Option<SinksState>, &Host),
     ) -> Result<(Outputs, Handle<Result<(), Error>>), Error> {
@@ -227,25 +228,30 @@ impl Outputs {
         *counts.dead_letters.lock().unwrap_or_else(PoisonError::into_inner) = dead_letters;
         *counts.late.lock().unwrap_or_else(PoisonError::into_inner) = late;
         let told = Arc::clone(&counts);
-        let replay = stretch.map(|stretch| (stretch, Arc::clone(stop)));
+        let replay = stretch.map(|stretch| (stretch, Arc::clone(&shared.stop)));
         let host = host.clone();
         let (sinks, here) = (open, host.clone());
         let driver = Driver { sinks, settled, counts: told, lines, until, turns, replay, host };
         let (to, from) = here.channel(QUEUE);
-        let mut all = Some((driver, from));
+        let (mut all, run) = (Some((driver, from)), Arc::clone(shared));
         let step = move |wait: bool| {
             let Some((driver, from)) = &mut all else { return Turn::Idle };
             match driver.step(from, wait) {
                 Ok(Turn::Over(())) => {
-                    Turn::Over(all.take().map_or(Ok(()), |(driver, _)| driver.close()))
+                    let failed = run.has_failed();
+                    Turn::Over(all.take().map_or(Ok(()), |(driver, _)| driver.close(failed)))
                 }
                 Ok(Turn::Moved) => Turn::Moved,
                 Ok(Turn::Idle) => Turn::Idle,
-                Err(error) => Turn::Over(Err(error)),
+                Err(error) => {
+                    // A live run may wait for long until it has something to send again.
+                    run.stop.store(true, Ordering::SeqCst);
+                    Turn::Over(Err(error))
+                }
             }
         };
         let thread = here.start("sinks", step)?;
-        let stop = Arc::clone(stop);
+        let stop = Arc::clone(&shared.stop);
         let to = Way::Sinks(to);
         Ok((Outputs { to, wanted: Arc::new(wanted), counts, stop }, thread))
     }

@@ -128,12 +128,12 @@ pub fn begin(
     let new = recovery.begin.epochs.last().map(|last| last.round + 1);
     let new = new.max(recovery.begin.round).unwrap_or(0);
     let lines = recovery.lines.clone();
+    let shared = Arc::new(shared(compiled, options, Arc::clone(&stop)));
     let to_sinks = (Arc::clone(&turns), lines.clone(), options.stretch.clone());
     let state = (state, host);
     let (outputs, sinks) =
-        Outputs::open(compiled, &options.folder, settled, &stop, to_sinks, state)?;
+        Outputs::open(compiled, &options.folder, settled, &shared, to_sinks, state)?;
     points::pass("restore.sinks");
-    let shared = Arc::new(shared(compiled, options, Arc::clone(&stop)));
     shared.epoch.store(new, Ordering::SeqCst);
     let status = Arc::new(Status::default());
     let inbox = Arc::new(Inbox::default());

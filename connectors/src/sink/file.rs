@@ -2,7 +2,7 @@
 //!
 //! * **Bytes** a function of the rows: neither how they were batched, nor when they were committed,
 //!   changes one. A file stands under its name only when it is whole; until then it is
-//!   `.NAME.partial` beside it. Files of an earlier run are replaced.
+//!   `.NAME.partial` beside it, also where the run fails. Files of an earlier run are replaced.
 //! * **Rolling** with `roll = "1d"`, one file for each stretch of event time that has rows, named by its
 //!   start: `scores-2013-01-01.csv.zst`, or `scores-2013-01-01T060000Z.csv` for less than a day. A row of
 //!   a stretch that is closed already goes into the file that is open.
