@@ -368,6 +368,67 @@ fn a_stop_stops_all_and_the_next_run_goes_on() {
     same(&out, &whole);
 }
 
+/// A source that breaks in the middle, beside the models or in another process: what the others have read by then is not
+/// taken for all there is.
+#[test]
+fn a_source_that_breaks_ends_all_and_nothing_is_taken_for_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = payments(folder.path(), 60_000);
+    // The first source is read by worker 0, the others by the last two: in two processes by the second, side by side.
+    let third =
+        PAYMENTS.split("[source.again]").nth(1).and_then(|rest| rest.split("[windows]").next());
+    let third = format!("[source.third]{}", third.expect("a source").replace("> 500", "> 900"));
+    let pipeline = PAYMENTS
+        .replace(
+            "[windows]",
+            &format!(
+                "{third}[windows]\nthirds = {{ over = \"third\", by = \"card\", last = \"30m\" }}"
+            ),
+        )
+        .replace("[features]", "[features]\nthirds = \"sum(amount) over thirds\"");
+    let pipeline = pipeline.replacen(
+        "[source.again]\ntype = \"file\"\npath = \"payments.jsonl\"",
+        "[source.again]\ntype = \"file\"\npath = \"again.jsonl.zst\"",
+        1,
+    );
+    fs::write(&file, pipeline).expect("a pipeline");
+    let lines = fs::read(folder.path().join("payments.jsonl")).expect("payments");
+    let packed = zstd::encode_all(lines.as_slice(), 1).expect("packed");
+    let again = folder.path().join("again.jsonl.zst");
+    fs::write(&again, &packed).expect("written");
+    let whole = folder.path().join("whole");
+    let ended = run(&file, &whole).output().expect("it ends");
+    assert!(ended.status.success(), "{}", said(&ended));
+    let wanted = fs::read(whole.join("features.jsonl")).expect("features");
+    let two = ["--processes", "2", "--workers", "2"];
+    let cases =
+        [&["--workers", "1"][..], &["--workers", "2"], &["--processes", "2"], &two, &two, &two];
+    for (n, arguments) in cases.into_iter().enumerate() {
+        let out = folder.path().join(format!("out-{n}"));
+        fs::write(&again, &packed[..packed.len() * (n + 2) / 9]).expect("written");
+        let ended = run(&file, &out).args(arguments).stdout(Stdio::piped()).output();
+        let ended = ended.expect("it ends");
+        let text = said(&ended);
+        assert_eq!(ended.status.code(), Some(69), "{arguments:?}: {text}");
+        assert!(text.contains("again.jsonl.zst"), "{arguments:?}: {text}");
+        assert!(ended.stdout.is_empty(), "{arguments:?}: a summary");
+        // Some of it is there, and nothing else; half a file has no name.
+        assert!(!out.join("features.jsonl").exists(), "{arguments:?}");
+        let found = fs::read(out.join(".features.jsonl.partial")).expect("features");
+        assert!(
+            found.len() < wanted.len() && wanted.starts_with(&found),
+            "{arguments:?}: other rows"
+        );
+        let journal = out.join("journal/journal-00000000000000000000.jsonl");
+        let journal = fs::read_to_string(journal).expect("a journal");
+        assert!(!journal.contains("finished"), "{arguments:?}: {journal}");
+        fs::write(&again, &packed).expect("written");
+        let ended = run(&file, &out).args(arguments).output().expect("it ends");
+        assert!(ended.status.success(), "{arguments:?}: {}", said(&ended));
+        same(&out, &whole);
+    }
+}
+
 /// What cannot be is told before anything begins.
 #[test]
 fn wrong_processes_do_not_begin() {

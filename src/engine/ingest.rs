@@ -28,6 +28,8 @@ use crate::checkpoint::epochs::Epochs;
 
 mod advance;
 mod repeat;
+#[cfg(test)]
+mod tests;
 
 use self::repeat::Repeat;
 pub use self::repeat::{Repeated, repeated};
@@ -196,7 +198,11 @@ impl Ingest {
             return Again::WhenRung;
         }
         if self.shared.stop.load(Ordering::Relaxed) {
-            self.end(send);
+            // Who decides heard of a stop before this, and takes nothing any more. Of a failure another process has yet
+            // to hear: it would take what was read so far for all there is.
+            if !self.shared.has_failed() {
+                self.end(send);
+            }
             return Again::WhenRung;
         }
         self.feeds.iter_mut().for_each(|feed| feed.landed(frontier));

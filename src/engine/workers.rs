@@ -101,7 +101,7 @@ impl Seated {
         if !worker.has_dataflows() {
             return false;
         }
-        if self.shared.failed.lock().is_ok_and(|failed| failed.is_some()) {
+        if self.shared.has_failed() {
             // The mill ends when nobody can hand anything over to it any more.
             worker.installed_dataflows().into_iter().for_each(|id| worker.drop_dataflow(id));
             return false;

@@ -49,7 +49,7 @@ pub fn run(compiled: Compiled, options: &Options, asked: &Arc<AtomicBool>) -> Re
                 match hears.get() {
                     Some((link, Some(lines))) => break (link, lines),
                     Some((_, None)) => return,
-                    None if of.failed.lock().is_ok_and(|failed| failed.is_some()) => return,
+                    None if of.has_failed() => return,
                     None => std::thread::sleep(Duration::from_millis(1)),
                 }
             };
