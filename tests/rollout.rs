@@ -501,6 +501,33 @@ fn orders_for_a_run_that_has_ended_are_carried_out_by_the_next_one() {
     assert!(third[0] == first[0] && waiting() == 0);
 }
 
+/// A tick that failed is not done: an order that was carried out now would stand in the journal before what the tick has
+/// still to write there.
+#[test]
+fn an_order_is_not_carried_out_by_a_run_that_has_failed() {
+    let data = Turncoat::new(60, &[], "promote = { when = \"always\" }");
+    data.run("out", &[]);
+    let said = data.models(&["rollback", "out", "trees", "--why", "a drill", "--as", "ann"]);
+    assert_eq!(said["state"], "waiting", "{said}");
+    // An earlier run that came to its first decision, which another input does not lead to.
+    let journal = data.path("out/journal/journal-00000000000000000000.jsonl");
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    let first: Vec<&str> = text.split_inclusive('\n').take(2).collect();
+    std::fs::write(&journal, first.concat()).expect("written");
+    assert_eq!(data.journal("out", "task").len(), 1);
+    let rows = std::fs::read_to_string(data.path("rows.csv")).expect("rows");
+    let mut rows: Vec<&str> = rows.lines().collect();
+    rows.drain(1..1 + 20 * 120);
+    std::fs::write(data.path("rows.csv"), rows.join("\n")).expect("written");
+    let ended = data.command("out", &["--quiet"]).output().expect("it ends");
+    let why = String::from_utf8_lossy(&ended.stdout).to_string();
+    assert_eq!(ended.status.code(), Some(78), "{why}");
+    assert!(why.contains("does not repeat"), "{why}");
+    assert!(data.journal("out", "command").is_empty(), "it stands in the journal");
+    let waiting = std::fs::read_dir(data.path("out/control/orders")).expect("a folder").count();
+    assert_eq!(waiting, 1, "it waits for the next run");
+}
+
 /// A run that only serves any more says so; it does not have people wait for what never comes.
 #[test]
 fn a_server_takes_no_orders_after_the_end() {

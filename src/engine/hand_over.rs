@@ -14,7 +14,7 @@ use super::bell::Bell;
 use super::ingest::Shared;
 use crate::checkpoint::line::SharedLines;
 use crate::host::{Handle, Host, Received, Turn, receive};
-use crate::mill::SharedMill;
+use crate::mill::{Mill, SharedMill};
 
 /// What the worker hands over. How much may wait is bounded by how far sources may run ahead.
 enum Parcel {
@@ -153,6 +153,14 @@ impl Walk {
             return Err(Error::internal("the mill panicked"));
         };
         let Some(mill) = held.as_mut() else { return Ok(false) };
+        let done = self.walk(mill, parcel);
+        if done.is_err() {
+            mill.give_up();
+        }
+        done
+    }
+
+    fn walk(&self, mill: &mut Mill, parcel: Parcel) -> Result<bool, Error> {
         if self.shared.stop.load(Ordering::Relaxed) {
             // What was read of the rounds under way is not all of them.
             return mill.interrupt().map(|()| false);

@@ -81,7 +81,8 @@ pub enum Record {
         /// Whether it was done.
         allowed: bool,
     },
-    /// The input ended and everything was delivered.
+    /// The input ended, and all that follows from it was decided and handed to the sinks. Where one of them fails after
+    /// that, the next run repeats the journal to this record.
     Finished {
         /// Counts by name, sorted by it.
         counts: Vec<(String, u64)>,

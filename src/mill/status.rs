@@ -1,6 +1,7 @@
 //! What others see of the mill: how far it is while it runs, and what came of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -380,11 +381,20 @@ impl Mill {
         self.close()
     }
 
+    /// A step of it failed, and the run with it. An order that was carried out now would stand in the journal before
+    /// what the tick under way has still to write there, and no run could repeat that.
+    pub fn give_up(&mut self) {
+        self.stopped = true;
+    }
+
     /// The run is over: what came of it.
     ///
     /// # Errors
     /// A journal that cannot be written.
     pub fn close(&mut self) -> Result<(), Error> {
+        self.emit.flush()?;
+        // Asked to stop since, or nobody took the last rows: then the journal is told of no end.
+        self.stopped |= self.stop.load(Ordering::Relaxed);
         if !self.stopped {
             self.obey_at_the_end()?;
         }
