@@ -235,6 +235,35 @@ fn a_swap_is_no_drift_of_the_score() {
     }
 }
 
+/// A version that has its training set by heart gives other scores to it than to what is new: that is no drift, and what
+/// shifts is.
+#[test]
+fn what_a_version_has_by_heart_is_no_drift_of_the_score() {
+    let drift = "promote = { when = \"always\" }\n[drift.score]\nof = [\"score\"]\ndetect = [\"psi\"]\n\
+                 model = \"trees\"\nwindow = \"4h\"\nevery = \"1h\"";
+    let shift = 64;
+    let data = Turncoat::with(72, drift, |at, row| {
+        if at >= shift * 3600 {
+            row.x = row.x.map(|x| 0.5 + x / 2.0);
+        }
+        true
+    });
+    let by_heart = ["inputs=[\"x\", \"user\"]", "trees=200", "leaves=256", "learning_rate=0.3"];
+    let by_heart = by_heart.into_iter().chain(["min_rows_per_leaf=1"]);
+    let set = by_heart.flat_map(|set| ["--set".to_string(), format!("model.trees.{set}")]);
+    let set: Vec<String> = set.collect();
+    let told = data.run("out", &set.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(told["promotions"].as_u64() >= Some(2), "{told}");
+    let time = |alert: &Json| {
+        let time = alert["event_time"].as_str().expect("a time");
+        tidemill_types::time::from_rfc3339(time).expect("a time") / 3_600_000_000
+    };
+    let alerts = lines(&data.path("out/alerts.jsonl"));
+    let (late, early): (Vec<&Json>, Vec<&Json>) = alerts.iter().partition(|a| time(a) >= shift);
+    assert!(early.is_empty(), "nothing has changed: {early:?}");
+    assert!(late.iter().any(|a| a["of"] == "score" && a["level"] == "drift"), "{alerts:?}");
+}
+
 /// A run that is up is told to go back while rows come: one epoch later the other version serves, no row
 /// is lost or scored twice, and a second run repeats it all.
 #[test]

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use tidemill_operators::predictor::{Row, probability};
 use tidemill_types::drift::Level;
 use tidemill_types::{Error, Micros};
 
 use super::judge::{MONDAY, WEEK, week_of};
+use super::models::{Model, State};
 use super::watch::{AHEAD, Reference, Said};
 use super::{Mill, after, passed};
+
+/// Rows that a version was not trained on, at least, before its scores are compared with those of them: of fewer the
+/// statistics say warning now and then where nothing has changed.
+const HELD_OUT: usize = 1_000;
 
 impl Mill {
     /// Reads the statistics whose hour has come.
@@ -17,6 +23,7 @@ impl Mill {
             if !self.watches[w].watches_rows() || !passed(every, before, now) {
                 continue;
             }
+            self.refer_to_held_out();
             let next = |time: &Micros| Some(self.start_of(self.tick_from(after(every, *time))));
             let later = std::iter::successors(next(&now), next);
             let later = later.take_while(|time| *time < self.known).take(AHEAD);
@@ -93,17 +100,56 @@ impl Mill {
     /// Another version of a model is in charge, or none. From now on what it reads is compared with what that one
     /// was trained on, and scores are those of that one alone.
     pub(super) fn swapped(&mut self, m: usize, reference: Option<&Reference>, now: Micros) {
+        let own = self.is_own_measure(m);
         for w in 0..self.watches.len() {
             let features = self.watches[w].plan.model == Some(m);
             let score = self.scores_of(w) == Some(m);
-            if let Some(reference) = reference.filter(|_| features || score) {
+            if (reference.is_some() && (features || score)) || (own && score) {
                 self.remember(w, now);
-                self.watches[w].refer_to(reference, features, score);
+            }
+            if let Some(reference) = reference.filter(|_| features || score) {
+                self.watches[w].refer_to(reference, features, score && !own);
+            }
+            if own && score {
+                self.watches[w].refer_to(&Reference::default(), false, true);
             }
             if self.scoring[m] {
                 self.watches[w].begin_scores();
             }
         }
+        if own {
+            self.held_out = None;
+        }
+    }
+
+    /// Whether the model is a champion that is retrained: what its scores are compared with are scores of its own.
+    pub(super) fn is_own_measure(&self, m: usize) -> bool {
+        let champion = self.compiled.plan.score.as_ref().map(|score| score.champion);
+        champion == Some(m) && self.models[m].plan.retrain.is_some()
+    }
+
+    /// Compares the scores of a champion that is retrained with those that the version in charge gives to rows that it
+    /// was not trained on, once so many of them are labelled. To its training set it gives others, the more so the more
+    /// of that it has by heart: compared with those, what is new would have drifted from its first row on.
+    fn refer_to_held_out(&mut self) {
+        let champion = self.compiled.plan.score.as_ref().map(|score| score.champion);
+        let Some(m) = champion.filter(|m| self.held_out.is_none() && self.is_own_measure(*m))
+        else {
+            return;
+        };
+        let Model { inputs, state: State::Batch(batch), .. } = &self.models[m] else { return };
+        let (Some(live), Some(sample)) = (&batch.live, &self.samples[m]) else { return };
+        if !sample.has_from(live.cut, HELD_OUT) {
+            return;
+        }
+        let scores = sample.scores(live.cut, |numbers, categories, margins| {
+            let (numbers, categories) = inputs.of(numbers, categories, margins);
+            probability(live.predictor.margin(Row { numbers: &numbers, categories: &categories }))
+        });
+        let reference = Reference { scores, ..Reference::default() };
+        // What the champion serves is what every section compares.
+        self.watches.iter_mut().for_each(|watch| watch.refer_to(&reference, false, true));
+        self.held_out = Some(reference);
     }
 
     /// The model whose versions say what scores are compared with: the champion, where it is retrained.

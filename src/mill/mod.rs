@@ -56,7 +56,7 @@ use self::matrix::Matrix;
 use self::models::{Model, State};
 use self::sample::Sample;
 use self::training::TrainingParts;
-use self::watch::Watch;
+use self::watch::{Reference, Watch};
 use crate::checkpoint::line::SharedLines;
 use crate::engine::check::{Compiled, ModelInputs, NumberFrom};
 use crate::engine::offsets::Offsets;
@@ -138,6 +138,9 @@ pub struct Mill {
     /// By model: what drift is measured against.
     samples: Vec<Option<Sample>>,
     watches: Vec<Watch>,
+    /// The scores that the version in charge gives to rows that it was not trained on, where the champion is retrained
+    /// and enough of them are labelled.
+    held_out: Option<Reference>,
     /// By model: whether it makes what is served, or gives a margin to what does.
     scoring: Vec<bool>,
     /// What monitors of the loss have said since the last tick.
@@ -222,6 +225,7 @@ impl Mill {
             training: training.collect::<Result<_, _>>()?,
             samples: samples.collect(),
             watches: watches.collect::<Result<_, _>>()?,
+            held_out: None,
             scoring: scoring(champion, &compiled.inputs),
             judge: Judge::new(learn::contenders(plan), spans),
             heard: Vec::new(),

@@ -8,7 +8,6 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidemill_config::plan::Promotion;
 use tidemill_operators::evaluate::gate;
-use tidemill_operators::predictor::{Predictor, Row, probability};
 use tidemill_types::model::{Lineage, ModelVersion};
 use tidemill_types::schema::hex;
 use tidemill_types::task::{Artifact, Failure, Setback, TaskOutcome, TrainingTask};
@@ -228,8 +227,10 @@ impl Mill {
         (retraining.rows, retraining.metrics) = (rows, metrics.clone());
         let task = running.task;
         let mut reference = running.reference.map(|r| r.ready()).unwrap_or_default();
-        if let Some(scores) = self.scores_by(m, &*predictor, task.labels) {
-            reference = Arc::new(Reference { scores, ..Arc::unwrap_or_clone(reference) });
+        if self.is_own_measure(m) {
+            // Those that were served for these rows are of versions before it.
+            reference =
+                Arc::new(Reference { scores: Vec::new(), ..Arc::unwrap_or_clone(reference) });
         }
         let manifest = ModelVersion {
             model: self.models[m].name.to_string(),
@@ -262,23 +263,6 @@ impl Mill {
         };
         self.moment(now, m, Some(number), Step::Trained, &task.triggered.1);
         self.at_the_gate(m, version, epoch, now)
-    }
-
-    /// The scores that a version gives to the sample of its training set, where it makes what is served. Those that
-    /// were served for these rows are of versions before it.
-    fn scores_by(
-        &self,
-        m: usize,
-        predictor: &dyn Predictor,
-        labels: (Micros, Micros),
-    ) -> Option<Vec<f64>> {
-        let champion = self.compiled.plan.score.as_ref().map(|score| score.champion);
-        let sample = self.samples[m].as_ref().filter(|_| champion == Some(m))?;
-        let inputs = &self.models[m].inputs;
-        Some(sample.scores(labels, |numbers, categories, margins| {
-            let (numbers, categories) = inputs.of(numbers, categories, margins);
-            probability(predictor.margin(Row { numbers: &numbers, categories: &categories }))
-        }))
     }
 
     fn at_the_gate(

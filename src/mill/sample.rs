@@ -122,14 +122,19 @@ impl Sample {
         Making { from: made, made: OnceLock::new() }
     }
 
-    /// The scores that `of` gives to the sample of the rows labelled in this range, from their numbers, categories
+    /// Whether so many rows that were labelled from this time on are held, or as many as a sample has.
+    pub fn has_from(&self, from: Micros, rows: usize) -> bool {
+        self.rows.iter().filter(|c| c.time >= from).count() >= rows.min(self.k)
+    }
+
+    /// The scores that `of` gives to the sample of the rows labelled from this time on, from their numbers, categories
     /// and the margins of the models before; in order.
     pub fn scores(
         &self,
-        (from, to): (Micros, Micros),
+        from: Micros,
         of: impl Fn(&[f64], &[u64], &[f64]) -> f64 + Sync,
     ) -> Vec<f64> {
-        let order = self.smallest(|c| (from..to).contains(&c.time));
+        let order = self.smallest(|c| c.time >= from);
         let score = |c: &&Candidate| of(&c.numbers, &c.categories, &c.margins);
         let scores: Vec<f64> = order.par_iter().map(score).collect();
         sorted(scores.into_iter().filter(|score| !score.is_nan()))

@@ -27,6 +27,7 @@ use super::models::State;
 use super::sample::SavedSample;
 use super::score::SavedOpen;
 use super::training::SavedParts;
+use super::watch::Reference;
 use super::{Landed, Mill};
 use crate::checkpoint::line::{Gift, Lines, Parts, Wait};
 use crate::checkpoint::{points, section};
@@ -158,6 +159,9 @@ impl Mill {
             },
         };
         parts.push(("state".to_string(), section::encode(&state)?));
+        if let Some(held_out) = &self.held_out {
+            parts.push(("held_out".to_string(), section::encode(&held_out.scores)?));
+        }
         parts.push(("failed".to_string(), section::encode(&r.failed)?));
         parts.push(("rows".to_string(), table.encode()?));
         Ok(parts)
@@ -202,14 +206,22 @@ impl Mill {
                 sample.resume(saved);
             }
         }
+        // Until enough rows are labelled there is none.
+        if parts.contains_key("held_out") {
+            let scores = part(parts, "held_out").map_err(broken)?;
+            self.held_out = Some(Reference { scores, ..Reference::default() });
+        }
         for (w, saved) in state.watches.into_iter().enumerate().take(self.watches.len()) {
             let of = |m: usize| match &self.models[m].state {
                 State::Batch(batch) => batch.live.as_ref().map(|live| Arc::clone(&live.reference)),
                 State::Online(_) => None,
             };
             let features = self.watches[w].plan.model.and_then(of);
-            let scores = self.scores_of(w).and_then(of);
-            watches::resume(&mut self.watches[w], saved, features.as_deref(), scores.as_deref())
+            let measure = self.scores_of(w);
+            let own = measure.is_some_and(|m| self.is_own_measure(m));
+            let served = measure.filter(|_| !own).and_then(of);
+            let scores = if own { self.held_out.as_ref() } else { served.as_deref() };
+            watches::resume(&mut self.watches[w], saved, features.as_deref(), scores)
                 .map_err(broken)?;
         }
         let heard = state.heard.into_iter().map(|(w, said)| Ok((w, said.said()?)));

@@ -22,8 +22,8 @@ pub struct Reference {
     pub numbers: Vec<Vec<f64>>,
     /// One column a text feature, hashed; 0 stands for NULL.
     pub categories: Vec<Vec<u64>>,
-    /// The scores of these rows: by the version itself where it makes what is served, else by the model that
-    /// does. None of what a fallback served; empty where they are not known, and then scores are not compared.
+    /// The scores that the model that makes what is served gave to these rows when they came, if it is another one. None
+    /// of what a fallback served; empty where they are not known, and then scores are not compared.
     pub scores: Vec<f64>,
     /// The AUC of each numeric feature alone, from a half on.
     pub separation: Vec<f64>,
