@@ -12,12 +12,13 @@
 //! a text without an offset is read as UTC; `ln(0)` is minus infinity and `ln(-1)` NaN; a cast to a
 //! whole number cuts, so that `cast(2.7 as bigint)` is 2; the pattern of `similar to` is a constant;
 //! of a duration there is no part but its seconds, `date_part('epoch', ...)`, and of a time none that is
-//! longer than a year. As there, `to_timestamp(x)` takes seconds since 1970, `7 / 2` is 3, `-2 ^ 2` is 4, and whole numbers that overflow or are divided by zero are errors of that row.
+//! longer than a year; beyond the year 2262 `date_bin` is NULL. As there, `to_timestamp(x)` takes seconds since 1970, `7 / 2` is 3, `-2 ^ 2` is 4, and whole numbers that overflow or are divided by zero are errors of that row.
 
 mod dialect;
 mod exact;
 mod feature;
 mod function;
+mod microseconds;
 mod parse;
 mod plan;
 mod scalar;
@@ -118,6 +119,33 @@ fn suggestion<'a>(
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("{what}: {}", list(candidates)),
     }
+}
+
+/// What the layers of the libraries below put before an error on its way.
+const LAYERS: [&str; 13] = [
+    "Arrow error: ",
+    "Cast error: ",
+    "Compute error: ",
+    "Error during planning: ",
+    "Execution error: ",
+    "External error: ",
+    "Internal error: ",
+    "Invalid argument error: ",
+    "Not yet implemented: ",
+    "Parser error: ",
+    "Schema error: ",
+    "This feature is not implemented: ",
+    "type_coercion\ncaused by\n",
+];
+
+/// The first line of an error of the libraries below, without the names of their layers.
+fn words(error: &impl fmt::Display) -> String {
+    let error = error.to_string();
+    let mut text = error.as_str();
+    while let Some(rest) = LAYERS.iter().find_map(|layer| text.strip_prefix(layer)) {
+        text = rest;
+    }
+    text.lines().next().unwrap_or_default().to_string()
 }
 
 /// Runs third-party code on the user's input; a panic in it becomes an error instead of the end of

@@ -16,7 +16,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use tidemill_types::Schema;
 
-use super::{ExpressionError, Missing, exact, function, guarded, suggestion};
+use super::{ExpressionError, Missing, exact, function, guarded, microseconds, suggestion, words};
 
 /// What the SQL planner asks its surroundings: only functions; there are no tables here.
 struct Functions {
@@ -117,7 +117,8 @@ fn planned(tree: ast::Expr, schema: &Schema) -> Result<Planned> {
     let context = SimplifyContext::builder().with_schema(Arc::clone(&df)).build();
     let simplifier = ExprSimplifier::new(context);
     // Not optional: without it a whole number beside a float fails when it is evaluated.
-    let coerced = simplifier.coerce(logical, &df)?;
+    let coerced = simplifier.coerce(microseconds::written(logical, &df)?, &df)?;
+    let coerced = microseconds::coerced(coerced, &df)?;
     let logical = simplifier.simplify(exact::protect(coerced, &df)?)?;
     let physical = create_physical_expr(
         &logical,
@@ -135,11 +136,7 @@ fn explain(error: &DataFusionError, columns: &[&str]) -> ExpressionError {
     {
         return ours.clone();
     }
-    let text = error.strip_backtrace();
-    let text = text.lines().next().unwrap_or_default();
-    let text = ["Error during planning: ", "Schema error: ", "This feature is not implemented: "]
-        .iter()
-        .fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+    let text = words(error);
     if let Some(rest) = text.strip_prefix("No field named ") {
         let name: String = rest.chars().take_while(|c| !matches!(c, '.' | ' ')).collect();
         let name = name.trim_matches('"');

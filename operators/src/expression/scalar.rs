@@ -16,7 +16,7 @@ use datafusion_physical_expr::expressions::Column;
 use tidemill_types::{DataType, Schema, Value};
 
 use super::plan::{Planned, plan};
-use super::{ExpressionError, guarded, parse};
+use super::{ExpressionError, guarded, parse, words};
 
 /// A scalar SQL expression over the columns of a schema.
 ///
@@ -54,11 +54,7 @@ impl Scalar {
         let inputs = schema.to_arrow();
         let Planned { logical, physical } = planned;
         let found = physical.data_type(&inputs).map_err(|e| {
-            ExpressionError::new(
-                "the expression has no type",
-                e.strip_backtrace(),
-                "check the types",
-            )
+            ExpressionError::new("the expression has no type", words(&e), "check the types")
         })?;
         let data_type = declared(&found).or_else(|| nested(&found)).ok_or_else(|| {
             ExpressionError::new(
@@ -148,9 +144,9 @@ impl Scalar {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let inputs = Arc::clone(&self.inputs);
         let batch = RecordBatch::try_new_with_options(inputs, columns.to_vec(), &options)
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| words(&e))?;
         let evaluated = guarded(|| self.physical.evaluate(&batch).and_then(|v| v.into_array(rows)));
-        let array = evaluated?.map_err(|e| e.strip_backtrace())?;
+        let array = evaluated?.map_err(|e| words(&e))?;
         if *array.data_type() == wanted {
             return Ok(array);
         }
@@ -158,7 +154,7 @@ impl Scalar {
         if let Some(times) = naive_times(&array) {
             return Ok(times);
         }
-        cast_with_options(&array, &wanted, &strict).map_err(|e| e.to_string())
+        cast_with_options(&array, &wanted, &strict).map_err(|e| words(&e))
     }
 }
 

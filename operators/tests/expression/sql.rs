@@ -323,6 +323,85 @@ fn a_time_is_made_of_seconds_whatever_the_century() {
     }
 }
 
+/// A `timestamp` of DataFusion, and what it compares one with, ends in 2262 too.
+#[test]
+fn times_go_on_beyond_2262() {
+    let (yes, no) = (Value::Bool(true), Value::Bool(false));
+    let second = 1_000_000;
+    let far = "cast('2500-01-01' as timestamp)";
+    let days = |from: &str| format!("date_part('epoch', {far} - {from}) / 86400");
+    constants(&[
+        (far, int(16_725_225_600 * second)),
+        ("timestamp '2500-01-01 06:00:00'", int((16_725_225_600 + 6 * 3_600) * second)),
+        ("'2500-01-01'::timestamp with time zone", int(16_725_225_600 * second)),
+        ("cast('1500-01-01T00:00:00Z' as timestamp)", int(-14_831_769_600 * second)),
+        ("cast('2500-01-01 00:00:00.123456789' as timestamp(9))", int(16_725_225_600_123_456)),
+        ("try_cast('2500-01-01' as timestamp)", int(16_725_225_600 * second)),
+        ("cast('2500-01-01' as date)::timestamp", int(16_725_225_600 * second)),
+        ("cast(12345678901 as timestamp)", int(12_345_678_901 * second)),
+        ("cast(i as timestamp)", int(7 * second)),
+        // As ever: other numbers count nanoseconds.
+        ("cast(x * 2000 as timestamp)", int(3)),
+        (&format!("date_part('year', {far})"), int(2500)),
+        (&format!("date_part('year', {far} + interval '100 years')"), int(2600)),
+        (&format!("date_trunc('month', {far} + interval '40 days')"), int(16_727_904_000 * second)),
+        (&format!("date_trunc('week', {far})"), int((16_725_225_600 - 4 * 86_400) * second)),
+        (&format!("datetrunc('quarter', t + ({far} - t)) = {far}"), yes.clone()),
+        ("date_trunc('year', t + interval '700 years') = '2713-01-01'", yes.clone()),
+        ("date_trunc('day', t - interval '700 years') = '1313-01-01'", yes.clone()),
+        ("date_trunc('month', t) = '2013-01-01'", yes.clone()),
+        ("date_part('year', '2500-06-01')", int(2500)),
+        ("date_trunc('year', '2500-06-01') = cast('2500-01-01' as timestamp)", yes.clone()),
+        (&days("cast('2499-12-31' as timestamp)"), float(1.0)),
+        (&days("cast('2499-12-31' as date)"), float(1.0)),
+        (&format!("date_part('epoch', {far} - t)"), float(15_368_191_200.0)),
+        // Texts and dates are compared as times.
+        ("t < '2500-01-01'", yes.clone()),
+        ("t >= cast('2500-01-01' as date)", no.clone()),
+        (&format!("{far} > '2013-01-01'"), yes.clone()),
+        (&format!("{far} = cast('2500-01-01' as date)"), yes.clone()),
+        (&format!("{far} between '2499-01-01' and cast('2501-01-01' as date)"), yes.clone()),
+        (&format!("{far} in ('2500-01-01', '2013-01-01')"), yes.clone()),
+        (&format!("{far} is distinct from cast('2500-01-01' as date)"), no.clone()),
+        (
+            &format!("case when b then {far} else cast('2013-01-01' as date) end > '2400-01-01'"),
+            yes,
+        ),
+        (
+            &format!("case when b then cast('2500-01-01' as date) else t end = {far}"),
+            Value::Bool(true),
+        ),
+        (&format!("case cast('2500-01-01' as date) when {far} then 1 else 2 end"), int(1)),
+        (
+            &format!("case when b then {far} else cast('2013-01-01' as date) end"),
+            int(16_725_225_600 * second),
+        ),
+    ]);
+    let (array, failed) = compile("cast(s as timestamp)").evaluate_rows(&super::rows());
+    assert_eq!(values(&array), [Value::Null, Value::Null, Value::Null]);
+    assert_eq!(failed.len(), 2, "{failed:?}");
+}
+
+/// What failed is told without the names of the libraries that it came through.
+#[test]
+fn reasons_name_no_layers() {
+    for (text, told) in [
+        ("1 / j", "Divide by zero"),
+        ("i * 9223372036854775807", "Overflow happened on"),
+        ("cast(s as bigint)", "Cannot cast string 'EWR'"),
+        ("cast(s as timestamp)", "'EWR'"),
+        ("to_timestamp(x * 1e300)", "the time is out of range"),
+        ("cast(x * 1e300 as bigint)", "1.5e300"),
+    ] {
+        let (_, failed) = compile(text).evaluate_rows(&super::rows());
+        let reason = &failed.first().unwrap_or_else(|| panic!("{text} is no error")).1;
+        assert!(reason.contains(told), "{text}: {reason}");
+        for layer in ["Arrow error", "Execution error", "Cast error", "Parser error"] {
+            assert!(!reason.contains(layer), "{text}: {reason}");
+        }
+    }
+}
+
 #[test]
 fn a_remainder_and_a_sign_go_by_their_names_too() {
     constants(&[

@@ -8,6 +8,7 @@ mod nested;
 mod nullif;
 mod real;
 mod remainder;
+mod truncation;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -65,6 +66,7 @@ static FUNCTIONS: LazyLock<BTreeMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| 
         local::function(),
         nullif::function(),
         remainder::function(),
+        truncation::function(),
     ]);
     let mut all = BTreeMap::new();
     for function in datafusion_functions::all_default_functions()
