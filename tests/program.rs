@@ -95,6 +95,10 @@ fn no_sink_writes_over_another_one_or_over_a_source() {
         assert!(said.contains("sink.more writes the file of sink.features"), "{said}");
     }
     assert!(second("../features.csv").status.success() && second("more.csv").status.success());
+    // The ending that the format gives is part of the name.
+    let set =
+        "sink.more={ of = \"features\", type = \"file\", path = \"features\", format = \"csv\" }";
+    assert_eq!(tidemill(&["check", file, "--set", set]).status.code(), Some(78));
     let out = folder.path().join("out");
     for (out, path) in [(folder.path(), "rows.csv"), (&out, "../rows.csv")] {
         std::fs::create_dir_all(out).expect("a folder");
@@ -110,6 +114,83 @@ fn no_sink_writes_over_another_one_or_over_a_source() {
     // Ids may be below zero, and are no flags then: what is missing here is the run.
     let output = tidemill(&["explain", file, "-5"]);
     assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+}
+
+/// Of two sinks with one transactional id Kafka would refuse the first, and a topic of progress is no place for rows.
+#[test]
+fn sinks_of_kafka_have_topics_of_progress_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.toml");
+    let sinks = |first: &str, second: &str| {
+        let pipeline = format!(
+            r#"[pipeline]
+name = "shop"
+spine = "rows"
+[checkpoint]
+enabled = true
+[source.rows]
+type = "file"
+path = "rows.csv"
+schema = {{ id = "int64", at = "timestamp" }}
+event_time = "at"
+id = "id"
+[features]
+same = "id"
+[sink.one]
+of = "features"
+type = "kafka"
+{first}
+[sink.two]
+of = "features"
+type = "kafka"
+{second}
+"#
+        );
+        std::fs::write(&file, pipeline).expect("written");
+        let output = tidemill(&["check", file.to_str().expect("a path")]);
+        (output.status.code(), text(&output.stderr))
+    };
+    let sink = |topic: &str, brokers: &str, progress: &str| {
+        format!("topic = \"{topic}\"\nbrokers = [{brokers}]\n{progress}")
+    };
+    let once = |progress: &str| format!("delivery = \"exactly_once\"\nprogress = \"{progress}\"");
+    let (here, there) = ("\"here:9092\"", "\"there:9092\"");
+    let one = sink("a", here, &once("p"));
+    for (second, line, told) in [
+        (
+            sink("b", here, &once("p")),
+            27,
+            "sink.two keeps its progress in `p`, where sink.one does",
+        ),
+        (
+            sink("b", "\"more:9092\", \"HERE:9092\"", &once("p")),
+            27,
+            "sink.two keeps its progress in `p`, where sink.one does",
+        ),
+        (
+            sink("b", here, &once("a")),
+            27,
+            "sink.two keeps its progress in `a`, the topic of sink.one",
+        ),
+        (sink("p", here, ""), 24, "sink.two writes into `p`, where sink.one keeps its progress"),
+    ] {
+        let (code, said) = sinks(&one, &second);
+        assert_eq!(code, Some(78), "{second}: {said}");
+        for part in [told, &format!("shop.toml:{line}:"), "reason: ", "cure: "] {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+    // Other brokers, other topics of progress, rows of several sinks in one topic.
+    for second in [
+        sink("b", there, &once("p")),
+        sink("b", here, &once("q")),
+        sink("a", here, &once("q")),
+        sink("a", here, "delivery = \"exactly_once\""),
+        sink("a", here, ""),
+    ] {
+        let (code, said) = sinks(&one, &second);
+        assert_eq!(code, Some(0), "{second}: {said}");
+    }
 }
 
 #[test]

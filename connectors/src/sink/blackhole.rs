@@ -14,6 +14,7 @@ pub const ENTRY: Entry = Entry {
     keys: &[],
     delivery: |_| Delivery::ExactlyOnce,
     check: |plan| plan.section.params().finish(),
+    targets: |_| Vec::new(),
     open: |plan, _, _| Ok(Box::new(Blackhole { name: plan.name.value.clone(), rows: 0 })),
     reopen: None,
     readback: None,

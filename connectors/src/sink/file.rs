@@ -26,7 +26,7 @@ use tidemill_types::time::{DAY, SECOND, to_rfc3339};
 use tidemill_types::{Error, Micros};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Delivery, Entry, Mark, Sink};
+use super::{Delivery, Entry, Mark, Sink, Target, TargetKind};
 use crate::disk;
 use crate::format::compression::{Below, Compression, Reached, Shared, shared};
 use crate::format::{self, FileWriter, Held, Packing, held_rows};
@@ -52,6 +52,12 @@ pub const ENTRY: Entry = Entry {
     ],
     delivery: |_| Delivery::ExactlyOnce,
     check: |plan| read(plan).map(drop),
+    targets: |plan| {
+        let Ok(keys) = read(plan) else { return Vec::new() };
+        let path = path_of(&keys, Path::new("")).to_string_lossy().into_owned();
+        let name = At { value: path, span: plan.section.params().text("path").span };
+        vec![Target { kind: TargetKind::File, name, servers: Vec::new() }]
+    },
     open: |plan, schema, folder| {
         let keys = read(plan).map_err(keys::error)?;
         let path = path_of(&keys, folder);

@@ -24,12 +24,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::SinkPlan;
+use tidemill_config::plan::{At, SinkPlan};
 use tidemill_types::time::{MILLISECOND, SECOND};
 use tidemill_types::{Error, Micros, TraceContext};
 
 use super::transactions::{About, ExactlyOnce};
-use super::{Delivery, Entry, Readback, Sink};
+use super::{Delivery, Entry, Readback, Sink, Target, TargetKind};
 use crate::client::kafka::{
     Cluster, LONGEST, Log, Topic, explain, headers_of, partitions, topic_name,
 };
@@ -66,6 +66,7 @@ pub const ENTRY: Entry = Entry {
         _ => Delivery::AtLeastOnce,
     },
     check: |plan| read(plan).map(drop),
+    targets,
     open: |plan, schema, _: &Path| {
         let keys = read(plan).map_err(keys::error)?;
         if keys.exactly_once {
@@ -94,6 +95,23 @@ fn exactly_once(
     let (progress, every) = (keys.progress, keys.commit_every);
     let about = About { topic, progress, life: progress::life(), every, key, encoder };
     ExactlyOnce::open(broker, about, state, made)
+}
+
+/// The topic of the rows and, exactly once, that of the progress.
+fn targets(plan: &SinkPlan) -> Vec<Target> {
+    let Ok(keys) = read(plan) else { return Vec::new() };
+    let servers: Vec<String> =
+        keys.cluster.brokers.split(',').map(|broker| broker.trim().to_lowercase()).collect();
+    let mut params = plan.section.params();
+    let topic = At { value: keys.topic.name, span: params.text("topic").span };
+    let mut targets =
+        vec![Target { kind: TargetKind::Topic, name: topic, servers: servers.clone() }];
+    if keys.exactly_once {
+        let span = params.optional_text("progress").map_or(plan.section.span.clone(), |p| p.span);
+        let name = At { value: keys.progress, span };
+        targets.push(Target { kind: TargetKind::Progress, name, servers });
+    }
+    targets
 }
 
 /// The keys with which the sink writes to topics of its own, which it makes.

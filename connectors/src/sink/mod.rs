@@ -18,7 +18,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_config::diagnostic::Diagnostic;
-use tidemill_config::plan::SinkPlan;
+use tidemill_config::plan::{At, SinkPlan};
 use tidemill_types::{Error, Micros, TraceContext};
 
 /// Every sink, in the order of the reference.
@@ -57,6 +57,8 @@ pub struct Entry {
     pub delivery: fn(&SinkPlan) -> Delivery,
     /// Reads the keys without touching a peer.
     pub check: fn(&SinkPlan) -> Result<(), Vec<Diagnostic>>,
+    /// What it writes to with these keys that other sinks may name too.
+    pub targets: fn(&SinkPlan) -> Vec<Target>,
     /// Opens it; relative paths start at `folder`, the run's output folder.
     pub open: fn(&SinkPlan, schema: SchemaRef, folder: &Path) -> Result<Box<dyn Sink>, Error>,
     /// Opens it where a mark was made: what was taken after that has not been. A sink without it is
@@ -64,6 +66,28 @@ pub struct Entry {
     pub reopen: Option<Reopen>,
     /// How a test looks at what is there, where that is no file in the run's folder.
     pub readback: Option<Readback>,
+}
+
+/// Something outside that a sink writes to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What it is.
+    pub kind: TargetKind,
+    /// Its name, and where in the file it is given.
+    pub name: At<String>,
+    /// The servers at which that name means it, any of them; none for what is no server's.
+    pub servers: Vec<String>,
+}
+
+/// What a sink writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A file, by its path.
+    File,
+    /// A topic of rows, by its name. It takes the rows of several sinks.
+    Topic,
+    /// A topic that tells how far one sink has come, by its name, which is the transactional id too.
+    Progress,
 }
 
 /// See [`Entry::readback`].

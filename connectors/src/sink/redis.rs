@@ -59,6 +59,7 @@ pub const ENTRY: Entry = Entry {
     ],
     delivery: |_| Delivery::Upserts,
     check: |plan| read(plan).map(drop),
+    targets: |_| Vec::new(),
     open: |plan, schema, _| {
         let keys = read(plan).map_err(keys::error)?;
         Ok(Box::new(RedisSink::open(keys, &schema, 0)?))

@@ -23,6 +23,7 @@ pub const ENTRY: Entry = Entry {
     keys: &[],
     delivery: |_| Delivery::AtLeastOnce,
     check: |plan| read(plan).map(drop),
+    targets: |_| Vec::new(),
     open: |plan, schema, _| {
         let format = read(plan).map_err(keys::error)?;
         Ok(Box::new(Lines::new(format, &schema, io::stdout())?))

@@ -5,8 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use arrow::datatypes::Schema;
 use tidemill_config::diagnostic::Diagnostic;
 use tidemill_config::plan::{At, FeaturePlan, Plan, SinkPlan, Stream};
-use tidemill_config::table::Item;
-use tidemill_connectors::sink::{Delivery, SINKS};
+use tidemill_connectors::sink::{Delivery, SINKS, Target, TargetKind};
 use tidemill_types::{DataType, Error, Schema as TypedSchema};
 
 use super::super::outputs::schema_of;
@@ -117,30 +116,69 @@ pub(super) fn own_columns(compiled: &Compiled, errors: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The file that a sink writes, as the pipeline file names it.
-fn file_of(sink: &SinkPlan) -> Option<&str> {
-    let keys = (sink.section.kind.value == "file").then_some(&sink.section.keys)?;
-    keys.iter().find_map(|(key, node)| match &node.value {
-        Item::Text(path) if key.value == "path" => Some(path.as_str()),
-        _ => None,
-    })
+/// What a sink writes to.
+fn targets(sink: &SinkPlan) -> Vec<Target> {
+    let entry = SINKS.iter().find(|entry| entry.name == sink.section.kind.value);
+    entry.map_or_else(Vec::new, |entry| (entry.targets)(sink))
 }
 
-/// Refuses sinks that write over the rows of another one.
+/// The file that a sink writes, with its ending.
+fn file_of(sink: &SinkPlan) -> Option<String> {
+    let mut targets = targets(sink).into_iter();
+    targets.find(|target| target.kind == TargetKind::File).map(|target| target.name.value)
+}
+
+/// Refuses sinks that spoil for each other what they write to.
 pub(super) fn apart(sinks: &[SinkPlan], errors: &mut Vec<Diagnostic>) {
-    let mut known: Vec<(PathBuf, &SinkPlan)> = Vec::new();
+    let mut known: Vec<(Target, &SinkPlan)> = Vec::new();
     for sink in sinks {
-        let Some(path) = file_of(sink).map(plain) else { continue };
-        match known.iter().find(|(taken, _)| *taken == path) {
-            Some((_, other)) => errors.push(Diagnostic::new(
-                &sink.section.span,
-                format!("{} writes the file of {}", sink.section.path, other.section.path),
-                "each would write over the rows of the other",
-                "give one of them another `path`",
-            )),
-            None => known.push((path, sink)),
+        let own = targets(sink);
+        let clash = own.iter().find_map(|target| {
+            let of = |(taken, other): &(Target, &SinkPlan)| clash((target, sink), (taken, *other));
+            known.iter().find_map(of)
+        });
+        match clash {
+            Some(clash) => errors.push(clash),
+            None => known.extend(own.into_iter().map(|target| (target, sink))),
         }
     }
+}
+
+/// What is wrong where a sink writes to this and another one to that.
+fn clash(
+    (target, sink): (&Target, &SinkPlan),
+    (taken, other): (&Target, &SinkPlan),
+) -> Option<Diagnostic> {
+    use TargetKind::{File, Progress, Topic};
+    let (mine, theirs) = (&sink.section.path, &other.section.path);
+    let (name, other_name) = (&target.name.value, &taken.name.value);
+    let one_file = || plain(name) == plain(other_name);
+    let one_topic =
+        || name == other_name && target.servers.iter().any(|s| taken.servers.contains(s));
+    let (message, why, cure) = match (target.kind, taken.kind) {
+        (File, File) if one_file() => (
+            format!("{mine} writes the file of {theirs}"),
+            "each would write over the rows of the other",
+            "give one of them another `path`",
+        ),
+        (Progress, Progress) if one_topic() => (
+            format!("{mine} keeps its progress in `{name}`, where {theirs} does"),
+            "that name is the transactional id too, and brokers refuse what the first of two with one id writes",
+            "give one of them another `progress`, or leave it out: each has a topic of its own then",
+        ),
+        (Progress, Topic) if one_topic() => (
+            format!("{mine} keeps its progress in `{name}`, the topic of {theirs}"),
+            "a topic of progress is compacted, and rows would be lost in it",
+            "name a topic of its own with `progress`, or leave it out",
+        ),
+        (Topic, Progress) if one_topic() => (
+            format!("{mine} writes into `{name}`, where {theirs} keeps its progress"),
+            "a topic of progress is compacted, and rows would be lost in it",
+            "give one of them another topic",
+        ),
+        _ => return None,
+    };
+    Some(Diagnostic::new(&target.name.span, message, why, cure))
 }
 
 /// A path without `.` and, where it can be told, `..`.
