@@ -203,6 +203,7 @@ path = "features.jsonl"
         let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(said.matches("a feature cannot be computed").count(), 1, "{said}");
         assert!(said.contains("quotient") && said.contains("Divide by zero"), "{said}");
+        assert!(!said.contains("Arrow error"), "{said}");
         told.push(summary["failed_features"].clone());
         let rows = fs::read_to_string(folder.path().join(name).join("features.jsonl"));
         let rows = rows.expect("features");
@@ -215,9 +216,111 @@ path = "features.jsonl"
     assert_eq!(told[0].as_array().map(Vec::len), Some(1), "{}", told[0]);
     assert_eq!((&told[0][0]["feature"], &told[0][0]["rows"]), (&"quotient".into(), &1_000.into()));
     assert!(
-        told[0][0]["why"].as_str().is_some_and(|why| why.starts_with("row 0: ")),
+        told[0][0]["why"].as_str().is_some_and(|why| why.starts_with("row 0: Divide by zero")),
         "{}",
         told[0]
     );
     assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+}
+
+/// What a label, a key, an argument or a filter of a window comes to where its expression fails is NULL, counted by
+/// the expression, and told once; a row of which a column or the filter of its source fails is a dead letter.
+#[test]
+fn expressions_that_fail_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rows = "id,at,i,j\n".to_string();
+    for id in 0..3_000 {
+        let time = tidemill_types::time::to_rfc3339(id * 60_000_000);
+        rows.push_str(&format!("{id},{time},{id},{}\n", id % 3));
+    }
+    fs::write(folder.path().join("rows.csv"), rows).expect("written");
+    let mut told = Vec::new();
+    for (name, mode, workers) in
+        [("one", "final", "1"), ("two", "final", "2"), ("once", "at_once", "1")]
+    {
+        let pipeline = format!(
+            r#"
+[pipeline]
+name = "quotients"
+spine = "rows"
+mode = "{mode}"
+[source.rows]
+type = "file"
+path = "rows.csv"
+schema = {{ id = "int64", at = "timestamp", i = "int64", j = "int64" }}
+event_time = "at"
+id = "id"
+[source.others]
+type = "file"
+path = "rows.csv"
+schema = {{ id = "int64", at = "timestamp", i = "int64", j = "int64" }}
+columns = {{ q = "i / j" }}
+where = "i / (j - 1) is not null"
+event_time = "at"
+[windows]
+day = {{ by = "j", last = "1d" }}
+other = {{ over = "others", by = "j", last = "1d" }}
+same = {{ by = {{ j = "i / j" }}, last = "1d" }}
+[label.large]
+over = "rows"
+value = "i  / j > 1"
+wait = "1m"
+[features]
+sum = "sum(i * 9223372036854775807) over day"
+twice = "max(i * 9223372036854775807) over day"
+some = "count(*) filter (where 10 / j > 1) over day"
+keyed = "count(*) over same"
+others = "count(*) over other"
+[sink.features]
+type = "file"
+path = "features.jsonl"
+"#
+        );
+        let file = folder.path().join("quotients.toml");
+        fs::write(&file, pipeline).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.arg("run").arg(&file).args(["--workers", workers, "--folder"]);
+        command.arg(folder.path().join(name)).args(["--output", "json"]);
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.matches("a label cannot be computed").count(), 1, "{said}");
+        assert_eq!(
+            said.matches("an expression of a window cannot be computed").count(),
+            3,
+            "{said}"
+        );
+        let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(summary["failed_features"], serde_json::json!([]));
+        assert_eq!(
+            summary["dead_letters"],
+            serde_json::json!([{"source": "others", "reason": "expression", "rows": 2_000}])
+        );
+        told.push(summary["failed_expressions"].clone());
+        let page = fs::read_to_string(folder.path().join(name).join("report.html"));
+        assert!(page.expect("a report").contains("<h2>Could not be computed</h2>"));
+        let rows = fs::read_to_string(folder.path().join(name).join("features.jsonl"));
+        let rows = rows.expect("features");
+        // At once, rows are corrected when those of the other source come.
+        if mode == "final" {
+            assert_eq!(rows.lines().count(), 3_000);
+        }
+        // Rows 0 and 1 alone have a product that fits.
+        let last: Value = serde_json::from_str(rows.lines().nth(2).expect("a row")).expect("JSON");
+        assert!(last.get("sum").is_none_or(Value::is_null), "{last}");
+    }
+    let zero = "row 0: Divide by zero error";
+    let large = "row 2: Arithmetic overflow: Overflow happened on: 2 * 9223372036854775807";
+    let one = |kind: &str, name: &str, expression: &str, rows: u64, why: &str| {
+        serde_json::json!({
+            "kind": kind, "name": name, "expression": expression, "rows": rows, "why": why
+        })
+    };
+    let wanted = serde_json::json!([
+        one("label", "large", "i / j > 1", 1_000, zero),
+        one("window", "same", "i / j", 1_000, zero),
+        one("window", "day", "i * 9223372036854775807", 2_998, large),
+        one("window", "day", "10 / j > 1", 1_000, zero),
+    ]);
+    assert!(told.iter().all(|one| *one == wanted), "{told:#?}");
 }

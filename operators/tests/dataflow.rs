@@ -102,6 +102,7 @@ fn program(mode: Mode, round: i64) -> Program {
             shared: (of.len() > 1).then(|| vec![0, 1]),
         });
         GroupProgram {
+            names: vec!["w".to_string()],
             streams: streams.collect(),
             spine_key: vec![scalar("key")],
             columns: vec![scalar("amount")],
@@ -275,7 +276,7 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
         let out = Arc::clone(&out);
         worker.dataflow::<u64, _, _>(|scope| {
             let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
-            let requests = scatter(rows.clone(), Arc::clone(&program), index, peers);
+            let (requests, _) = scatter(rows.clone(), Arc::clone(&program), index, peers);
             let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
             gather(rows, answers, Arc::clone(&program), None).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
@@ -328,7 +329,7 @@ fn a_round_is_left_where_the_run_is_stopped() {
             let keep = Keep { stop: Arc::new(AtomicBool::new(stopped)), ..Keep::default() };
             worker.dataflow::<u64, _, _>(|scope| {
                 let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
-                let requests = scatter(rows, Arc::clone(&program), 0, 1);
+                let (requests, _) = scatter(rows, Arc::clone(&program), 0, 1);
                 windows(requests, program, 0, 1, keep).inspect(move |answers| {
                     *count.lock().expect("nobody panicked") += answers.slots.len();
                 });
@@ -364,7 +365,8 @@ fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
         worker.dataflow::<u64, _, _>(|scope| {
             let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
             let marks = scope.input_from(&mut marks).container::<Vec<Requests>>();
-            let requests = scatter(rows.clone(), Arc::clone(&program), index, peers).concat(marks);
+            let (requests, _) = scatter(rows.clone(), Arc::clone(&program), index, peers);
+            let requests = requests.concat(marks);
             let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
             gather(rows, answers, Arc::clone(&program), None).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };

@@ -1,8 +1,8 @@
 //! One worker's dataflow: from its readers through the windows to where models learn and score.
 //!
 //! ```text
-//! readers -> ingest -+-> scatter -> windows -> gather -+-> mill (worker 0) -> sinks
-//!                    +------------- labels ------------+
+//! readers -> ingest -> scatter -+-> windows -> gather -+-> mill (worker 0) -> sinks
+//!                               +------- labels -------+
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidemill_operators::dataflow::{
-    Decide, Keep, Kind, Program, Reached, Requests, Round, Rows, gather, labels, scatter, windows,
+    Decide, Keep, Kind, Program, Reached, Requests, Round, Rows, gather, scatter, windows,
 };
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -63,10 +63,9 @@ pub fn render(
             Entering::Reached(reached) => Some(Decide::Reached(reached)),
             _ => None,
         });
-        let requests = scatter(rows.clone(), Arc::clone(program), index, peers).concat(marks);
+        let (requests, found) = scatter(rows.clone(), Arc::clone(program), index, peers);
         let held = keep.held.take();
-        let answers = windows(requests, Arc::clone(program), index, peers, keep);
-        let found = labels(rows.clone(), Arc::clone(program));
+        let answers = windows(requests.concat(marks), Arc::clone(program), index, peers, keep);
         let features = gather(rows, answers, Arc::clone(program), held);
         let decide = features.concat(found).concat(ends);
         decided(scope, decide, mill).probe_with(&probe);

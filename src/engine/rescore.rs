@@ -99,7 +99,6 @@ impl Sink for Rescore {
             ids: vec![Id::Int(0); n],
             columns: Wire(rows.project(&picks).map_err(fits)?),
             kept: None,
-            failed: Vec::new(),
         });
         let score = |row| {
             let (numbers, categories) =

@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidemill_operators::dataflow::Failed;
+use tidemill_operators::dataflow::{Failed, Site};
 use tidemill_types::Micros;
 
-use super::check::Compiled;
+use super::check::{Compiled, Written};
 use super::outputs::Outputs;
 use crate::mill::Results;
-use crate::observe::summary::{DeadLetters, FailedFeature};
+use crate::observe::summary::{DeadLetters, FailedExpression, FailedFeature};
 use crate::observe::{Summary, peak_resident_bytes};
 use crate::report::{Drift, FeatureDrift, Report};
 
@@ -41,11 +41,21 @@ pub(super) fn report(
     took: Duration,
 ) -> Report {
     let seconds = took.as_secs_f64();
-    let failed = |failed: Failed| FailedFeature {
-        feature: compiled.program.feature_schema.fields[failed.feature].name.clone(),
-        rows: failed.rows,
-        why: format!("row {}: {}", failed.first.1, failed.reason),
-    };
+    let (mut failed_features, mut failed_expressions) = (Vec::new(), Vec::new());
+    for (site, Failed { rows, first, reason, .. }) in results.failed {
+        let Written { kind, name, text } = compiled.written(site);
+        let why = format!("row {}: {reason}", first.1);
+        match site {
+            Site::Feature(_) => failed_features.push(FailedFeature { feature: name, rows, why }),
+            _ => failed_expressions.push(FailedExpression {
+                kind: kind.to_string(),
+                name,
+                expression: text,
+                rows,
+                why,
+            }),
+        }
+    }
     let waited = results.waited.as_secs_f64();
     let summary = Summary {
         pipeline: compiled.plan.pipeline.name.value.clone(),
@@ -58,7 +68,8 @@ pub(super) fn report(
         pending: results.pending,
         late,
         dead_letters,
-        failed_features: results.failed.into_values().map(failed).collect(),
+        failed_features,
+        failed_expressions,
         alerts,
         retrainings: results.trainings,
         first_scores: results.first_scores,

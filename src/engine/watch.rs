@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tidemill_config::plan::Plan;
+use tidemill_operators::dataflow::Site;
 use tidemill_types::Micros;
 
-use super::check::{self, Compiled};
+use super::check::{self, Compiled, Written};
 use super::outputs::Outputs;
 use super::watermarks::{Stand, Watermarks};
 use crate::mill::Status;
@@ -71,7 +71,7 @@ impl Watcher {
         metrics: Arc<Metrics>,
         watermarks: Arc<Watermarks>,
     ) -> Watcher {
-        begin(&metrics, &compiled.plan);
+        begin(&metrics, compiled);
         Watcher {
             metrics,
             watermarks,
@@ -193,10 +193,13 @@ impl Watcher {
         let taken_back = now.taken_back - before.taken_back;
         self.metrics.scores(name, Some("warming_up"), degraded - taken_back);
         self.metrics.scores(name, Some("rolled_back"), taken_back);
-        for (feature, rows) in &now.failed {
-            let told = before.failed.get(feature).copied().unwrap_or(0);
-            let name = &plan.features[*feature].name.value;
-            self.metrics.feature_errors(name, rows - told);
+        for (site, rows) in &now.failed {
+            let new = rows - before.failed.get(site).copied().unwrap_or(0);
+            let Written { kind, name, text } = self.compiled.written(*site);
+            match site {
+                Site::Feature(_) => self.metrics.feature_errors(&name, new),
+                _ => self.metrics.expression_errors(kind, &name, &text, new),
+            }
         }
         if let Some(loss) = now.log_loss {
             self.metrics.log_loss("served", loss);
@@ -220,12 +223,17 @@ impl Watcher {
 
 /// Counters that may stay at 0 for days begin at 0: of one that begins at 1 Prometheus sees no increase, and
 /// the first alert would be lost.
-fn begin(metrics: &Metrics, plan: &Plan) {
+fn begin(metrics: &Metrics, compiled: &Compiled) {
+    let plan = &compiled.plan;
     for source in &plan.sources {
         metrics.late_rows(&source.name.value, 0);
     }
     for feature in &plan.features {
         metrics.feature_errors(&feature.name.value, 0);
+    }
+    for Written { kind, name, text } in compiled.may_fail().into_iter().map(|s| compiled.written(s))
+    {
+        metrics.expression_errors(kind, &name, &text, 0);
     }
     for drift in plan.drifts.iter().map(|drift| drift.name.value.as_str()).chain(["training"]) {
         ["warning", "drift"].iter().for_each(|level| metrics.alerts(drift, level, 0));

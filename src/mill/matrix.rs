@@ -120,7 +120,6 @@ fn in_order(mut parts: Vec<Features>) -> Features {
         ids: picks.iter().map(|(p, r)| parts[*p].ids[*r].clone()).collect(),
         columns,
         kept,
-        failed: Vec::new(),
     }
 }
 

@@ -267,11 +267,9 @@ impl Mill {
     /// `final`: takes what belongs to a finished round.
     pub fn absorb(&mut self, message: Decide) {
         match message {
-            Decide::Features(features) => {
-                self.count_failed(&features.failed);
-                self.incoming.push(features);
-            }
+            Decide::Features(features) => self.incoming.push(features),
             Decide::Labels(labels) => self.land(labels),
+            Decide::Failed(failed) => self.count_failed(&failed),
             Decide::End(latest) => self.results.latest = self.results.latest.max(latest),
             Decide::Reached(reached) => self.offsets.take(reached),
             Decide::Watermark(_) => {}
@@ -315,11 +313,9 @@ impl Mill {
         for message in messages {
             match message {
                 Decide::Features(rows) if rows.last => last.push(rows),
-                Decide::Features(rows) => {
-                    self.count_failed(&rows.failed);
-                    first.push(rows);
-                }
+                Decide::Features(rows) => first.push(rows),
                 Decide::Labels(labels) => self.land(labels),
+                Decide::Failed(failed) => self.count_failed(&failed),
                 Decide::End(latest) => self.results.latest = self.results.latest.max(latest),
                 Decide::Reached(reached) => self.offsets.take(reached),
                 Decide::Watermark(now) => watermark = watermark.max(now),

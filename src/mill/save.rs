@@ -162,7 +162,7 @@ impl Mill {
         if let Some(held_out) = &self.held_out {
             parts.push(("held_out".to_string(), section::encode(&held_out.scores)?));
         }
-        parts.push(("failed".to_string(), section::encode(&r.failed)?));
+        parts.push(("failures".to_string(), section::encode(&r.failed)?));
         parts.push(("rows".to_string(), table.encode()?));
         Ok(parts)
     }
@@ -249,8 +249,8 @@ impl Mill {
         results.waited = saved.waited;
         results.moments = saved.moments;
         // A line of before they were counted has none.
-        if parts.contains_key("failed") {
-            results.failed = part(parts, "failed").map_err(broken)?;
+        if parts.contains_key("failures") {
+            results.failed = part(parts, "failures").map_err(broken)?;
         }
         for (detector, found) in saved.drift {
             results.drift.insert(watches::detector(&detector).map_err(broken)?, found);

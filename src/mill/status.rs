@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemill_operators::dataflow::Failed;
+use tidemill_operators::dataflow::{Failed, Site};
 use tidemill_types::{Error, Micros};
 
 use super::evidence::OnTrial;
@@ -14,6 +14,7 @@ use super::models::State;
 use super::watch::Said;
 use super::{Mill, join};
 use crate::board::heat::Heat;
+use crate::engine::check::Written;
 use crate::journal::record::Record;
 use crate::observe::summary::{Contender, FirstScore, Retraining, Span};
 use crate::online::{Judge, ModelView, View};
@@ -83,8 +84,8 @@ pub struct Now {
     pub degraded: u64,
     /// Those of these that it scored because the last version was taken back.
     pub taken_back: u64,
-    /// Rows on which a feature failed, by its place among the features.
-    pub failed: BTreeMap<usize, u64>,
+    /// Rows on which expressions failed.
+    pub failed: BTreeMap<Site, u64>,
     /// What became of the waits for the champion's label.
     pub join: JoinCounts,
     /// Rows whose label is awaited.
@@ -222,8 +223,8 @@ pub struct Results {
     pub taken_back: u64,
     /// `at_once`: rows whose features were corrected.
     pub corrected: u64,
-    /// Features that failed on some rows, by their places among the features.
-    pub failed: BTreeMap<usize, Failed>,
+    /// Expressions that failed on some rows.
+    pub failed: BTreeMap<Site, Failed>,
     /// What became of the waits for the champion's label.
     pub join: JoinCounts,
     /// Rows that still wait.
@@ -283,26 +284,35 @@ impl Mill {
         Record::Finished { counts }
     }
 
-    /// Counts rows on which features failed. The first of each is logged, and no other: a stream may hold as many of
-    /// them as it has rows.
+    /// Counts rows on which expressions failed. The first of each is logged, and no other: a stream may hold as many
+    /// of them as it has rows.
     pub(super) fn count_failed(&mut self, failed: &[Failed]) {
         for new in failed {
-            let Some(known) = self.results.failed.get_mut(&new.feature) else {
-                let name = &self.compiled.program.feature_schema.fields[new.feature].name;
-                tracing::warn!(
-                    feature = name,
-                    row = %new.first.1,
-                    "a feature cannot be computed and is NULL: {}; rows to come are only counted",
-                    new.reason
-                );
-                self.results.failed.insert(new.feature, new.clone());
+            if let Some(known) = self.results.failed.get_mut(&new.site) {
+                known.add(new);
                 continue;
-            };
-            known.rows += new.rows;
-            // Of a round each worker tells its own first one.
-            if new.first < known.first {
-                (known.first, known.reason) = (new.first.clone(), new.reason.clone());
             }
+            let Written { name, text, .. } = self.compiled.written(new.site);
+            let (row, why) = (&new.first.1, &new.reason);
+            match new.site {
+                Site::Feature(_) => tracing::warn!(
+                    feature = name,
+                    %row,
+                    "a feature cannot be computed and is NULL: {why}; rows to come are only counted",
+                ),
+                Site::Label(_) => tracing::warn!(
+                    label = name,
+                    %row,
+                    "a label cannot be computed and is NULL: {why}; rows to come are only counted",
+                ),
+                Site::Key(..) | Site::Column(..) => tracing::warn!(
+                    window = name,
+                    expression = text,
+                    %row,
+                    "an expression of a window cannot be computed and is NULL: {why}; rows to come are only counted",
+                ),
+            }
+            self.results.failed.insert(new.site, new.clone());
         }
     }
 
@@ -315,7 +325,7 @@ impl Mill {
             scores: self.results.scores,
             degraded: self.results.degraded,
             taken_back: self.results.taken_back,
-            failed: self.results.failed.iter().map(|(f, failed)| (*f, failed.rows)).collect(),
+            failed: self.results.failed.iter().map(|(site, found)| (*site, found.rows)).collect(),
             join: self.champions_label().map(|l| self.joins[l].counts).unwrap_or_default(),
             pending: self.pending(),
             log_loss: self.judge.recent_log_loss(),

@@ -38,6 +38,7 @@ pub struct Metrics {
     dead_letters: Limited<IntCounterVec>,
     late_rows: Limited<IntCounterVec>,
     feature_errors: Limited<IntCounterVec>,
+    expression_errors: Limited<IntCounterVec>,
     turns: Limited<IntCounterVec>,
     spans: Limited<IntCounterVec>,
     /// Sent and dropped.
@@ -110,6 +111,11 @@ impl Metrics {
                 "feature_errors_total",
                 "Rows on which a feature could not be computed and is NULL.",
                 &["feature"],
+            )?,
+            expression_errors: of.counters(
+                "expression_errors_total",
+                "Rows on which an expression of a label or a window could not be computed and is NULL.",
+                &["kind", "name", "expression"],
             )?,
             turns: of.counters(
                 "turns_total",
@@ -242,6 +248,11 @@ impl Metrics {
     /// A feature could not be computed on so many rows.
     pub fn feature_errors(&self, feature: &str, rows: u64) {
         self.feature_errors.add([feature], rows);
+    }
+
+    /// An expression of a label or a window, which is its kind, could not be computed on so many rows.
+    pub fn expression_errors(&self, kind: &str, name: &str, expression: &str, rows: u64) {
+        self.expression_errors.add([kind, name, expression], rows);
     }
 
     /// Loops of a thread went round.

@@ -33,6 +33,9 @@ pub struct Summary {
     /// Features that could not be computed on some rows, where they are NULL.
     #[serde(default)]
     pub failed_features: Vec<FailedFeature>,
+    /// Expressions of labels and windows that could not be computed on some rows, where they are NULL.
+    #[serde(default)]
+    pub failed_expressions: Vec<FailedExpression>,
     /// Drift alerts.
     pub alerts: u64,
     /// Trainings in the order of their triggers.
@@ -74,6 +77,21 @@ pub struct DeadLetters {
 pub struct FailedFeature {
     /// Its name.
     pub feature: String,
+    /// On how many.
+    pub rows: u64,
+    /// The first of them, and why it failed there.
+    pub why: String,
+}
+
+/// An expression of a label or a window that could not be computed on some rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedExpression {
+    /// `label` or `window`.
+    pub kind: String,
+    /// Its name; of windows that share a key, the names of all.
+    pub name: String,
+    /// What is written there.
+    pub expression: String,
     /// On how many.
     pub rows: u64,
     /// The first of them, and why it failed there.
@@ -200,6 +218,15 @@ impl Summary {
             out += &Table::new(&[("feature", Left), ("rows", Right), ("first", Left)]).rows(
                 rows.map(|f| vec![clip(&f.feature, 30), thousands(f.rows), clip(&f.why, 52)]),
             );
+        }
+        if !self.failed_expressions.is_empty() {
+            out += "\nEXPRESSIONS THAT FAILED (they are NULL there)\n";
+            let rows = self.failed_expressions.iter().map(|f| {
+                let of = clip(&format!("{} {}", f.kind, f.name), 24);
+                vec![of, clip(&f.expression, 24), thousands(f.rows), clip(&f.why, 34)]
+            });
+            let columns = [("of", Left), ("expression", Left), ("rows", Right), ("first", Left)];
+            out += &Table::new(&columns).rows(rows);
         }
         if !self.retrainings.is_empty() {
             out += "\nRETRAININGS\n";

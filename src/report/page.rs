@@ -5,7 +5,9 @@ use super::svg::{Svg, escape};
 use super::{
     Drift, Importances, Report, WeeklyQuality, bars, calibration, heat, line, scale, timeline,
 };
-use crate::observe::summary::{Contender, Fate, Quality, measures, minute};
+use crate::observe::summary::{
+    Contender, FailedExpression, FailedFeature, Fate, Quality, measures, minute,
+};
 use crate::observe::{Summary, duration, thousands};
 
 const STYLE: &str = concat!(include_str!("colours.css"), include_str!("style.css"));
@@ -34,6 +36,7 @@ pub fn render(report: &Report) -> String {
         calibrations(report),
         report.importances.as_ref().map_or(String::new(), importances),
         counts(summary),
+        failed(summary),
     ];
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -275,5 +278,41 @@ fn counts(summary: &Summary) -> String {
         "Counts",
         "What came in and what became of it.",
         &format!("<dl class=\"counts\">{list}</dl>\n"),
+    )
+}
+
+/// What could not be computed on some rows; nothing where all was.
+fn failed(summary: &Summary) -> String {
+    let features = summary.failed_features.iter().map(|f| {
+        let FailedFeature { feature, rows, why } = f;
+        (format!("feature {feature}"), "", *rows, why)
+    });
+    let others = summary.failed_expressions.iter().map(|f| {
+        let FailedExpression { kind, name, expression, rows, why } = f;
+        (format!("{kind} {name}"), expression.as_str(), *rows, why)
+    });
+    let rows: String = features
+        .chain(others)
+        .map(|(of, expression, rows, why)| {
+            format!(
+                "<tr><td class=\"l\">{}</td><td class=\"l\">{}</td><td>{}</td><td class=\"l\">{}</td></tr>\n",
+                escape(&of),
+                escape(expression),
+                thousands(rows),
+                escape(why),
+            )
+        })
+        .collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    let table = format!(
+        "<div class=\"scroll\"><table><tr><th class=\"l\">of</th><th class=\"l\">expression</th><th>rows</th>\
+         <th class=\"l\">first</th></tr>{rows}</table></div>\n"
+    );
+    section(
+        "Could not be computed",
+        "Expressions that failed on some rows, and are NULL there.",
+        &table,
     )
 }

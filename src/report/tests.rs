@@ -158,6 +158,7 @@ fn the_page_holds_everything_and_needs_nothing() {
         "Calibration",
         "Feature importances",
         "Counts",
+        "Could not be computed",
     ] {
         assert!(html.contains(&format!("<h2>{part}</h2>")), "{part}");
     }

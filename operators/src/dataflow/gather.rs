@@ -21,7 +21,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 
 use super::line::Asker;
-use super::message::{Answers, Decide, Failed, Features, HeldRows, Round, Rows, Wire};
+use super::message::{Answers, Decide, Failed, Features, HeldRows, Round, Rows, Site, Wire};
 use super::program::{CallProgram, Program};
 use super::windows::passed;
 use crate::order::order;
@@ -107,9 +107,8 @@ impl Host {
             pending.rows.into_iter().filter(|r| r.source == spine && !r.times.is_empty()).collect();
         match self.program.mode {
             Mode::Final => {
-                if let Some(features) = self.features(Asked::all(&rows), &pending.answers, true) {
-                    give(Decide::Features(features));
-                }
+                let found = self.features(Asked::all(&rows), &pending.answers, true);
+                give_features(found, true, give);
             }
             Mode::AtOnce => {
                 for rows in &rows {
@@ -118,9 +117,8 @@ impl Host {
                     }
                 }
                 let new: Vec<Arc<Rows>> = rows.into_iter().filter(|rows| !rows.known).collect();
-                if let Some(features) = self.features(Asked::all(&new), &pending.answers, false) {
-                    give(Decide::Features(features));
-                }
+                let found = self.features(Asked::all(&new), &pending.answers, false);
+                give_features(found, true, give);
                 let watermark = pending.answers.iter().filter_map(|a| a.watermark).max();
                 if let Some(watermark) = watermark {
                     let done: Vec<u64> = self
@@ -131,11 +129,9 @@ impl Host {
                         .collect();
                     let done: Vec<(Arc<Rows>, usize)> =
                         done.iter().filter_map(|slot| self.held.remove(slot)).collect();
-                    if let Some(features) =
-                        self.features(Asked::some(&done), &pending.answers, true)
-                    {
-                        give(Decide::Features(features));
-                    }
+                    let found = self.features(Asked::some(&done), &pending.answers, true);
+                    // What failed was told with the first answer.
+                    give_features(found, false, give);
                     give(Decide::Watermark(watermark));
                 }
             }
@@ -154,8 +150,13 @@ impl Host {
         Some(HeldRows { times, ids, columns: Wire(columns) })
     }
 
-    /// The features of these rows, in (event time, id) order.
-    fn features(&self, asked: Asked, answers: &[Answers], last: bool) -> Option<Features> {
+    /// The features of these rows, in (event time, id) order, and those that failed on some of them.
+    fn features(
+        &self,
+        asked: Asked,
+        answers: &[Answers],
+        last: bool,
+    ) -> Option<(Features, Vec<Failed>)> {
         if asked.times.is_empty() {
             return None;
         }
@@ -183,13 +184,7 @@ impl Host {
                 let called = feature.calls.iter().map(|call| answer(call, &calls));
                 let columns: Vec<ArrayRef> = spine.iter().map(Arc::clone).chain(called).collect();
                 let (column, rows) = feature.scalar.evaluate_columns(&columns, times.len());
-                let count = rows.len() as u64;
-                failed.extend(rows.into_iter().next().map(|(row, reason)| Failed {
-                    feature: n,
-                    rows: count,
-                    first: (times[row], ids[row].clone()),
-                    reason,
-                }));
+                failed.extend(Failed::of(Site::Feature(n), rows, &times, &ids));
                 column
             })
             .collect::<Vec<_>>();
@@ -202,8 +197,16 @@ impl Host {
             let columns = own.chain(kept.calls.iter().map(|call| answer(call, &calls)));
             Wire(unnamed(columns.collect()))
         });
-        Some(Features { last, times, ids, columns: Wire(columns), kept, failed })
+        Some((Features { last, times, ids, columns: Wire(columns), kept }, failed))
     }
+}
+
+fn give_features(found: Option<(Features, Vec<Failed>)>, tell: bool, give: &mut dyn FnMut(Decide)) {
+    let Some((features, failed)) = found else { return };
+    if tell && !failed.is_empty() {
+        give(Decide::Failed(failed));
+    }
+    give(Decide::Features(features));
 }
 
 /// Columns that are known by their place.

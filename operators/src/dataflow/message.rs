@@ -143,21 +143,56 @@ pub struct Features {
     pub columns: Wire,
     /// What the program keeps beside them.
     pub kept: Option<Wire>,
-    /// Features that could not be computed on some of the rows, where they are NULL.
-    pub failed: Vec<Failed>,
 }
 
-/// Rows on which a feature's expression failed.
+/// An expression of the program, by where it stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Site {
+    /// That of a feature.
+    Feature(usize),
+    /// That of a label.
+    Label(usize),
+    /// Of a group of windows, a component of the key that rows of the spine read.
+    Key(usize, usize),
+    /// Of a group of windows, a column that it keeps: what a call aggregates, or its filter.
+    Column(usize, usize),
+}
+
+/// Rows on which an expression failed, and is NULL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
-    /// Index of the feature in the program.
-    pub feature: usize,
+    /// Which expression.
+    pub site: Site,
     /// How many.
     pub rows: u64,
     /// Event time and id of the first of them.
     pub first: (Micros, Id),
     /// Why that one did.
     pub reason: String,
+}
+
+impl Failed {
+    /// Of rows of these times and ids, those on which the expression failed; none where it did on none.
+    pub fn of(
+        site: Site,
+        failed: Vec<(usize, String)>,
+        times: &[Micros],
+        ids: &[Id],
+    ) -> Option<Failed> {
+        let rows = failed.len() as u64;
+        let first = failed.into_iter().map(|(row, reason)| (times[row], &ids[row], reason)).min();
+        let (time, id, reason) = first?;
+        Some(Failed { site, rows, first: (time, id.clone()), reason })
+    }
+
+    /// Adds further rows on which the same expression failed: what is told of all of them does not depend on
+    /// who told of which.
+    pub fn add(&mut self, other: &Failed) {
+        self.rows += other.rows;
+        if (&other.first, &other.reason) < (&self.first, &self.reason) {
+            (self.first, self.reason) = (other.first.clone(), other.reason.clone());
+        }
+    }
 }
 
 /// Labels of one label section as they landed.
@@ -183,6 +218,8 @@ pub enum Decide {
     Features(Features),
     /// Labels to learn.
     Labels(Labels),
+    /// Expressions that failed on some rows: each row is told of once.
+    Failed(Vec<Failed>),
     /// The pipeline's watermark as of this epoch (`at_once`).
     Watermark(Micros),
     /// A worker has read all of its bounded input; its largest event time.

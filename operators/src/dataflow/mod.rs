@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! rows --+-> scatter --requests--> windows (by key) --answers--> gather (by row) --+-> features
-//!        +------------------------------ rows -------------------^                 |
-//!        +-> labels ----------------------------------------------------------------+
+//!        |      +--------------------------- labels -------------------------------+
+//!        +------------------------------ rows -------------------^
 //! ```
 //!
 //! Timely's timestamp is a [`Round`]: in `final` mode the number of a bundle of ticks, in `at_once`
@@ -28,11 +28,12 @@ mod windows;
 pub use gather::{answer, gather};
 pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
 pub use message::{
-    Answers, Decide, Failed, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows, Wire,
+    Answers, Decide, Failed, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows,
+    Site, Wire,
 };
 pub use program::{
     CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program, StreamProgram,
 };
-pub use scatter::{labels, scatter};
+pub use scatter::scatter;
 pub use shelf::{Shelf, Unseen};
 pub use windows::windows;

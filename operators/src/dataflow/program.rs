@@ -4,7 +4,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use tidemill_config::plan::Mode;
 use tidemill_types::{DataType, Key, Micros, Schema};
 
-use super::message::Round;
+use super::message::{Failed, Round, Rows, Site};
 use crate::expression::Scalar;
 use crate::window::{Group, Rank};
 
@@ -63,6 +63,8 @@ impl Program {
 
 /// The windows over one source, or several, by one key.
 pub struct GroupProgram {
+    /// The windows, in the order of the file.
+    pub names: Vec<String>,
     /// The sources, in the order of their ranks.
     pub streams: Vec<StreamProgram>,
     /// The key over the spine's columns.
@@ -113,6 +115,19 @@ impl GroupProgram {
         keys(&self.spine_key, batch)
     }
 
+    /// The same as the `index`-th group, telling of rows whose key cannot be computed.
+    pub(super) fn spine_keys_of(
+        &self,
+        index: usize,
+        rows: &Rows,
+        failed: &mut Vec<Failed>,
+    ) -> Vec<Option<Key>> {
+        let parts = self.spine_key.iter().enumerate().map(|(part, scalar)| {
+            column(scalar, &rows.batch, Site::Key(index, part), rows, failed)
+        });
+        keys_of(parts, &rows.batch)
+    }
+
     /// Whether a row of the spine reads the very key that it is inserted under, so that one request
     /// does for both.
     pub(super) fn takes(&self) -> bool {
@@ -151,16 +166,31 @@ pub struct LabelProgram {
     pub value: Scalar,
 }
 
-/// The keys of all rows.
+/// The keys of all rows; one that cannot be computed is NULL.
 fn keys(scalars: &[Scalar], batch: &RecordBatch) -> Vec<Option<Key>> {
-    if scalars.is_empty() {
-        return vec![Some(Key::GLOBAL); batch.num_rows()];
-    }
-    let columns: Vec<ArrayRef> = scalars.iter().map(|s| column(s, batch)).collect();
-    crate::column::keys(&columns, batch.num_rows())
+    keys_of(scalars.iter().map(|scalar| scalar.evaluate_rows(batch).0), batch)
 }
 
-/// A scalar over a batch; rows on which it fails are NULL.
-pub(super) fn column(scalar: &Scalar, batch: &RecordBatch) -> ArrayRef {
-    scalar.evaluate_rows(batch).0
+fn keys_of(
+    components: impl ExactSizeIterator<Item = ArrayRef>,
+    batch: &RecordBatch,
+) -> Vec<Option<Key>> {
+    if components.len() == 0 {
+        return vec![Some(Key::GLOBAL); batch.num_rows()];
+    }
+    crate::column::keys(&components.collect::<Vec<_>>(), batch.num_rows())
+}
+
+/// A scalar over a batch, which has the columns of these rows or some of them. Rows on which it fails are NULL,
+/// and told of.
+pub(super) fn column(
+    scalar: &Scalar,
+    batch: &RecordBatch,
+    site: Site,
+    rows: &Rows,
+    failed: &mut Vec<Failed>,
+) -> ArrayRef {
+    let (column, found) = scalar.evaluate_rows(batch);
+    failed.extend(Failed::of(site, found, &rows.times, &rows.ids));
+    column
 }

@@ -1,4 +1,5 @@
-//! Rows become requests: inserts and reads go to the workers that own their keys.
+//! Rows become requests: inserts and reads go to the workers that own their keys. Their labels, and what could not be
+//! computed of them, go on to where models learn.
 
 use std::sync::Arc;
 
@@ -9,62 +10,78 @@ use tidemill_types::Key;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::operate::FrontierInterest;
 
-use super::message::{Decide, Kind, Labels, Requests, Round, Rows, Wire};
+use super::message::{Decide, Failed, Kind, Labels, Requests, Round, Rows, Site, Wire};
 use super::program::{GroupProgram, Program, StreamProgram, column};
 use crate::column::values;
 
-/// Turns rows into requests to the windows, on worker `from` of `peers`.
+/// Turns rows into requests to the windows, on worker `from` of `peers`, and evaluates the labels that they carry.
 pub fn scatter<'scope>(
     rows: StreamVec<'scope, Round, Arc<Rows>>,
     program: Arc<Program>,
     from: usize,
     peers: usize,
-) -> StreamVec<'scope, Round, Requests> {
-    rows.unary::<CapacityContainerBuilder<Vec<Requests>>, _, _, _>(Pipeline, "scatter", |_, _| {
-        move |input, output| {
+) -> (StreamVec<'scope, Round, Requests>, StreamVec<'scope, Round, Decide>) {
+    let mut operator = OperatorBuilder::new("scatter".to_string(), rows.scope());
+    let mut input = operator.new_input(rows, Pipeline);
+    operator.set_notify_for(0, FrontierInterest::Never);
+    let (requested, requested_stream) = operator.new_output();
+    let (decided, decided_stream) = operator.new_output();
+    let mut requested =
+        OutputBuilder::<Round, CapacityContainerBuilder<Vec<Requests>>>::from(requested);
+    let mut decided = OutputBuilder::<Round, CapacityContainerBuilder<Vec<Decide>>>::from(decided);
+    operator.build(move |_| {
+        move |_| {
+            let (mut requested, mut decided) = (requested.activate(), decided.activate());
             input.for_each(|capability, batches| {
-                let mut session = output.session(&capability);
+                let mut requested = requested.session(&capability);
+                let mut decided = decided.session(&capability);
                 for rows in batches.drain(..) {
-                    for request in requests(&rows, &program, from, peers) {
-                        session.give(request);
+                    let mut failed = Vec::new();
+                    for request in requests(&rows, &program, from, peers, &mut failed) {
+                        requested.give(request);
+                    }
+                    for labels in labels(&rows, &program, &mut failed) {
+                        decided.give(Decide::Labels(labels));
+                    }
+                    if !failed.is_empty() {
+                        decided.give(Decide::Failed(failed));
                     }
                 }
             });
         }
-    })
+    });
+    (requested_stream, decided_stream)
 }
 
-/// Evaluates the labels that a batch of rows carries.
-pub fn labels<'scope>(
-    rows: StreamVec<'scope, Round, Arc<Rows>>,
-    program: Arc<Program>,
-) -> StreamVec<'scope, Round, Decide> {
-    rows.unary::<CapacityContainerBuilder<Vec<Decide>>, _, _, _>(Pipeline, "labels", |_, _| {
-        move |input, output| {
-            input.for_each(|capability, batches| {
-                let mut session = output.session(&capability);
-                for rows in batches.drain(..) {
-                    for (label, of) in program.labels.iter().enumerate() {
-                        if of.source != rows.source || rows.times.is_empty() || rows.known {
-                            continue;
-                        }
-                        let found = values(&column(&of.value, &rows.batch));
-                        session.give(Decide::Labels(Labels {
-                            label,
-                            times: rows.times.clone(),
-                            ids: rows.ids.clone(),
-                            values: found.iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect(),
-                        }));
-                    }
-                }
-            });
+/// The labels that rows carry.
+fn labels(rows: &Rows, program: &Program, failed: &mut Vec<Failed>) -> Vec<Labels> {
+    if rows.times.is_empty() || rows.known {
+        return Vec::new();
+    }
+    let all = program.labels.iter().enumerate().filter(|(_, of)| of.source == rows.source);
+    all.map(|(label, of)| {
+        let found = values(&column(&of.value, &rows.batch, Site::Label(label), rows, failed));
+        Labels {
+            label,
+            times: rows.times.clone(),
+            ids: rows.ids.clone(),
+            values: found.iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect(),
         }
     })
+    .collect()
 }
 
-fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Requests> {
+fn requests(
+    rows: &Rows,
+    program: &Program,
+    from: usize,
+    peers: usize,
+    failed: &mut Vec<Failed>,
+) -> Vec<Requests> {
     let mut out = Vec::new();
     if rows.times.is_empty() {
         return out;
@@ -75,6 +92,7 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
         let to = Address { index, from, peers };
         let slots = |row: usize| rows.first_slot + row as u64;
         if rows.known {
+            // What failed was told when they were new.
             to.send(rows, group.spine_keys(&rows.batch), true, &mut out, |picks| {
                 Kind::Wait(picks.of(rows.times.len()).map(slots).collect())
             });
@@ -82,7 +100,8 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
         }
         let reads = rows.source == program.spine;
         if let Some(stream) = group.stream(rows.source) {
-            let (keys, columns) = (stream.keys(&rows.batch), columns(group, stream, rows));
+            let keys = stream.keys(&rows.batch);
+            let columns = columns((index, group), stream, rows, failed);
             if reads && group.takes() {
                 // A NULL key is in nobody's window, and is answered all the same.
                 to.send(rows, keys, true, &mut out, |picks| {
@@ -96,7 +115,8 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
             });
         }
         if reads {
-            to.send(rows, group.spine_keys(&rows.batch), true, &mut out, |picks| {
+            let keys = group.spine_keys_of(index, rows, failed);
+            to.send(rows, keys, true, &mut out, |picks| {
                 Kind::Read(picks.of(rows.times.len()).map(slots).collect())
             });
         }
@@ -105,9 +125,17 @@ fn requests(rows: &Rows, program: &Program, from: usize, peers: usize) -> Vec<Re
 }
 
 /// The columns that a group's windows keep.
-fn columns(group: &GroupProgram, stream: &StreamProgram, rows: &Rows) -> RecordBatch {
+fn columns(
+    (index, group): (usize, &GroupProgram),
+    stream: &StreamProgram,
+    rows: &Rows,
+    failed: &mut Vec<Failed>,
+) -> RecordBatch {
     let shared = stream.shared(&rows.batch);
-    let columns: Vec<ArrayRef> = group.columns.iter().map(|c| column(c, &shared)).collect();
+    let all = group.columns.iter().enumerate();
+    let columns: Vec<ArrayRef> = all
+        .map(|(c, scalar)| column(scalar, &shared, Site::Column(index, c), rows, failed))
+        .collect();
     let field = |(i, c): (usize, &ArrayRef)| Field::new(i.to_string(), c.data_type().clone(), true);
     let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
     let options = RecordBatchOptions::new().with_row_count(Some(rows.times.len()));

@@ -85,6 +85,11 @@ impl Scalar {
         self.data_type
     }
 
+    /// Whether it is a column as it stands, so that it cannot fail.
+    pub fn is_column(&self) -> bool {
+        self.physical.is::<Column>()
+    }
+
     /// Which columns it reads, in order.
     pub fn columns(&self) -> &[usize] {
         &self.columns

@@ -76,6 +76,7 @@ impl<'a> Groups<'a> {
                 }
             }
             if index < next {
+                self.groups[index].names.push(window.name.value.clone());
                 continue;
             }
             let (mut source_key, mut spine_key) = (Vec::new(), Vec::new());
@@ -121,6 +122,7 @@ impl<'a> Groups<'a> {
             });
             let own_stream = window.sources.contains(&spine);
             self.groups.push(GroupProgram {
+                names: vec![window.name.value.clone()],
                 streams: streams.collect(),
                 spine_key,
                 columns: Vec::new(),

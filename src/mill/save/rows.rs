@@ -108,7 +108,6 @@ impl Taken {
             ids: rows.iter().map(|row| row.id.clone()).collect(),
             columns: Wire(batch),
             kept: None,
-            failed: Vec::new(),
         });
         let scored = |(i, row): (usize, SavedRow)| {
             Arc::new(Scored {

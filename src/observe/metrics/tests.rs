@@ -10,6 +10,7 @@ fn used() -> Metrics {
     metrics.dead_letters("departures", "parse", 2);
     metrics.late_rows("weather", 1);
     metrics.feature_errors("speed", 1);
+    metrics.expression_errors("window", "day", "miles / hours", 1);
     metrics.watermark("weather", 1_500_000);
     metrics.source_waits("weather", false);
     metrics.watermark_lag("weather", 0.5);
@@ -80,7 +81,7 @@ fn lint(text: &str) -> Vec<String> {
 fn names_obey_promtool() {
     let text = used().text().expect("text");
     assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
-    assert_eq!(text.matches("# TYPE").count(), 30);
+    assert_eq!(text.matches("# TYPE").count(), 31);
     let bad = "# TYPE x_ms counter\n# HELP tidemill_gauge h\n# TYPE tidemill_gauge gauge\n";
     assert_eq!(lint(bad).len(), 5, "{:?}", lint(bad));
 }

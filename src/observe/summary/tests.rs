@@ -58,6 +58,13 @@ pub(crate) fn sample() -> Summary {
             rows: 2_104,
             why: "row 5117: Divide by zero error".into(),
         }],
+        failed_expressions: vec![FailedExpression {
+            kind: "window".into(),
+            name: "carrier_3h, carrier_1d, carrier_7d".into(),
+            expression: "cast(tail_number as bigint) * distance".into(),
+            rows: 336_776,
+            why: "row 3: Cannot cast string 'N14228' to value of Int64 type".into(),
+        }],
         alerts: 41,
         first_scores: vec![FirstScore { model: "trees".into(), version: 1, seconds: 3.4 }],
         retrainings: vec![
@@ -99,6 +106,9 @@ fn the_table_fits_a_terminal() {
         "log_loss 0.4500",
         "no_time",
         "row 5117: Divide",
+        "window carrier_3h",
+        "cast(tail_number as",
+        "row 3: Cannot cast",
     ]) {
         assert!(
             table.contains(wanted),
