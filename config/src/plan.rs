@@ -115,7 +115,7 @@ pub struct Pipeline {
     /// `seed` of all chance; default 0.
     pub seed: u64,
     /// `ahead`: rows of a source that may be under way while it is ahead of others in event time; default
-    /// 65,536. It never changes a result.
+    /// 65,536. One with more than 4 KiB of texts, lists and maps counts for several. It never changes a result.
     pub ahead: u64,
 }
 

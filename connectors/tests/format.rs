@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use tidemill_connectors::format::compression::Input;
 use tidemill_connectors::format::rows::Rows;
 use tidemill_connectors::format::{Entry, FORMATS, Layout, Packing, Reject};
@@ -151,6 +153,34 @@ fn a_group_of_a_columnar_file_ends_by_its_bytes_too() {
         let found = batches.iter().flat_map(|rows| rows.column(0).as_string::<i32>().iter());
         assert!(found.flatten().all(|found| found == text), "{}", format.name);
     }
+}
+
+/// A text of a megabyte that comes 2,500 times is written once, and is more than a column holds when it is read.
+#[test]
+fn parquet_with_long_texts_is_read_in_small_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let text = "x".repeat(1 << 20);
+    let declared = Schema::new([("s", DataType::String)]);
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![text.as_str(); 50]));
+    let rows = RecordBatch::try_new(declared.to_arrow(), vec![texts]).unwrap();
+    let properties = WriterProperties::builder().set_dictionary_page_size_limit(4 << 20).build();
+    let file = fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
+    (0..50).for_each(|_| writer.write(&rows).unwrap());
+    writer.close().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < 8 << 20, "each text is written anew");
+    let format = FORMATS.iter().find(|format| format.name == "parquet").unwrap();
+    let mut reader = (format.reader)(&Input::new(&path), &Layout::new(declared)).unwrap();
+    let mut read = 0;
+    while let Some(part) = reader.read(4_096).unwrap() {
+        assert!(part.rows.num_rows() <= 64);
+        assert!(
+            part.rows.column(0).as_string::<i32>().iter().all(|found| found == Some(text.as_str()))
+        );
+        read += part.rows.num_rows();
+    }
+    assert_eq!(read, 2_500);
 }
 
 #[test]

@@ -7,6 +7,8 @@ pub mod column;
 
 pub mod order;
 
+pub mod batches;
+
 pub mod expression;
 
 pub mod aggregate;

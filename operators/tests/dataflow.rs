@@ -15,6 +15,7 @@ use tidemill_operators::dataflow::{
 };
 use tidemill_operators::expression::{Scalar, parse_feature};
 use tidemill_operators::window::{Group, Output, Rank};
+use tidemill_types::long::long_bytes;
 use tidemill_types::{DataType, Id, Item, Schema, Value};
 use timely::communication::Config as Workers;
 use timely::dataflow::operators::{Concat, Input, Inspect};
@@ -24,6 +25,9 @@ type Event = (usize, i64, i64, &'static str, i64);
 
 /// What comes out: (time, id) to the features.
 type Found = BTreeMap<(i64, i64), Vec<Value>>;
+
+/// Bytes of the texts of a batch: more than there are.
+const MOST: u64 = 1 << 20;
 
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -70,17 +74,20 @@ fn kinds() -> Vec<(usize, Frame, Edge)> {
 const SERIES: CallProgram = CallProgram { group: 1, output: 7, steps: Some(3) };
 
 /// Spine and side stream of the same columns; windows over two sources.
-fn program(mode: Mode, round: i64) -> Program {
+fn program(mode: Mode, round: i64, batch_bytes: u64) -> Program {
     let scalar = |text: &str| Scalar::compile(text, &schema(), "UTC").expect(text);
+    let types = [DataType::Int64, DataType::String];
     let group = |g: usize, outputs: &[(&str, Option<usize>, (Frame, Edge))]| {
+        let text = ("last_value", Some(1), up_to_now(Frame::Rows(1)));
         let sums = kinds().into_iter().filter(|kind| kind.0 == g);
         let sums = sums.map(|(_, frame, edge)| ("sum", Some(0), (frame, edge)));
         let outputs: Vec<Output> = outputs
             .iter()
             .copied()
             .chain(sums)
+            .chain((g == 0).then_some(text))
             .map(|(name, column, (frame, edge))| {
-                let input = column.map(|_| DataType::Int64);
+                let input = column.map(|column| types[column]);
                 let call = Call {
                     name,
                     distinct: false,
@@ -105,7 +112,7 @@ fn program(mode: Mode, round: i64) -> Program {
             names: vec!["w".to_string()],
             streams: streams.collect(),
             spine_key: vec![scalar("key")],
-            columns: vec![scalar("amount")],
+            columns: vec![scalar("amount"), scalar("key")],
             outputs: outputs.iter().map(|o| o.aggregate.output()).collect(),
             group: Group { own_stream: of.contains(&0), outputs },
         }
@@ -137,17 +144,19 @@ fn program(mode: Mode, round: i64) -> Program {
         features.push(feature("coalesce(sum(amount) over w, 0)", &[(group, next[group])]));
         next[group] += 1;
     }
+    features.push(feature("last_value(key) over w", &[(0, next[0])]));
     let parsed = parse_feature("sum(amount) over w", &schema(), &windows, &["w"], "UTC");
     let list = DataType::List(Item::Int64);
     features.push(FeatureProgram {
         scalar: parsed.and_then(|parsed| parsed.finish(&schema(), &[list])).expect("a list"),
         calls: vec![SERIES],
     });
-    let mut types = vec![DataType::Int64; features.len() - 1];
-    types.push(list);
+    let mut types = vec![DataType::Int64; features.len() - 2];
+    types.extend([DataType::String, list]);
     let names: Vec<String> = (0..features.len()).map(|n| format!("f{n}")).collect();
     Program {
         kept: None,
+        batch_bytes,
         mode,
         round,
         spine: 0,
@@ -238,6 +247,7 @@ fn naive(events: &[Event]) -> Found {
         let of_side = sums.iter().zip(kinds()).filter(|(_, kind)| kind.0 == 1);
         let of_side: Vec<Option<i64>> = of_side.map(|(sum, _)| *sum).collect();
         let series = &of_side[of_side.len() - 3..];
+        row.push(Value::Text((*key).into()));
         row.push(Value::List(
             series.iter().map(|sum| sum.map_or(Value::Null, Value::Int)).collect(),
         ));
@@ -263,6 +273,11 @@ fn rows(source: usize, events: &[&Event], first_slot: u64) -> Rows {
 
 /// Runs the dataflow: each worker reads every `workers`-th event, in the order given within a round.
 fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
+    run_in(events, workers, round, MOST)
+}
+
+/// The same in batches of so many bytes of texts.
+fn run_in(events: Vec<Event>, workers: usize, round: i64, most: u64) -> Found {
     let found = Arc::new(Mutex::new(Found::new()));
     let out = Arc::clone(&found);
     let config = timely::Config {
@@ -271,15 +286,21 @@ fn run(events: Vec<Event>, workers: usize, round: i64) -> Found {
     };
     let guards = timely::execute(config, move |worker| {
         let (index, peers) = (worker.index(), worker.peers());
-        let program = Arc::new(program(Mode::Final, round));
+        let program = Arc::new(program(Mode::Final, round, most));
         let mut input = timely::dataflow::InputHandle::new();
         let out = Arc::clone(&out);
         worker.dataflow::<u64, _, _>(|scope| {
             let rows = scope.input_from(&mut input).container::<Vec<Arc<Rows>>>();
             let (requests, _) = scatter(rows.clone(), Arc::clone(&program), index, peers);
             let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
+            let answers = answers.inspect(move |answers| {
+                let bytes = long_bytes(answers.columns.0.columns(), 0..answers.slots.len());
+                assert!(bytes <= most + 1, "{bytes} bytes of answers");
+            });
             gather(rows, answers, Arc::clone(&program), None).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
+                // A row has a letter, and is answered one.
+                assert!(2 * features.times.len() as u64 <= most, "{} rows", features.times.len());
                 let columns: Vec<Vec<Value>> =
                     features.columns.0.columns().iter().map(values).collect();
                 let mut out = out.lock().expect("nobody panicked");
@@ -318,7 +339,7 @@ fn a_round_is_left_where_the_run_is_stopped() {
         let answered = Arc::new(Mutex::new(0));
         let count = Arc::clone(&answered);
         let guards = timely::execute(timely::Config::thread(), move |worker| {
-            let mut program = program(mode, 10);
+            let mut program = program(mode, 10, MOST);
             // What no feature reads is not asked, stopped or not.
             let unread = &mut program.groups[0];
             unread.outputs.clear();
@@ -349,7 +370,7 @@ fn a_round_is_left_where_the_run_is_stopped() {
 
 /// Runs the dataflow in `at_once` mode: rows come in any order, a few to an epoch, each worker with
 /// the lateness that takes. Returns the last answers, and how many differ from the first.
-fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
+fn run_at_once(events: Vec<Event>, workers: usize, most: u64) -> (Found, usize) {
     let found = Arc::new(Mutex::new((Found::new(), Found::new())));
     let out = Arc::clone(&found);
     let config = timely::Config {
@@ -358,7 +379,7 @@ fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
     };
     let guards = timely::execute(config, move |worker| {
         let (index, peers) = (worker.index(), worker.peers());
-        let program = Arc::new(program(Mode::AtOnce, 1));
+        let program = Arc::new(program(Mode::AtOnce, 1, most));
         let mut input = timely::dataflow::InputHandle::new();
         let mut marks = timely::dataflow::InputHandle::new();
         let out = Arc::clone(&out);
@@ -368,8 +389,14 @@ fn run_at_once(events: Vec<Event>, workers: usize) -> (Found, usize) {
             let (requests, _) = scatter(rows.clone(), Arc::clone(&program), index, peers);
             let requests = requests.concat(marks);
             let answers = windows(requests, Arc::clone(&program), index, peers, Keep::default());
+            let answers = answers.inspect(move |answers| {
+                let bytes = long_bytes(answers.columns.0.columns(), 0..answers.slots.len());
+                assert!(bytes <= most + 1, "{bytes} bytes of answers");
+            });
             gather(rows, answers, Arc::clone(&program), None).inspect(move |decide| {
                 let Decide::Features(features) = decide else { return };
+                // A row has a letter, and is answered one.
+                assert!(2 * features.times.len() as u64 <= most, "{} rows", features.times.len());
                 let columns: Vec<Vec<Value>> =
                     features.columns.0.columns().iter().map(values).collect();
                 let mut out = out.lock().expect("nobody panicked");
@@ -456,10 +483,29 @@ fn at_once_ends_with_the_final_features() {
     for seed in 5..=7 {
         let events = events(seed);
         for workers in [1, 2] {
-            let (last, corrected) = run_at_once(shuffled(events.clone(), seed + 100), workers);
+            let (last, corrected) =
+                run_at_once(shuffled(events.clone(), seed + 100), workers, MOST);
             assert_eq!(last, naive(&events), "seed {seed}, {workers} workers");
             assert!(corrected > 50, "{corrected} rows were corrected");
         }
+    }
+}
+
+/// Rows whose texts are too long for one batch, one or a few to a batch.
+#[test]
+fn batches_do_not_show() {
+    let events = events(8);
+    let wanted = naive(&events);
+    for (workers, most) in [(1, 2), (1, 7), (2, 7), (3, 30)] {
+        for round in [30, 10_000] {
+            let found = run_in(shuffled(events.clone(), 9), workers, round, most);
+            assert_eq!(found, wanted, "{workers} workers, rounds of {round}, {most} bytes");
+            let in_order = run_in(events.clone(), workers, round, most);
+            assert_eq!(in_order, wanted, "{workers} workers, rounds of {round}, {most} bytes");
+        }
+        let (last, corrected) = run_at_once(shuffled(events.clone(), 9), workers, most);
+        assert_eq!(last, wanted, "{workers} workers, {most} bytes");
+        assert!(corrected > 50, "{corrected} rows were corrected");
     }
 }
 

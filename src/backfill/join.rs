@@ -4,9 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use tidemill_connectors::sink::Sink;
+use tidemill_operators::batches::interleaved;
+use tidemill_types::long::{MOST_BYTES, long_bytes};
 use tidemill_types::{DataType, Error, Id, Micros};
 
 use super::rows::{BATCH, Reading};
@@ -38,13 +39,17 @@ pub fn join(parts: Vec<Reading>, ids: Option<DataType>, sink: &mut dyn Sink) -> 
         cursors.push(Cursor { reading, slot, row: 0 });
     }
     let (mut picks, mut times): (Vec<(usize, usize)>, Vec<Micros>) = (Vec::new(), Vec::new());
+    // Of batches that are read to their end.
+    let mut bytes = 0;
     while let Some(Reverse(((time, _), at))) = next.pop() {
         let cursor = &mut cursors[at];
         picks.push((cursor.slot, cursor.row));
         times.push(time);
         cursor.row += 1;
         let mut over = false;
-        if cursor.row == held[cursor.slot].num_rows() {
+        let read = &held[cursor.slot];
+        if cursor.row == read.num_rows() {
+            bytes += long_bytes(read.columns(), 0..read.num_rows());
             match filled(&mut cursor.reading)? {
                 Some(batch) => {
                     (cursor.slot, cursor.row) = (held.len(), 0);
@@ -56,13 +61,17 @@ pub fn join(parts: Vec<Reading>, ids: Option<DataType>, sink: &mut dyn Sink) -> 
         if !over {
             next.push(Reverse((key(&held[cursor.slot], cursor.row, whole), at)));
         }
-        if picks.len() >= BATCH || next.is_empty() {
+        if picks.len() >= BATCH || bytes >= MOST_BYTES || next.is_empty() {
             let batches: Vec<&RecordBatch> = held.iter().collect();
-            let rows = interleave_record_batch(&batches, &picks)
+            let parts = interleaved(&batches, &picks, MOST_BYTES)
                 .map_err(|e| Error::internal(format!("rows of parts do not fit together: {e}")))?;
-            sink.write(&rows, &times)?;
+            let mut times = times.drain(..);
+            for rows in parts {
+                let times: Vec<Micros> = times.by_ref().take(rows.num_rows()).collect();
+                sink.write(&rows, &times)?;
+            }
             picks.clear();
-            times.clear();
+            bytes = 0;
             // Batches that are read to their end are let go.
             let live: Vec<usize> = next.iter().map(|Reverse((_, at))| *at).collect();
             let mut kept = Vec::with_capacity(live.len());

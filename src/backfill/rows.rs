@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidemill_connectors::disk;
 use tidemill_connectors::sink::Sink;
+use tidemill_types::long::Cut;
 use tidemill_types::schema::hex;
 use tidemill_types::{Error, Micros};
 
@@ -39,7 +40,7 @@ pub struct RowsFile {
     schema: SchemaRef,
     writer: StreamWriter<Hashed<BufWriter<File>>>,
     held: Vec<RecordBatch>,
-    waiting: usize,
+    cut: Cut,
     rows: u64,
     told: Told,
 }
@@ -57,25 +58,12 @@ impl RowsFile {
             bytes: 0,
         };
         let writer = StreamWriter::try_new(below, &schema).map_err(failed)?;
-        Ok(RowsFile { schema, writer, held: Vec::new(), waiting: 0, rows: 0, told })
+        Ok(RowsFile { schema, writer, held: Vec::new(), cut: Cut::new(BATCH), rows: 0, told })
     }
 
-    fn flush(&mut self, all: bool) -> Result<(), Error> {
-        if self.waiting == 0 || self.waiting < BATCH && !all {
-            return Ok(());
-        }
+    fn flush(&mut self) -> Result<(), Error> {
         let rows = concat_batches(&self.schema, &std::mem::take(&mut self.held)).map_err(failed)?;
-        let mut at = 0;
-        while rows.num_rows() - at >= BATCH || all && at < rows.num_rows() {
-            let n = BATCH.min(rows.num_rows() - at);
-            self.writer.write(&rows.slice(at, n)).map_err(failed)?;
-            at += n;
-        }
-        self.waiting = rows.num_rows() - at;
-        if self.waiting > 0 {
-            self.held.push(rows.slice(at, self.waiting));
-        }
-        Ok(())
+        self.writer.write(&rows).map_err(failed)
     }
 }
 
@@ -87,9 +75,16 @@ fn failed(error: arrow::error::ArrowError) -> Error {
 impl Sink for RowsFile {
     fn write(&mut self, rows: &RecordBatch, _: &[Micros]) -> Result<(), Error> {
         self.rows += rows.num_rows() as u64;
-        self.waiting += rows.num_rows();
-        self.held.push(rows.clone());
-        self.flush(false)
+        let mut rest = rows.clone();
+        while rest.num_rows() > 0 {
+            let n = self.cut.take(rest.columns(), rest.num_rows());
+            self.held.push(rest.slice(0, n));
+            rest = rest.slice(n, rest.num_rows() - n);
+            if self.cut.ends() {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), Error> {
@@ -97,7 +92,9 @@ impl Sink for RowsFile {
     }
 
     fn close(mut self: Box<Self>) -> Result<(), Error> {
-        self.flush(true)?;
+        if !self.cut.is_empty() {
+            self.flush()?;
+        }
         self.writer.finish().map_err(failed)?;
         let Hashed { below, hash, bytes } = self.writer.into_inner().map_err(failed)?;
         let file = below.into_inner().map_err(|e| Error::from(e.into_error()))?;

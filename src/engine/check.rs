@@ -15,6 +15,7 @@ use tidemill_operators::dataflow::{LabelProgram, Program, Site};
 use tidemill_operators::expression::{self, ExpressionError, Scalar};
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::{drift, learner, trainer};
+use tidemill_types::long::MOST_BYTES;
 use tidemill_types::{DataType, Field, Schema};
 
 mod executors;
@@ -333,6 +334,8 @@ fn compile_program(plan: &Plan, sources: &[Derive], errors: &mut Vec<Diagnostic>
         kept.map(|online| online::compile(online, &sources[spine], of, &groups.groups, errors));
     Program {
         kept,
+        // Dozens of them may wait, for the sinks say.
+        batch_bytes: MOST_BYTES / 4,
         mode: plan.pipeline.mode,
         round: tick.saturating_mul(bundle),
         spine,

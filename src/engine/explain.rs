@@ -267,7 +267,7 @@ fn scan(
         let feed = start(compiled, s, open, &way, &rows, &mut readers)?;
         for piece in feed.from {
             match piece {
-                Ok(piece) if take(piece.partition, &piece.rows) => {}
+                Ok(piece) if piece.rows.iter().all(|rows| take(piece.partition, rows)) => {}
                 Ok(_) => break,
                 Err(error) => {
                     result = Err(error);

@@ -9,6 +9,7 @@ use tidemill_operators::dataflow::Round;
 use tidemill_types::{Error, Micros};
 
 use super::reader::{PartitionState, Piece};
+use super::rows::OrderedRows;
 use crate::host::Host;
 
 /// What the readers of one source bring to this worker.
@@ -39,7 +40,7 @@ pub struct FeedState {
     pub kept: VecDeque<Piece>,
     partitions: BTreeMap<u32, PartitionPlace>,
     in_flight: VecDeque<(Round, usize)>,
-    /// Rows that were taken and have not landed.
+    /// Rows that were taken and have not landed; long ones count for several ([`OrderedRows::load`]).
     pub rows_in_flight: usize,
     /// The readers are gone.
     pub gone: bool,
@@ -88,9 +89,10 @@ impl FeedState {
     }
 
     /// Notes rows that were handed over at a round.
-    pub fn handed_over(&mut self, round: Round, rows: usize) {
-        self.in_flight.push_back((round, rows));
-        self.rows_in_flight += rows;
+    pub fn handed_over(&mut self, round: Round, rows: &OrderedRows) {
+        let load = rows.load();
+        self.in_flight.push_back((round, load));
+        self.rows_in_flight += load;
     }
 
     /// Forgets rows in flight that have landed; `frontier` is the first round that is not finished.

@@ -222,7 +222,7 @@ impl Ingest {
         while turn < TURN.min(self.shared.ahead) {
             let Some(feed) = self.choose(frontier) else { break };
             let Some(piece) = self.feeds[feed].next.take() else { break };
-            turn += piece.rows.times.len().max(1);
+            turn += piece.rows.iter().map(OrderedRows::load).sum::<usize>().max(1);
             moved = true;
             self.take(feed, piece, self.watermark, send);
         }
@@ -294,7 +294,7 @@ impl Ingest {
                 continue;
             }
             if let Some(pace) = &self.shared.pace
-                && !pace.may_go(feed.feed.source, piece.rows.times.first().copied())
+                && !pace.may_go(feed.feed.source, piece.first())
             {
                 continue;
             }
@@ -330,24 +330,38 @@ impl Ingest {
         self.shared.watermarks.set(self.worker, source, self.feeds[feed].watermark());
         self.latest = self.latest.max(piece.latest.unwrap_or(Micros::MIN));
         self.note(feed, &piece);
+        for rows in piece.rows {
+            self.take_rows(feed, piece.partition, rows, late, send);
+        }
+    }
+
+    fn take_rows(
+        &mut self,
+        feed: usize,
+        partition: u32,
+        rows: OrderedRows,
+        late: Micros,
+        send: &mut dyn FnMut(Step),
+    ) {
         let rows = match self.program.mode {
-            Mode::Final => piece.rows.sorted(),
-            Mode::AtOnce => piece.rows,
+            Mode::Final => rows.sorted(),
+            Mode::AtOnce => rows,
         };
         let rows = self.not_late(feed, rows, late);
         if self.program.mode == Mode::AtOnce {
             // What a reader has read ahead says nothing of an epoch.
             let Feed { name, .. } = &self.feeds[feed].feed;
-            self.shared.offsets.note(name, piece.partition, &rows);
+            self.shared.offsets.note(name, partition, &rows);
         }
         if rows.times.is_empty() {
             return;
         }
         self.rows_in_epoch += rows.times.len();
+        let source = self.feeds[feed].feed.source;
         match self.program.mode {
             Mode::AtOnce => self.hand_over(feed, source, self.at, rows, send),
             Mode::Final if self.held.is_some() => {
-                self.feeds[feed].rows_in_flight += rows.times.len();
+                self.feeds[feed].rows_in_flight += rows.load();
                 self.held.get_or_insert_default().push((feed, rows));
             }
             Mode::Final => {
@@ -411,7 +425,7 @@ impl Ingest {
         if source == self.program.spine {
             self.slots += n as u64;
         }
-        self.feeds[feed].handed_over(round, n);
+        self.feeds[feed].handed_over(round, &rows);
         let OrderedRows { times, ids, batch, .. } = rows;
         send(Step::Rows(round, Rows { source, times, ids, batch, first_slot, known: false }));
     }

@@ -25,13 +25,16 @@ use crate::checkpoint::line::Read;
 use crate::observe::traces;
 
 mod reading;
+mod waiting;
+
+use self::waiting::Waiting;
 
 /// Rows of one partition on their way into the dataflow.
 pub struct Piece {
     /// The partition.
     pub partition: u32,
-    /// Event times, ids and columns.
-    pub rows: OrderedRows,
+    /// Event times, ids and columns: several batches, one after the other, where they are long.
+    pub rows: Vec<OrderedRows>,
     /// The partition's watermark after these rows.
     pub watermark: Micros,
     /// Where the partition stands.
@@ -40,6 +43,13 @@ pub struct Piece {
     pub latest: Option<Micros>,
     /// What was read for it: its rows may be others, where some wait.
     pub read: Option<Read>,
+}
+
+impl Piece {
+    /// The event time of its first row.
+    pub fn first(&self) -> Option<Micros> {
+        self.rows.iter().find_map(|rows| rows.times.first().copied())
+    }
 }
 
 /// Where a partition stands.
@@ -96,15 +106,16 @@ pub struct Reader {
 /// Pieces of one source that wait for a worker at most.
 pub(super) const PIECES: usize = 8;
 
-/// Rows that wait for the watermark at most: where the lateness spans more, they go on as they come, for
-/// each chunk would have all of them sorted anew.
+/// Rows that wait for the watermark at most, and bytes of their texts, lists and maps: where the lateness spans more,
+/// they go on as they come.
 const WAITING: usize = 8_192;
+const WAITING_BYTES: u64 = 16 << 20;
 
 /// What a reader remembers of a partition.
 #[derive(Default)]
 struct PartitionMemory {
     latest: Option<Micros>,
-    waiting: Vec<OrderedRows>,
+    waiting: Waiting,
     /// The first offset that was not read, and records before it.
     next: Option<u64>,
     rows: u64,
@@ -142,7 +153,9 @@ impl Reader {
 
     fn send(&self, piece: Piece) {
         if self.waits {
-            self.offsets.note(&self.plan.name.value, piece.partition, &piece.rows);
+            for rows in &piece.rows {
+                self.offsets.note(&self.plan.name.value, piece.partition, rows);
+            }
         }
         // A worker that is gone has ended the run already.
         let _ = self.to.send(Ok(piece));
@@ -192,23 +205,18 @@ impl Reader {
             highest: rows.times.iter().copied().max().unwrap_or(Micros::MIN),
         };
         let rows = match self.plan.sort {
-            None if !self.waits => rows,
+            None if !self.waits => vec![rows],
             None => {
                 at.waiting.push(rows);
                 let watermark = self.watermark(at);
-                let released = self.release(at, watermark);
-                let waiting: usize = at.waiting.iter().map(|rows| rows.times.len()).sum();
-                if waiting <= WAITING {
-                    released
-                } else {
-                    at.waiting.insert(0, released);
-                    self.release(at, Micros::MAX)
-                }
+                let (rows, bytes) = at.waiting.left(watermark);
+                let few = rows <= WAITING && bytes <= WAITING_BYTES;
+                at.waiting.release(if few { watermark } else { Micros::MAX })
             }
             Some(sort) => {
                 at.waiting.push(rows);
                 let release = at.latest.map_or(Micros::MIN, |l| l.saturating_sub(sort));
-                self.release(at, release)
+                at.waiting.release(release)
             }
         };
         let (watermark, latest) = (self.watermark(at), at.latest);
@@ -232,27 +240,6 @@ impl Reader {
         });
         let found: Vec<_> = found.collect();
         tracer.received(&self.plan.name.value, partition, self.spine, began, &found);
-    }
-
-    /// Takes the rows below a time out of the reorder buffer, in order.
-    fn release(&self, at: &mut PartitionMemory, below: Micros) -> OrderedRows {
-        if at.waiting.is_empty() {
-            return OrderedRows::empty(&self.derive);
-        }
-        let mut waiting = std::mem::take(&mut at.waiting);
-        waiting.retain(|rows| !rows.times.is_empty());
-        let all = match waiting.len() {
-            0 => return OrderedRows::empty(&self.derive),
-            1 => waiting.remove(0),
-            _ => OrderedRows::joined(waiting),
-        };
-        let all = all.sorted();
-        let ready = all.times.partition_point(|t| *t < below);
-        if ready == all.times.len() {
-            return all;
-        }
-        at.waiting.push(all.slice(ready, all.times.len() - ready));
-        all.slice(0, ready)
     }
 
     /// Drops the rows that are late for their partition, to the late stream.

@@ -93,13 +93,13 @@ impl Sink for Rescore {
         let fits = |e| Error::internal(format!("rows of features: {e}"));
         let picks: Vec<usize> = self.features.clone().collect();
         let n = rows.num_rows();
-        let matrix = Matrix::new(Features {
+        let matrix = Matrix::new(vec![Features {
             last: true,
             times: times.to_vec(),
             ids: vec![Id::Int(0); n],
             columns: Wire(rows.project(&picks).map_err(fits)?),
             kept: None,
-        });
+        }]);
         let score = |row| {
             let (numbers, categories) =
                 self.inputs.of(matrix.numbers(row), matrix.categories(row), &[]);

@@ -284,7 +284,13 @@ impl Mill {
         let incoming = std::mem::take(&mut self.incoming);
         if !incoming.is_empty() {
             debug_assert_eq!(self.next_row, self.bundle.times.len());
-            if self.passes() { self.pass(incoming)? } else { self.begin(Matrix::merged(incoming))? }
+            match self.passes() {
+                true => self.pass(incoming)?,
+                false => {
+                    let most = self.compiled.program.batch_bytes;
+                    self.begin(Matrix::merged(incoming, most))?;
+                }
+            }
         }
         self.known = before;
         let mut landed = std::mem::take(&mut self.landed);

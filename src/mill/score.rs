@@ -10,7 +10,7 @@ use tidemill_types::{DeadLetter, Error, Id, Micros, Provenance};
 
 use super::emit::Served;
 use super::join::Scored;
-use super::matrix::{Matrix, consecutive};
+use super::matrix::{Batch, Matrix, consecutive};
 use super::models::Model;
 use super::same::{numbers_tell, same_row};
 use super::watch::Watch;
@@ -99,14 +99,17 @@ impl Mill {
         let rows = &self.bundle;
         self.models.iter_mut().for_each(Model::new_bundle);
         self.watches.iter_mut().filter(|w| w.watches_rows()).for_each(|w| w.bundle(rows));
-        if let Some(keeper) = &mut self.online {
-            keeper.rows(&rows.times, &rows.ids, &rows.columns, rows.kept.as_ref());
-        }
         if let Some(tracer) = traces::tracer() {
             tracer.featured(&rows.ids);
         }
-        let kept = rows.kept.as_ref();
-        self.emit.features(&rows.ids, &rows.times, &rows.columns, kept, 1)
+        for Batch { rows: of, columns, kept } in &rows.batches {
+            let (times, ids) = (&rows.times[of.clone()], &rows.ids[of.clone()]);
+            if let Some(keeper) = &mut self.online {
+                keeper.rows(times, ids, columns, kept.as_ref());
+            }
+            self.emit.features(ids, times, columns, kept.as_ref(), 1)?;
+        }
+        Ok(())
     }
 
     /// Whether rows only pass through: nothing scores, watches or labels them.
@@ -119,7 +122,7 @@ impl Mill {
 
     /// `final`: sends the rows of a bundle on, where they only pass through.
     pub(super) fn pass(&mut self, parts: Vec<Features>) -> Result<(), Error> {
-        for part in consecutive(parts) {
+        for part in consecutive(parts, self.compiled.program.batch_bytes) {
             let (Some(first), Some(last)) = (part.times.first(), part.times.last()) else {
                 continue;
             };
@@ -190,6 +193,7 @@ impl Mill {
         }
         self.first_scores(&versions);
         let (sum, n) = self.base;
+        let (batch, place) = self.bundle.place(row);
         let times = self.results.event_times.get_or_insert((time, time));
         *times = (times.0.min(time), times.1.max(time));
         let scored = Arc::new(Scored {
@@ -202,8 +206,8 @@ impl Mill {
             versions: versions.into(),
             served: score,
             base_rate: if n == 0 { f64::NAN } else { sum / n as f64 },
-            columns: Arc::clone(&self.bundle.columns),
-            row: row as u32,
+            columns: Arc::clone(&batch.columns),
+            row: place as u32,
         });
         if let Some(keeper) = &mut self.online {
             keeper.scored(&scored);
@@ -259,6 +263,7 @@ impl Mill {
     fn refuse_duplicate(&self, row: usize, id: &Id) {
         let spine = &self.compiled.plan.sources[self.compiled.program.spine];
         let source = spine.name.value.clone();
+        let (batch, place) = self.bundle.place(row);
         let letter = DeadLetter {
             provenance: Provenance { origin: source.clone(), partition: 0, offset: 0 },
             source,
@@ -266,7 +271,7 @@ impl Mill {
             detail: format!(
                 "a row with the id {id} was scored already; its features are kept here"
             ),
-            raw: row_as_json(&self.bundle.columns, row).into_bytes(),
+            raw: row_as_json(&batch.columns, place).into_bytes(),
         };
         self.emit.outputs().dead_letters(vec![letter], None);
     }
@@ -276,7 +281,7 @@ impl Mill {
         if rows.is_empty() {
             return Ok(());
         }
-        self.begin(Matrix::merged(rows))?;
+        self.begin(Matrix::merged(rows, self.compiled.program.batch_bytes))?;
         self.next_row = self.bundle.times.len();
         for row in 0..self.bundle.times.len() {
             if let Some(scored) = self.score(row)? {
@@ -292,33 +297,37 @@ impl Mill {
         if rows.is_empty() {
             return Ok(());
         }
-        let last = Matrix::merged(rows);
+        let last = Matrix::merged(rows, self.compiled.program.batch_bytes);
         if let Some(keeper) = &mut self.online {
-            keeper.rows(&last.times, &last.ids, &last.columns, last.kept.as_ref());
+            for Batch { rows, columns, kept } in &last.batches {
+                let (times, ids) = (&last.times[rows.clone()], &last.ids[rows.clone()]);
+                keeper.rows(times, ids, columns, kept.as_ref());
+            }
         }
         for row in 0..last.times.len() {
             let id = &last.ids[row];
             let Some(first) = self.open.take(id, last.times[row]) else { continue };
-            let columns = last.columns.num_columns();
+            let (batch, place) = last.place(row);
+            let columns = batch.columns.num_columns();
             let same =
                 numbers_tell(&first.numbers, last.numbers(row), columns).unwrap_or_else(|| {
-                    same_row((&first.columns, first.row as usize), (&last.columns, row))
+                    same_row((&first.columns, first.row as usize), (&batch.columns, place))
                 });
             let changed = !same;
             if changed {
                 self.results.corrected += 1;
                 let (ids, times) = ([id.clone()], [last.times[row]]);
                 let old = first.columns.slice(first.row as usize, 1);
-                let kept = last.kept.as_ref().map(|kept| kept.slice(row, 1));
+                let kept = batch.kept.as_ref().map(|kept| kept.slice(place, 1));
                 self.emit.features(&ids, &times, &old, kept.as_ref(), -1)?;
-                let new = last.columns.slice(row, 1);
+                let new = batch.columns.slice(place, 1);
                 self.emit.features(&ids, &times, &new, kept.as_ref(), 1)?;
             }
             let settled = Arc::new(Scored {
                 numbers: last.numbers(row).into(),
                 categories: last.categories(row).into(),
-                columns: Arc::clone(&last.columns),
-                row: row as u32,
+                columns: Arc::clone(&batch.columns),
+                row: place as u32,
                 // Margins of other features are no margins of these.
                 versions: if changed { [].into() } else { first.versions.clone() },
                 ..Scored::clone(&first)

@@ -23,6 +23,7 @@ use tidemill_connectors::disk;
 use tidemill_operators::predictor::Inputs;
 use tidemill_operators::trainer::{TRAINERS, TrainingSet};
 use tidemill_types::key::category;
+use tidemill_types::long::{MOST_BYTES, long_bytes};
 use tidemill_types::task::{Artifact, Train, TrainingTask};
 use tidemill_types::{DataType, Error, Micros, Schema};
 
@@ -32,7 +33,7 @@ use crate::checkpoint::line::SharedLines;
 use crate::engine::offsets::Offsets;
 use crate::host::{Host, Received, Turn, receive};
 
-/// Rows to a part.
+/// Rows to a part; one ends before where their texts, lists and maps come to [`MOST_BYTES`].
 const PART: usize = 8_192;
 
 /// When the label became known.
@@ -48,6 +49,8 @@ pub struct TrainingParts {
     models: Vec<String>,
     offsets: Arc<Offsets>,
     rows: Vec<(Arc<Scored>, Micros, f64)>,
+    /// Of their texts, lists and maps.
+    bytes: u64,
     parts: VecDeque<Part>,
     written: u64,
     /// Rows taken since the beginning.
@@ -159,6 +162,7 @@ impl TrainingParts {
             models,
             offsets,
             rows,
+            bytes: 0,
             parts,
             written: 0,
             taken: 0,
@@ -174,9 +178,16 @@ impl TrainingParts {
     /// # Errors
     /// Only a defect; a part that cannot be written fails in [`TrainingParts::files`].
     pub fn add(&mut self, row: Arc<Scored>, time: Micros, label: f64) -> Result<(), Error> {
-        self.rows.push((row, time, label));
+        self.hold(row, time, label);
         self.taken += 1;
-        if self.rows.len() == PART { self.flush() } else { Ok(()) }
+        let full = self.rows.len() == PART || self.bytes >= MOST_BYTES;
+        if full { self.flush() } else { Ok(()) }
+    }
+
+    fn hold(&mut self, row: Arc<Scored>, time: Micros, label: f64) {
+        let place = row.row as usize;
+        self.bytes += long_bytes(row.columns.columns(), place..place + 1);
+        self.rows.push((row, time, label));
     }
 
     /// The files that will hold every row taken so far, oldest first, by their paths in the run's
@@ -266,7 +277,7 @@ impl TrainingParts {
         row: impl Fn(u32) -> Result<Arc<Scored>, String>,
     ) -> Result<(), String> {
         for (place, time, label) in saved.rows {
-            self.rows.push((row(place)?, time, label));
+            self.hold(row(place)?, time, label);
         }
         let part = |(path, rows, last)| Part { path, rows, last };
         self.parts = saved.parts.into_iter().map(part).collect();
@@ -303,6 +314,7 @@ impl TrainingParts {
         let _ = self.writer.send(job);
         self.parts.push_back(Part { path, rows, last: to });
         self.rows.clear();
+        self.bytes = 0;
         Ok(())
     }
 

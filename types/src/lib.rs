@@ -4,7 +4,7 @@
 //! invariants. No I/O, no clock, no thread.
 //!
 //! In reading order: [`time`], [`zone`], [`value`], [`schema`], [`key`], [`event`], [`model`], [`task`],
-//! [`drift`], [`error`], [`trace`].
+//! [`drift`], [`error`], [`trace`], [`long`].
 
 pub mod time;
 
@@ -27,6 +27,8 @@ pub mod drift;
 pub mod error;
 
 pub mod trace;
+
+pub mod long;
 
 pub use error::{Error, Fault};
 pub use event::{DeadLetter, Id, Provenance};

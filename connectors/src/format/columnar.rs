@@ -1,7 +1,6 @@
 //! What the columnar formats share: fitting a file's columns to the declared ones, and writing in
 //! groups that depend on the rows alone.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::array_value_to_string;
+use tidemill_types::long::Cut;
 use tidemill_types::{DataType, Error, Field};
 
 use super::text::wrong;
@@ -26,10 +26,6 @@ use super::{Each, FileReader, FileWriter, Held, Layout, Part, Refusal, Reject, l
 
 /// Rows of a row group, and of an Arrow IPC batch.
 pub(super) const GROUP: usize = 65_536;
-
-/// Texts, bytes, lists and maps of a row group, in bytes: with the row that reaches it the group ends. It is held in
-/// memory until then, and a column of it has to stay below 2 GiB.
-const GROUP_BYTES: u64 = 64 << 20;
 
 /// The batches of a file, as its library reads them.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
@@ -147,7 +143,7 @@ impl ColumnReader {
         }
     }
 
-    /// The next rows as they are in the file, at most so many.
+    /// The next rows as they are in the file, at most so many, and fewer where they are long.
     fn take(&mut self, rows: usize) -> Result<Option<RecordBatch>, Error> {
         let batch = match self.held.take() {
             Some(batch) => batch,
@@ -159,11 +155,12 @@ impl ColumnReader {
                 }
             }
         };
-        if batch.num_rows() <= rows {
+        let n = Cut::new(rows).take(batch.columns(), batch.num_rows());
+        if n == batch.num_rows() {
             return Ok(Some(batch));
         }
-        self.held = Some(batch.slice(rows, batch.num_rows() - rows));
-        Ok(Some(batch.slice(0, rows)))
+        self.held = Some(batch.slice(n, batch.num_rows() - n));
+        Ok(Some(batch.slice(0, n)))
     }
 
     fn part(&mut self, batch: &RecordBatch) -> Result<Part, Error> {
@@ -309,68 +306,21 @@ pub(crate) fn held_rows(stream: &[u8], each: Each<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes of rows in columns whose values are of any length.
-fn long_bytes(rows: &RecordBatch, of: Range<usize>) -> u64 {
-    rows.columns().iter().map(|column| long(column, of.clone())).sum()
-}
-
-fn long(column: &ArrayRef, of: Range<usize>) -> u64 {
-    let between = |ends: &[i32]| ends[of.start] as usize..ends[of.end] as usize;
-    let below = |items: &ArrayRef, of: Range<usize>| {
-        let width = items.data_type().primitive_width().unwrap_or(1);
-        (of.len() * width) as u64 + long(items, of)
-    };
-    match column.data_type() {
-        Arrow::Utf8 => between(column.as_string::<i32>().value_offsets()).len() as u64,
-        Arrow::Binary => between(column.as_binary::<i32>().value_offsets()).len() as u64,
-        Arrow::List(_) => {
-            let lists = column.as_list::<i32>();
-            below(lists.values(), between(lists.value_offsets()))
-        }
-        Arrow::Map(_, _) => {
-            let maps = column.as_map();
-            let of = between(maps.value_offsets());
-            below(maps.keys(), of.clone()) + below(maps.values(), of)
-        }
-        _ => 0,
-    }
-}
-
 /// Cuts what is written into groups of one size and one form, so that the file depends on the rows
 /// and not on how they came.
 pub(super) struct Grouped {
     held: Vec<RecordBatch>,
-    rows: usize,
-    /// Of what is held, as [`GROUP_BYTES`] counts.
-    bytes: u64,
+    cut: Cut,
     writer: Box<dyn GroupWriter>,
 }
 
 impl Grouped {
     pub(super) fn new(writer: Box<dyn GroupWriter>) -> Grouped {
-        Grouped { held: Vec::new(), rows: 0, bytes: 0, writer }
-    }
-
-    /// How many of these rows belong to the group under way: where it ends depends on the rows alone, and not on how
-    /// they came.
-    fn room(&mut self, rows: &RecordBatch) -> usize {
-        let most = rows.num_rows().min(GROUP - self.rows);
-        let bytes = long_bytes(rows, 0..most);
-        if self.bytes + bytes < GROUP_BYTES {
-            self.bytes += bytes;
-            return most;
-        }
-        let mut n = 0;
-        while n < most && self.bytes < GROUP_BYTES {
-            self.bytes += long_bytes(rows, n..n + 1);
-            n += 1;
-        }
-        n
+        Grouped { held: Vec::new(), cut: Cut::new(GROUP), writer }
     }
 
     /// Writes what is held.
     fn group(&mut self) -> Result<(), Error> {
-        (self.rows, self.bytes) = (0, 0);
         self.writer.group(&std::mem::take(&mut self.held))
     }
 }
@@ -379,11 +329,10 @@ impl FileWriter for Grouped {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
         let mut rest = rows.clone();
         while rest.num_rows() > 0 {
-            let n = self.room(&rest);
+            let n = self.cut.take(rest.columns(), rest.num_rows());
             self.held.push(rest.slice(0, n));
-            self.rows += n;
             rest = rest.slice(n, rest.num_rows() - n);
-            if self.rows == GROUP || self.bytes >= GROUP_BYTES {
+            if self.cut.ends() {
                 self.group()?;
             }
         }
@@ -396,7 +345,7 @@ impl FileWriter for Grouped {
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), Error> {
-        if self.rows > 0 {
+        if !self.cut.is_empty() {
             self.group()?;
         }
         self.writer.end()

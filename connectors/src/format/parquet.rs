@@ -6,7 +6,7 @@
 //! * **Writes** row groups of 65,536 rows, or fewer with 64 MiB of texts, lists and maps, zstd, dictionaries where they pay; with `compression = "snappy"`
 //!   the same under Snappy, with `"none"` plain pages without statistics, dictionaries for text only. The
 //!   same rows give the same bytes: no time of day and no machine is in the footer.
-//! * **Cost** a row group in memory while writing, a batch of 4,096 rows while reading.
+//! * **Cost** a row group in memory while writing, a batch of 4,096 rows while reading, or fewer with 64 MiB.
 
 use std::fs::File;
 use std::io;
@@ -24,11 +24,13 @@ use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, comp
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
+    RowGroupMetaData,
 };
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use tidemill_types::Error;
+use tidemill_types::long::MOST_BYTES;
 
 use super::columnar::{
     ColumnReader, GROUP, GroupWriter, Grouped, check, guarded, joined, plain, whole,
@@ -59,22 +61,41 @@ fn reader(input: &Input, layout: &Layout) -> Result<Box<dyn FileReader>, Error> 
     let wanted = builder.schema().fields().iter().enumerate();
     let wanted = wanted.filter(|(_, f)| layout.schema.index_of(f.name()).is_some()).map(|(i, _)| i);
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let rows = batch_rows(builder.metadata(), layout);
     let batches = guarded(&input.name, || {
-        Ok(builder.with_projection(mask).with_batch_size(BATCH).build()?)
+        Ok(builder.with_projection(mask).with_batch_size(rows).build()?)
     })?;
     Ok(Box::new(ColumnReader::new(&input.name, layout, Box::new(batches))))
+}
+
+/// Rows that are read at once: fewer where a column of texts would come near the 2 GiB that it may hold.
+fn batch_rows(file: &ParquetMetaData, layout: &Layout) -> usize {
+    let long = |group: &RowGroupMetaData| {
+        let read = group.columns().iter().filter(|column| is_read(column, layout));
+        // Where a text that comes again is written once, only the writer's own sum tells how long all are.
+        let bytes = read.map(|column| {
+            let sum = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+            sum.max(column.uncompressed_size())
+        });
+        bytes.sum::<i64>() / group.num_rows().max(1)
+    };
+    let row = file.row_groups().iter().map(long).max().unwrap_or(0).max(1);
+    (MOST_BYTES as i64 / row).clamp(1, BATCH as i64) as usize
+}
+
+fn is_read(column: &ColumnChunkMetaData, layout: &Layout) -> bool {
+    let root = column.column_path().parts().first();
+    root.is_some_and(|root| layout.schema.index_of(root).is_some())
 }
 
 /// Refuses a file whose declared columns are packed in a way that is not read, before the first row is.
 fn unpacks(name: &str, file: &ParquetMetaData, layout: &Layout) -> Result<(), Error> {
     for column in file.row_groups().iter().flat_map(RowGroupMetaData::columns) {
-        let root = column.column_path().parts().first();
-        let read = root.is_some_and(|root| layout.schema.index_of(root).is_some());
         let known = matches!(
             column.compression(),
             Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)
         );
-        if read && !known {
+        if is_read(column, layout) && !known {
             let packing = format!("{:?}", column.compression());
             let packing = packing.split('(').next().unwrap_or_default().to_lowercase();
             return Err(Error::user(format!("{name} is packed with {packing}, which is not read"))

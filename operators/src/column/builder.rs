@@ -206,6 +206,19 @@ impl Builder {
         }
     }
 
+    /// Bytes of the values so far, where they are of any length.
+    pub fn long_bytes(&self) -> u64 {
+        match self {
+            Builder::String(builder) => builder.values_slice().len() as u64,
+            Builder::List(parts, builder) => (parts.items() * 8) as u64 + builder.long_bytes(),
+            Builder::Map(parts, keys, builder) => {
+                let keys = keys.values_slice().len();
+                (parts.items() * 8 + keys) as u64 + builder.long_bytes()
+            }
+            _ => 0,
+        }
+    }
+
     /// The column.
     pub fn finish(self) -> ArrayRef {
         match self {

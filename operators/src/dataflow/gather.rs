@@ -1,18 +1,21 @@
 //! Answers come home: each spine row gets the answers of all groups, and its features.
 
 use std::collections::BTreeMap;
+use std::mem::replace;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    UInt32Array, new_null_array,
+    new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{concat, interleave, interleave_record_batch, take};
+use arrow::compute::{concat, interleave, interleave_record_batch};
 use arrow::datatypes::{
     DataType as ArrowType, Field, Float64Type, Int64Type, Schema as ArrowSchema,
 };
 use tidemill_config::plan::Mode;
+use tidemill_types::long::long_bytes;
 use tidemill_types::{DataType, Id, Micros};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -21,9 +24,10 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 
 use super::line::Asker;
-use super::message::{Answers, Decide, Failed, Features, HeldRows, Round, Rows, Site, Wire};
+use super::message::{Answers, Decide, Failed, Features, HeldRows, Round, Rows, Site, Wire, Wires};
 use super::program::{CallProgram, Program};
 use super::windows::passed;
+use crate::batches::parts;
 use crate::order::order;
 
 /// What has come for one round.
@@ -106,10 +110,7 @@ impl Host {
         let rows: Vec<Arc<Rows>> =
             pending.rows.into_iter().filter(|r| r.source == spine && !r.times.is_empty()).collect();
         match self.program.mode {
-            Mode::Final => {
-                let found = self.features(Asked::all(&rows), &pending.answers, true);
-                give_features(found, true, give);
-            }
+            Mode::Final => self.features(Asked::all(&rows), &pending.answers, true, true, give),
             Mode::AtOnce => {
                 for rows in &rows {
                     for i in 0..rows.times.len() {
@@ -117,8 +118,7 @@ impl Host {
                     }
                 }
                 let new: Vec<Arc<Rows>> = rows.into_iter().filter(|rows| !rows.known).collect();
-                let found = self.features(Asked::all(&new), &pending.answers, false);
-                give_features(found, true, give);
+                self.features(Asked::all(&new), &pending.answers, false, true, give);
                 let watermark = pending.answers.iter().filter_map(|a| a.watermark).max();
                 if let Some(watermark) = watermark {
                     let done: Vec<u64> = self
@@ -129,9 +129,8 @@ impl Host {
                         .collect();
                     let done: Vec<(Arc<Rows>, usize)> =
                         done.iter().filter_map(|slot| self.held.remove(slot)).collect();
-                    let found = self.features(Asked::some(&done), &pending.answers, true);
                     // What failed was told with the first answer.
-                    give_features(found, false, give);
+                    self.features(Asked::some(&done), &pending.answers, true, false, give);
                     give(Decide::Watermark(watermark));
                 }
             }
@@ -143,37 +142,57 @@ impl Host {
         let (rows, _) = self.held.first_key_value()?.1;
         let schema = rows.batch.schema();
         let held: Vec<(Arc<Rows>, usize)> = self.held.values().cloned().collect();
-        let Asked { times, ids, columns, .. } = Asked::some(&held);
-        let options = RecordBatchOptions::new().with_row_count(Some(times.len()));
-        let columns = RecordBatch::try_new_with_options(schema, columns, &options)
-            .expect("the columns are those of the rows");
-        Some(HeldRows { times, ids, columns: Wire(columns) })
+        let mut asked = Asked::some(&held);
+        let parts = asked.parts(self.program.batch_bytes, &[]).into_iter().map(|rows| {
+            let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+            RecordBatch::try_new_with_options(Arc::clone(&schema), asked.columns(rows), &options)
+                .expect("the columns are those of the rows")
+        });
+        let columns = Wires(parts.collect());
+        Some(HeldRows { times: asked.times, ids: asked.ids, columns })
     }
 
-    /// The features of these rows, in (event time, id) order, and those that failed on some of them.
+    /// Gives the features of these rows, in (event time, id) order, in several batches where they are long; and tells those
+    /// that failed on some of them.
     fn features(
         &self,
         asked: Asked,
         answers: &[Answers],
         last: bool,
-    ) -> Option<(Features, Vec<Failed>)> {
+        tell: bool,
+        give: &mut dyn FnMut(Decide),
+    ) {
         if asked.times.is_empty() {
-            return None;
+            return;
         }
-        let asked = asked.sorted();
-        let Asked { times, ids, slots, columns: spine } = asked;
-        let calls: Vec<Vec<ArrayRef>> = self
-            .program
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(g, group)| {
-                let given = answers
-                    .iter()
-                    .filter(|a| a.watermark.is_none() && a.last == last && a.group == g);
-                answer_columns(&given.collect::<Vec<_>>(), &slots, &group.outputs)
-            })
-            .collect();
+        let mut asked = asked.sorted();
+        let found = |group: usize| {
+            let of = |a: &&Answers| a.watermark.is_none() && a.last == last && a.group == group;
+            Found::of(answers.iter().filter(of).collect(), &asked.slots)
+        };
+        let found: Vec<Found<'_>> = (0..self.program.groups.len()).map(found).collect();
+        for rows in asked.parts(self.program.batch_bytes, &found) {
+            let (features, failed) = self.part(&mut asked, &found, rows, last);
+            if tell && !failed.is_empty() {
+                give(Decide::Failed(failed));
+            }
+            give(Decide::Features(features));
+        }
+    }
+
+    /// The features of the next of these rows, and those that failed on some of them.
+    fn part(
+        &self,
+        asked: &mut Asked,
+        found: &[Found<'_>],
+        rows: Range<usize>,
+        last: bool,
+    ) -> (Features, Vec<Failed>) {
+        let spine = asked.columns(rows.clone());
+        let (times, ids) = asked.next(rows.len());
+        let groups = self.program.groups.iter().zip(found);
+        let calls: Vec<Vec<ArrayRef>> =
+            groups.map(|(group, found)| found.columns(rows.clone(), &group.outputs)).collect();
         let mut failed = Vec::new();
         let columns = self
             .program
@@ -197,16 +216,8 @@ impl Host {
             let columns = own.chain(kept.calls.iter().map(|call| answer(call, &calls)));
             Wire(unnamed(columns.collect()))
         });
-        Some((Features { last, times, ids, columns: Wire(columns), kept }, failed))
+        (Features { last, times, ids, columns: Wire(columns), kept }, failed)
     }
-}
-
-fn give_features(found: Option<(Features, Vec<Failed>)>, tell: bool, give: &mut dyn FnMut(Decide)) {
-    let Some((features, failed)) = found else { return };
-    if tell && !failed.is_empty() {
-        give(Decide::Failed(failed));
-    }
-    give(Decide::Features(features));
 }
 
 /// Columns that are known by their place.
@@ -221,102 +232,169 @@ fn unnamed(columns: Vec<ArrayRef>) -> RecordBatch {
 }
 
 /// The spine rows of one answer.
-#[derive(Default)]
 struct Asked {
+    /// Of the rows that are still to be given, as the ids.
     times: Vec<Micros>,
     ids: Vec<Id>,
     slots: Vec<u64>,
-    columns: Vec<ArrayRef>,
+    batches: Vec<RecordBatch>,
+    /// The batch of each row and its place there, where they are not the rows of all batches, one after the other.
+    picks: Option<Vec<(usize, usize)>>,
 }
 
 impl Asked {
-    /// All rows of these batches. A single batch is not copied.
+    /// All rows of these batches.
     fn all(batches: &[Arc<Rows>]) -> Asked {
         let n = batches.iter().map(|rows| rows.times.len()).sum();
         let mut asked = Asked {
             times: Vec::with_capacity(n),
             ids: Vec::with_capacity(n),
             slots: Vec::with_capacity(n),
-            columns: Vec::new(),
+            batches: batches.iter().map(|rows| rows.batch.clone()).collect(),
+            picks: None,
         };
         for rows in batches {
             asked.times.extend_from_slice(&rows.times);
             asked.ids.extend_from_slice(&rows.ids);
             asked.slots.extend((rows.first_slot..).take(rows.times.len()));
         }
-        let width = batches.first().map_or(0, |rows| rows.batch.num_columns());
-        asked.columns = (0..width)
-            .map(|i| match batches {
-                [only] => Arc::clone(only.batch.column(i)),
-                _ => {
-                    let parts: Vec<&dyn Array> =
-                        batches.iter().map(|rows| rows.batch.column(i).as_ref()).collect();
-                    concat(&parts).expect("rows of one source have one schema")
-                }
-            })
-            .collect();
         asked
     }
 
-    /// Some rows of some batches.
+    /// Some rows of some batches, those of a batch side by side.
     fn some(rows: &[(Arc<Rows>, usize)]) -> Asked {
-        let mut batches: Vec<&RecordBatch> = Vec::new();
-        let mut places: Vec<(*const Rows, usize)> = Vec::new();
+        let mut batches: Vec<&Arc<Rows>> = Vec::new();
         let mut picks = Vec::with_capacity(rows.len());
         for (rows, i) in rows {
-            let known = places.iter().rev().find(|(known, _)| *known == Arc::as_ptr(rows));
-            let place = known.map(|(_, place)| *place).unwrap_or_else(|| {
-                places.push((Arc::as_ptr(rows), batches.len()));
-                batches.push(&rows.batch);
-                batches.len() - 1
-            });
-            picks.push((place, *i));
+            if batches.last().is_none_or(|last| !Arc::ptr_eq(last, rows)) {
+                batches.push(rows);
+            }
+            picks.push((batches.len() - 1, *i));
         }
-        let columns = match batches.first() {
-            None => Vec::new(),
-            Some(_) => interleave_record_batch(&batches, &picks)
-                .expect("rows of one source have one schema")
-                .columns()
-                .to_vec(),
-        };
         Asked {
             times: rows.iter().map(|(rows, i)| rows.times[*i]).collect(),
             ids: rows.iter().map(|(rows, i)| rows.ids[*i].clone()).collect(),
             slots: rows.iter().map(|(rows, i)| rows.first_slot + *i as u64).collect(),
-            columns,
+            batches: batches.into_iter().map(|rows| rows.batch.clone()).collect(),
+            picks: Some(picks),
         }
     }
 
     /// The same rows by (event time, id).
     fn sorted(self) -> Asked {
-        let Some(picks) = order(&self.times, &self.ids) else { return self };
-        let at = |i: &u32| *i as usize;
-        let rows = UInt32Array::from(picks.clone());
-        let pick = |column: &ArrayRef| take(column, &rows, None).expect("picks are rows");
+        let Some(order) = order(&self.times, &self.ids) else { return self };
+        let order = || order.iter().map(|row| *row as usize);
+        let picks = self.places();
         Asked {
-            times: picks.iter().map(|i| self.times[at(i)]).collect(),
-            ids: picks.iter().map(|i| self.ids[at(i)].clone()).collect(),
-            slots: picks.iter().map(|i| self.slots[at(i)]).collect(),
-            columns: self.columns.iter().map(pick).collect(),
+            times: order().map(|row| self.times[row]).collect(),
+            ids: order().map(|row| self.ids[row].clone()).collect(),
+            slots: order().map(|row| self.slots[row]).collect(),
+            picks: Some(order().map(|row| picks[row]).collect()),
+            batches: self.batches,
         }
+    }
+
+    /// The batch of each row and its place there.
+    fn places(&self) -> Vec<(usize, usize)> {
+        self.picks.clone().unwrap_or_else(|| {
+            let of =
+                |(i, batch): (usize, &RecordBatch)| (0..batch.num_rows()).map(move |row| (i, row));
+            self.batches.iter().enumerate().flat_map(of).collect()
+        })
+    }
+
+    /// Parts of the rows that are no longer than `most` bytes with what they are answered.
+    fn parts(&mut self, most: u64, found: &[Found<'_>]) -> Vec<Range<usize>> {
+        let of = |batch: &RecordBatch| long_bytes(batch.columns(), 0..batch.num_rows());
+        let own: u64 = self.batches.iter().map(of).sum();
+        let total = own + found.iter().map(Found::long_bytes).sum::<u64>();
+        if total <= most {
+            return parts(self.slots.len(), total, most, |_| 0);
+        }
+        let picks = self.places();
+        let length = |row: usize| {
+            let (batch, at) = picks[row];
+            let own = long_bytes(self.batches[batch].columns(), at..at + 1);
+            own + found.iter().map(|found| found.length(row)).sum::<u64>()
+        };
+        let parts = parts(picks.len(), total, most, length);
+        self.picks = Some(picks);
+        parts
+    }
+
+    /// The columns of a part; without picks, of all rows. A single batch is not copied.
+    fn columns(&self, rows: Range<usize>) -> Vec<ArrayRef> {
+        match (&self.picks, &self.batches[..]) {
+            (Some(picks), batches) => {
+                let batches: Vec<&RecordBatch> = batches.iter().collect();
+                let picked = interleave_record_batch(&batches, &picks[rows]);
+                picked.expect("rows of one source have one schema").columns().to_vec()
+            }
+            (None, [only]) => only.columns().to_vec(),
+            (None, batches) => (0..batches.first().map_or(0, RecordBatch::num_columns))
+                .map(|i| {
+                    let parts: Vec<&dyn Array> =
+                        batches.iter().map(|batch| batch.column(i).as_ref()).collect();
+                    concat(&parts).expect("rows of one source have one schema")
+                })
+                .collect(),
+        }
+    }
+
+    /// Times and ids of the next rows.
+    fn next(&mut self, rows: usize) -> (Vec<Micros>, Vec<Id>) {
+        let (times, ids) = (self.times.split_off(rows), self.ids.split_off(rows));
+        (replace(&mut self.times, times), replace(&mut self.ids, ids))
     }
 }
 
-/// One group's answers as columns, in the order of the rows that asked.
-fn answer_columns(given: &[&Answers], slots: &[u64], types: &[DataType]) -> Vec<ArrayRef> {
-    // One worker answers in the very order in which rows are sorted here.
-    if let [only] = given
-        && only.slots == slots
-    {
-        return only.columns.0.columns().to_vec();
+/// One group's answers.
+struct Found<'a> {
+    given: Vec<&'a Answers>,
+    /// Where those to the rows are; none where the only ones stand in the very order of the rows.
+    places: Option<Places>,
+}
+
+impl<'a> Found<'a> {
+    fn of(given: Vec<&'a Answers>, slots: &[u64]) -> Found<'a> {
+        // One worker answers in the very order in which rows are sorted here.
+        let places = match given[..] {
+            [only] if only.slots == slots => None,
+            _ => Some(Places::of(&given, slots)),
+        };
+        Found { given, places }
     }
-    let places = Places::of(given, slots);
-    let column = |output: usize| {
-        let parts: Vec<&ArrayRef> =
-            given.iter().map(|answers| answers.columns.0.column(output)).collect();
-        placed(&parts, &places, types[output])
-    };
-    (0..types.len()).map(column).collect()
+
+    /// Bytes of the texts, lists and maps in all answers.
+    fn long_bytes(&self) -> u64 {
+        let of = |a: &&Answers| long_bytes(a.columns.0.columns(), 0..a.slots.len());
+        self.given.iter().map(of).sum()
+    }
+
+    /// The same of the answer to a row.
+    fn length(&self, row: usize) -> u64 {
+        let (part, at) = match &self.places {
+            None => (0, row),
+            Some(places) => match places.found[row] {
+                NOWHERE => return 0,
+                (part, at) => (part as usize, at as usize),
+            },
+        };
+        long_bytes(self.given[part].columns.0.columns(), at..at + 1)
+    }
+
+    /// The answers to some rows as columns of these types.
+    fn columns(&self, rows: Range<usize>, types: &[DataType]) -> Vec<ArrayRef> {
+        let Some(places) = &self.places else {
+            return self.given[0].columns.0.slice(rows.start, rows.len()).columns().to_vec();
+        };
+        let column = |output: usize| {
+            let parts: Vec<&ArrayRef> =
+                self.given.iter().map(|answers| answers.columns.0.column(output)).collect();
+            placed(&parts, &places.found[rows.clone()], places.all, types[output])
+        };
+        (0..types.len()).map(column).collect()
+    }
 }
 
 /// Where the answer to each row is: the batch and its row.
@@ -356,21 +434,18 @@ impl Places {
     }
 }
 
-/// One output of all rows, in their order.
-fn placed(parts: &[&ArrayRef], places: &Places, data_type: DataType) -> ArrayRef {
+/// One output of some rows, in their order; whether `all` are answered.
+fn placed(parts: &[&ArrayRef], places: &[(u32, u32)], all: bool, data_type: DataType) -> ArrayRef {
     macro_rules! numbers {
         ($t:ty) => {{
             let parts: Vec<&[_]> =
                 parts.iter().map(|part| part.as_primitive::<$t>().values().as_ref()).collect();
-            let values: Vec<_> = places
-                .found
-                .iter()
-                .map(|(part, row)| parts[*part as usize][*row as usize])
-                .collect();
+            let value = |&(part, row): &(u32, u32)| parts[part as usize][row as usize];
+            let values: Vec<_> = places.iter().map(value).collect();
             Arc::new(PrimitiveArray::<$t>::new(values.into(), None))
         }};
     }
-    if places.all && parts.iter().all(|part| part.null_count() == 0) {
+    if all && parts.iter().all(|part| part.null_count() == 0) {
         match data_type {
             DataType::Float64 => return numbers!(Float64Type),
             DataType::Int64 => return numbers!(Int64Type),
@@ -382,7 +457,6 @@ fn placed(parts: &[&ArrayRef], places: &Places, data_type: DataType) -> ArrayRef
     from.push(none.as_ref());
     let nowhere = parts.len();
     let picks: Vec<(usize, usize)> = places
-        .found
         .iter()
         .map(|place| match *place {
             NOWHERE => (nowhere, 0),

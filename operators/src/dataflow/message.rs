@@ -39,8 +39,8 @@ pub struct HeldRows {
     pub times: Vec<Micros>,
     /// Id of each row.
     pub ids: Vec<Id>,
-    /// Declared and computed columns.
-    pub columns: Wire,
+    /// Declared and computed columns: several batches where they are long.
+    pub columns: Wires,
 }
 
 /// A record batch that can cross a process border, as an Arrow IPC stream.
@@ -49,12 +49,7 @@ pub struct Wire(pub RecordBatch);
 
 impl Serialize for Wire {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::new();
-        let mut writer =
-            StreamWriter::try_new(&mut bytes, &self.0.schema()).map_err(S::Error::custom)?;
-        writer.write(&self.0).map_err(S::Error::custom)?;
-        writer.finish().map_err(S::Error::custom)?;
-        serializer.serialize_bytes(&bytes)
+        streamed(std::slice::from_ref(&self.0), serializer)
     }
 }
 
@@ -67,6 +62,34 @@ impl<'de> Deserialize<'de> for Wire {
             None => Ok(Wire(RecordBatch::new_empty(reader.schema()))),
         }
     }
+}
+
+/// Record batches of one schema, one at least, as one stream; a single one is written as [`Wire`] is.
+#[derive(Clone, Debug)]
+pub struct Wires(pub Vec<RecordBatch>);
+
+impl Serialize for Wires {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        streamed(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wires {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Wires, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        let reader = StreamReader::try_new(bytes.as_slice(), None).map_err(D::Error::custom)?;
+        reader.collect::<Result<_, _>>().map(Wires).map_err(D::Error::custom)
+    }
+}
+
+fn streamed<S: Serializer>(batches: &[RecordBatch], serializer: S) -> Result<S::Ok, S::Error> {
+    let first = batches.first().ok_or_else(|| S::Error::custom("a stream of no batch"))?;
+    let mut bytes = Vec::new();
+    let mut writer =
+        StreamWriter::try_new(&mut bytes, &first.schema()).map_err(S::Error::custom)?;
+    batches.iter().try_for_each(|batch| writer.write(batch)).map_err(S::Error::custom)?;
+    writer.finish().map_err(S::Error::custom)?;
+    serializer.serialize_bytes(&bytes)
 }
 
 /// Inserts into or reads from one group of windows, addressed to the worker that owns the keys.

@@ -29,7 +29,7 @@ pub use gather::{answer, gather};
 pub use line::{Asker, Begin, Keep, Lines, Saved, restored};
 pub use message::{
     Answers, Decide, Failed, Features, HeldRows, Kind, Labels, Reached, Requests, Round, Rows,
-    Site, Wire,
+    Site, Wire, Wires,
 };
 pub use program::{
     CallProgram, FeatureProgram, GroupProgram, Kept, LabelProgram, Program, StreamProgram,

@@ -28,6 +28,8 @@ pub struct Program {
     pub labels: Vec<LabelProgram>,
     /// What travels beside the features of a row, where somebody keeps rows for requests.
     pub kept: Option<Kept>,
+    /// Texts, lists and maps of a batch that the operators put together, in bytes: one with more goes on as several.
+    pub batch_bytes: u64,
 }
 
 /// What is kept of a row beside its features, so that a request can find it and compute features anew

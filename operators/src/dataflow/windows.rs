@@ -9,11 +9,12 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as Memory};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::Schema as ArrowSchema;
 use tidemill_config::plan::Mode;
 use tidemill_types::{Id, Key, Micros};
@@ -143,6 +144,19 @@ type At = (u32, u32);
 struct Given {
     slots: Vec<u64>,
     answers: Answers,
+    /// Those before, where all together are too long for one batch.
+    full: Vec<(Vec<u64>, Vec<ArrayRef>)>,
+}
+
+impl Given {
+    /// Begins another batch where the answers are longer than this.
+    #[inline]
+    fn bound(&mut self, most: u64, store: &Store) {
+        if self.answers.long_bytes() > most {
+            let (slots, answers) = (take(&mut self.slots), take(&mut self.answers));
+            self.full.push((slots, store.finish(answers)));
+        }
+    }
 }
 
 /// How many requests have their memory on its way at once.
@@ -153,10 +167,12 @@ struct Asked<'a> {
     batches: &'a [Requests],
     columns: Vec<Vec<Typed<'a>>>,
     order: Vec<At>,
+    /// See [`Program::batch_bytes`].
+    most: u64,
 }
 
 impl<'a> Asked<'a> {
-    fn new(batches: &'a [Requests], group: usize, own_stream: bool) -> Asked<'a> {
+    fn new(batches: &'a [Requests], program: &Program, group: usize) -> Asked<'a> {
         let typed = |batch: &'a Requests| match &batch.kind {
             Kind::Insert(_, columns) | Kind::Take(_, columns) => {
                 columns.0.columns().iter().map(Typed::of).collect()
@@ -164,7 +180,8 @@ impl<'a> Asked<'a> {
             Kind::Read(_) | Kind::Wait(_) | Kind::Mark(_) => Vec::new(),
         };
         let columns = batches.iter().map(typed).collect();
-        Asked { batches, columns, order: in_order(batches, group, own_stream) }
+        let order = in_order(batches, group, program.groups[group].group.own_stream);
+        Asked { batches, columns, order, most: program.batch_bytes }
     }
 
     /// No answers yet, by asker, with room for those to all of it.
@@ -175,7 +192,8 @@ impl<'a> Asked<'a> {
                 reads[batch.from] += slots.len();
             }
         }
-        let given = |n| Given { slots: Vec::with_capacity(n), answers: Answers::to(n) };
+        let given =
+            |n| Given { slots: Vec::with_capacity(n), answers: Answers::to(n), full: Vec::new() };
         reads.into_iter().map(given).collect()
     }
 
@@ -210,6 +228,7 @@ impl<'a> Asked<'a> {
             let given = &mut answers[batch.from];
             given.slots.push(slots[row]);
             store.read_at(place, time, id, &mut given.answers);
+            given.bound(self.most, store);
         }
     }
 
@@ -275,7 +294,7 @@ impl Host {
             self.saved.push(store.go_on_with_cut(bytes)?);
         }
         self.cutting = None;
-        Some(std::mem::take(&mut self.saved))
+        Some(take(&mut self.saved))
     }
 
     /// Takes a round whole; breaks off where the run is stopped.
@@ -302,7 +321,7 @@ impl Host {
         let (shelf, stop) = (Arc::clone(&self.shelf), Arc::clone(&self.stop));
         for (group, store) in shelf.of(self.index).iter_mut().enumerate() {
             let own = self.program.groups[group].group.own_stream;
-            let asked = Asked::new(&batches, group, own);
+            let asked = Asked::new(&batches, &self.program, group);
             let mut answers = asked.answers(group, self.peers);
             match self.program.mode {
                 Mode::Final => {
@@ -361,6 +380,7 @@ impl Host {
             let place = key.and_then(|key| store.find(key));
             answers[from].slots.push(slot);
             store.read_at(place, time, &id, &mut answers[from].answers);
+            answers[from].bound(self.program.batch_bytes, store);
         }
         send(store, group, true, answers, give);
         ControlFlow::Continue(())
@@ -441,16 +461,17 @@ fn send(
     answers: Vec<Given>,
     give: &mut dyn FnMut(Answered),
 ) {
-    for (to, Given { slots, answers }) in answers.into_iter().enumerate() {
-        if slots.is_empty() {
-            continue;
+    for (to, Given { slots, answers, mut full }) in answers.into_iter().enumerate() {
+        if !slots.is_empty() {
+            full.push((slots, store.finish(answers)));
         }
-        let columns = store.finish(answers).into_iter().enumerate();
-        let columns: Vec<_> = columns.map(|(i, c)| (i.to_string(), c, true)).collect();
-        let columns = Wire(
-            RecordBatch::try_from_iter_with_nullable(columns).expect("columns are equally long"),
-        );
-        give(Answered { to, group, last, slots, columns, watermark: None });
+        for (slots, columns) in full {
+            let columns = columns.into_iter().enumerate();
+            let columns: Vec<_> = columns.map(|(i, c)| (i.to_string(), c, true)).collect();
+            let columns = RecordBatch::try_from_iter_with_nullable(columns);
+            let columns = Wire(columns.expect("columns are equally long"));
+            give(Answered { to, group, last, slots, columns, watermark: None });
+        }
     }
 }
 

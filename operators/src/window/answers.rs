@@ -15,6 +15,8 @@ use crate::column::{Builder, Cell};
 #[derive(Default)]
 pub struct Answers {
     columns: Vec<Builder>,
+    /// Those of values of any length.
+    long: Vec<usize>,
     /// Reads that room is made for at first.
     room: usize,
     /// Of each mark of the layout one for each read that is not answered yet.
@@ -46,6 +48,11 @@ impl Answers {
         let column = |data_type: DataType| Builder::new(data_type, self.room);
         self.columns =
             layout.outputs.iter().map(|output| column(output.aggregate.output())).collect();
+        let long = |column: &usize| {
+            let output = layout.outputs[*column].aggregate.output();
+            matches!(output, DataType::String | DataType::List(_) | DataType::Map(_))
+        };
+        self.long = (0..self.columns.len()).filter(long).collect();
         self.moments = layout.marks.iter().map(|_| Moments::default()).collect();
     }
 
@@ -58,6 +65,12 @@ impl Answers {
             moments.clear();
         }
         self.waiting = 0;
+    }
+
+    /// Bytes of the texts, lists and maps in them.
+    #[inline]
+    pub fn long_bytes(&self) -> u64 {
+        self.long.iter().map(|column| self.columns[*column].long_bytes()).sum()
     }
 
     pub(super) fn finish(mut self, layout: &Layout) -> Vec<ArrayRef> {

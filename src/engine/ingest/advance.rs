@@ -27,14 +27,15 @@ impl Ingest {
         let end = self.program.start_of(next);
         for (feed, rows) in std::mem::take(held) {
             let (n, all) = (rows.times.partition_point(|t| *t < end), rows.times.len());
+            self.feeds[feed].rows_in_flight -= rows.load();
             if n < all {
                 let rest = if n == 0 { rows.clone() } else { rows.slice(n, all - n) };
+                self.feeds[feed].rows_in_flight += rest.load();
                 self.held.get_or_insert_default().push((feed, rest));
             }
             if n > 0 {
                 let rows = if n == all { rows } else { rows.slice(0, n) };
                 let source = self.feeds[feed].feed.source;
-                self.feeds[feed].rows_in_flight -= n;
                 self.hand_over(feed, source, next - 1, rows, send);
             }
         }

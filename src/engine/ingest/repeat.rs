@@ -200,10 +200,15 @@ impl Ingest {
     /// The rows that are owed their last answer enter with the first epoch that there is.
     pub(super) fn hand_over_known(&mut self, send: &mut dyn FnMut(Step)) {
         for HeldRows { times, ids, columns } in std::mem::take(&mut self.known) {
-            let (source, first_slot) = (self.program.spine, self.slots);
-            self.slots += times.len() as u64;
-            let rows = Rows { source, times, ids, batch: columns.0, first_slot, known: true };
-            send(Step::Rows(self.at, rows));
+            let (mut times, mut ids) = (times.into_iter(), ids.into_iter());
+            for batch in columns.0 {
+                let (n, source, first_slot) = (batch.num_rows(), self.program.spine, self.slots);
+                let (times, ids) =
+                    (times.by_ref().take(n).collect(), ids.by_ref().take(n).collect());
+                self.slots += n as u64;
+                let rows = Rows { source, times, ids, batch, first_slot, known: true };
+                send(Step::Rows(self.at, rows));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemill_connectors::source::{Polled, Source};
 use tidemill_types::{Error, Micros};
 
-use super::{OrderedRows, PIECES, PartitionMemory, PartitionState, Piece, Reader};
+use super::{PIECES, PartitionMemory, PartitionState, Piece, Reader};
 use crate::host::{Handle, Host, Turn};
 use crate::observe::traces;
 
@@ -95,8 +95,8 @@ impl Reader {
                 };
                 // A live partition may be idle from here on: what it has brought is not held back.
                 let rows = match (state, self.plan.sort) {
-                    (PartitionState::Finished, _) | (_, None) => self.release(at, Micros::MAX),
-                    _ => OrderedRows::empty(&self.derive),
+                    (PartitionState::Finished, _) | (_, None) => at.waiting.release(Micros::MAX),
+                    _ => Vec::new(),
                 };
                 let (watermark, latest) = (self.watermark(at), at.latest);
                 self.send(Piece { partition, rows, watermark, state, latest, read: None });

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::interleave_record_batch;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
+use tidemill_operators::batches::interleaved;
 use tidemill_operators::dataflow::{Features, Wire};
+use tidemill_types::long::MOST_BYTES;
 use tidemill_types::{Id, Micros};
 
 use super::super::join::Scored;
@@ -47,6 +49,10 @@ impl Table {
 
     /// All rows as bytes: what is said of each, and their features as an Arrow IPC stream.
     pub fn encode(&self) -> Result<Vec<u8>, String> {
+        self.encoded(MOST_BYTES)
+    }
+
+    fn encoded(&self, most: u64) -> Result<Vec<u8>, String> {
         let mut batches: Vec<&RecordBatch> = Vec::new();
         let mut places: HashMap<*const RecordBatch, usize> = HashMap::new();
         let mut picks = Vec::with_capacity(self.rows.len());
@@ -60,12 +66,12 @@ impl Table {
         let mut features = Vec::new();
         if !picks.is_empty() {
             let write = || {
-                let batch = interleave_record_batch(&batches, &picks)?;
-                let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
-                writer.write(&batch)?;
+                let mut writer = StreamWriter::try_new(Vec::new(), &batches[0].schema())?;
+                let parts = interleaved(&batches, &picks, most)?;
+                parts.iter().try_for_each(|part| writer.write(part))?;
                 writer.into_inner()
             };
-            features = write().map_err(|e: arrow::error::ArrowError| e.to_string())?;
+            features = write().map_err(|e: ArrowError| e.to_string())?;
         }
         let said = |row: &Arc<Scored>| SavedRow {
             time: row.time,
@@ -95,21 +101,23 @@ impl Taken {
             return Ok(Taken(Vec::new()));
         }
         let read = || {
-            let mut reader = StreamReader::try_new(features.as_slice(), None)?;
-            reader.next().transpose()
+            let reader = StreamReader::try_new(features.as_slice(), None)?;
+            reader.collect::<Result<Vec<RecordBatch>, ArrowError>>()
         };
-        let batch = read().map_err(|e: arrow::error::ArrowError| e.to_string())?;
-        let batch = batch.filter(|batch| batch.num_rows() == rows.len());
-        let batch = batch.ok_or("the features of rows are missing")?;
+        let batches = read().map_err(|e| e.to_string())?;
+        if batches.iter().map(RecordBatch::num_rows).sum::<usize>() != rows.len() {
+            return Err("the features of rows are missing".to_string());
+        }
         // As the mill read them when they were scored.
-        let matrix = Matrix::new(Features {
-            last: true,
-            times: rows.iter().map(|row| row.time).collect(),
-            ids: rows.iter().map(|row| row.id.clone()).collect(),
-            columns: Wire(batch),
-            kept: None,
-        });
+        let mut rest = rows.iter();
+        let part = |batch: RecordBatch| {
+            let own = rest.by_ref().take(batch.num_rows());
+            let (times, ids) = own.map(|row| (row.time, row.id.clone())).unzip();
+            Features { last: true, times, ids, columns: Wire(batch), kept: None }
+        };
+        let matrix = Matrix::new(batches.into_iter().map(part).collect());
         let scored = |(i, row): (usize, SavedRow)| {
+            let (batch, place) = matrix.place(i);
             Arc::new(Scored {
                 time: row.time,
                 id: row.id,
@@ -120,8 +128,8 @@ impl Taken {
                 frozen: row.frozen,
                 served: row.served,
                 base_rate: row.base_rate,
-                columns: Arc::clone(&matrix.columns),
-                row: i as u32,
+                columns: Arc::clone(&batch.columns),
+                row: place as u32,
             })
         };
         Ok(Taken(rows.into_iter().enumerate().map(scored).collect()))
@@ -133,5 +141,56 @@ impl Taken {
     /// There is none.
     pub fn row(&self, place: u32) -> Result<Arc<Scored>, String> {
         self.0.get(place as usize).cloned().ok_or_else(|| format!("row {place} is missing"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn long_rows_are_kept_in_several_batches() {
+        let texts: Vec<String> = (0..9).map(|i| "x".repeat(i)).collect();
+        let columns: [(&str, ArrayRef); 2] = [
+            ("number", Arc::new(Int64Array::from_iter_values(0..9))),
+            ("text", Arc::new(StringArray::from_iter_values(&texts))),
+        ];
+        let columns = Arc::new(RecordBatch::try_from_iter(columns).expect("equally long"));
+        let mut table = Table::default();
+        for row in (0..9).rev() {
+            let scored = Arc::new(Scored {
+                time: 10,
+                id: Id::Int(row),
+                numbers: [row as f64].into(),
+                categories: [1].into(),
+                margins: [0.5].into(),
+                frozen: 0.0,
+                versions: [3].into(),
+                served: 0.25,
+                base_rate: 0.5,
+                columns: Arc::clone(&columns),
+                row: row as u32,
+            });
+            assert_eq!(table.place(&scored), 8 - row as u32);
+        }
+        let whole = table.encoded(36).expect("rows have bytes");
+        assert_eq!(whole, table.encode().expect("rows have bytes"));
+        for (most, batches) in [(36, 1), (20, 3), (0, 9)] {
+            let bytes = table.encoded(most).expect("rows have bytes");
+            let taken = Taken::decode(&bytes).expect("its own bytes");
+            let mut seen: Vec<*const RecordBatch> = Vec::new();
+            for place in 0..9 {
+                let row = taken.row(place).expect("a row");
+                let number = 8 - i64::from(place);
+                assert_eq!((&row.id, row.numbers[0]), (&Id::Int(number), number as f64));
+                let found = row.columns.column(1).as_string::<i32>().value(row.row as usize);
+                assert_eq!(found, texts[number as usize]);
+                seen.push(Arc::as_ptr(&row.columns));
+            }
+            seen.dedup();
+            assert_eq!(seen.len(), batches, "of at most {most} bytes");
+        }
     }
 }
