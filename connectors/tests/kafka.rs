@@ -1,14 +1,18 @@
 //! The source and the sink of Kafka, against a real one.
 #![cfg(feature = "kafka")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tidemill_config::plan::{SourcePlan, Until};
 use tidemill_connectors::client::kafka::{Cluster, Topic};
+use tidemill_connectors::sink::SINKS;
 use tidemill_connectors::source::{Polled, Source};
+use tidemill_types::{DataType, Schema};
 
 mod common;
 use common::{
@@ -238,6 +242,46 @@ fn bad_messages_become_dead_letters() {
     assert_eq!(found.rejects[1].detail, "the message has no payload");
     assert_eq!(found.rejects[2].raw, big.as_bytes(), "nothing of it is lost");
     assert_eq!(found.rejects[2].detail, "the record has 211 bytes, `max_record` is 100");
+}
+
+/// The producer and a topic take a megabyte, and a letter has its record in base64.
+#[test]
+fn a_letter_too_large_for_a_message_has_the_beginning_of_its_record() {
+    let broker = shared();
+    let letters = Arc::new(ArrowSchema::new(vec![
+        Field::new("offset", ArrowType::Int64, true),
+        Field::new("detail", ArrowType::Utf8, true),
+        Field::new("raw", ArrowType::Binary, true),
+    ]));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![7, 8, 9])),
+        Arc::new(StringArray::from(vec!["too long"; 3])),
+        Arc::new(BinaryArray::from_iter_values([vec![0; 30], vec![0; 1 << 20], vec![0; 60]])),
+    ];
+    let rows = RecordBatch::try_new(Arc::clone(&letters), columns).unwrap();
+    for delivery in ["at_least_once", "exactly_once"] {
+        let name = topic(&broker, "letters", 1);
+        let more = format!("delivery = \"{delivery}\"\nkey = [\"offset\", \"detail\"]");
+        let plan = sink_plan("kafka", &format!("{}\n{more}", keys(&broker, &name)));
+        let entry = SINKS.iter().find(|entry| entry.name == "kafka").unwrap();
+        let mut sink = (entry.open)(&plan, Arc::clone(&letters), "".as_ref()).unwrap();
+        sink.write(&rows, &[0; 3]).unwrap();
+        sink.close().unwrap();
+        let read_as = Schema::new([
+            ("offset", DataType::Int64),
+            ("detail", DataType::String),
+            ("raw", DataType::String),
+        ]);
+        let source = source_plan("kafka", &keys(&broker, &name), read_as.clone(), "".as_ref());
+        let found = read(open(&source).unwrap().as_mut(), &read_as);
+        assert!(found.rejects.is_empty(), "{delivery}");
+        let texts = found.texts();
+        assert_eq!(texts.len(), 3, "{delivery}");
+        assert!(texts[0].contains(&"A".repeat(40)) && texts[2].contains(&"A".repeat(80)));
+        assert!(texts[1].contains("bytes, for a message holds no more"), "{:.300}", texts[1]);
+        assert!(texts[1].contains(" of 1048576 bytes"), "{:.300}", texts[1]);
+        assert!((990_000..1_000_000).contains(&texts[1].len()), "{}", texts[1].len());
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@
 //! * **Order** kept within a partition: the producer is idempotent.
 //! * **Commit** waits until the brokers have acknowledged every message.
 //! * **Delivery** at least once, or with `delivery = "exactly_once"` by transactions: [`super::transactions`].
+//! * **Dead letters** of records that are too large for a message have the beginning of the record: [`letters`].
 //! * **Topic** with `create = true` it is made if there is none, with `partitions`, and compacted with
 //!   `compact = true`.
 
 mod exactly_once;
+mod letters;
 mod progress;
 
 use std::path::Path;
@@ -88,7 +90,7 @@ fn exactly_once(
     state: Option<&[u8]>,
 ) -> Result<ExactlyOnce<Kafka>, Error> {
     let key = column_places(&keys, schema)?;
-    let encoder = (keys.messages.encoder)(schema)?;
+    let encoder = encoder(&keys, schema, &key)?;
     let made = keys.create && keys.cluster.create_topic(&keys.topic)?;
     let topic = keys.topic.name;
     let broker = Kafka::new(keys.cluster, topic.clone(), keys.progress.clone());
@@ -303,6 +305,12 @@ fn column_places(keys: &Keys, schema: &SchemaRef) -> Result<Vec<usize>, Error> {
     keys.key.iter().map(place).collect()
 }
 
+/// What writes a message's value; `key` are the places of the columns that make its key.
+fn encoder(keys: &Keys, schema: &SchemaRef, key: &[usize]) -> Result<Box<dyn Encoder>, Error> {
+    let encoder = (keys.messages.encoder)(schema)?;
+    Ok(letters::fitting(encoder, schema, key, &keys.cluster))
+}
+
 fn producer_config(cluster: &Cluster) -> ClientConfig {
     let mut config = cluster.config();
     config.set("enable.idempotence", "true");
@@ -361,7 +369,7 @@ impl KafkaSink {
     fn open(keys: Keys, schema: &SchemaRef) -> Result<KafkaSink, Error> {
         let topic = keys.topic.name.clone();
         let key = column_places(&keys, schema)?;
-        let encoder = (keys.messages.encoder)(schema)?;
+        let encoder = encoder(&keys, schema, &key)?;
         if keys.create {
             keys.cluster.create_topic(&keys.topic)?;
         }
