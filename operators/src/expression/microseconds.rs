@@ -20,8 +20,8 @@ pub(super) fn written(tree: Expr, schema: &DFSchema) -> Result<Expr> {
     let shortened = tree.transform_up(|node| {
         let Some(wanted) = given(&node) else { return Ok(Transformed::no(node)) };
         Ok(Transformed::yes(match node {
-            Expr::Cast(cast) if !counts(&*cast.expr) => Expr::Cast(Cast::new(cast.expr, wanted)),
-            Expr::TryCast(cast) if !counts(&*cast.expr) => {
+            Expr::Cast(cast) if !counts(&cast.expr) => Expr::Cast(Cast::new(cast.expr, wanted)),
+            Expr::TryCast(cast) if !counts(&cast.expr) => {
                 Expr::TryCast(TryCast::new(cast.expr, wanted))
             }
             // Numbers that are no seconds count nanoseconds, and go on doing so.
@@ -38,7 +38,7 @@ pub(super) fn coerced(tree: Expr, schema: &DFSchema) -> Result<Expr> {
         let changed = match &mut node {
             Expr::BinaryExpr(BinaryExpr { left, right, .. }) => {
                 let any = of_cast(left).or(of_cast(right)).is_some();
-                any && is_time(&**left) && is_time(&**right) && shorten([&mut **left, &mut **right])
+                any && is_time(left) && is_time(right) && shorten([&mut **left, &mut **right])
             }
             Expr::Between(Between { expr, low, high, .. }) => {
                 shorten([&mut **expr, &mut **low, &mut **high])
