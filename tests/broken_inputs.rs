@@ -155,9 +155,19 @@ fn what_cannot_be_read_is_a_clear_error() {
     }
 }
 
-/// A feature that cannot be computed on a row is NULL there, counted by its name, and told once.
-#[test]
-fn features_that_fail_are_counted() {
+/// A run over rows of which every third has a `j` of 0.
+struct Quotients {
+    mode: &'static str,
+    /// What was said on the way.
+    said: String,
+    summary: Value,
+    /// The features, a line each.
+    features: String,
+    report: String,
+}
+
+/// Runs what is declared besides the rows in either mode, and with two workers.
+fn quotients(declared: &str) -> Vec<Quotients> {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = "id,at,i,j\n".to_string();
     for id in 0..3_000 {
@@ -165,10 +175,7 @@ fn features_that_fail_are_counted() {
         rows.push_str(&format!("{id},{time},{id},{}\n", id % 3));
     }
     fs::write(folder.path().join("rows.csv"), rows).expect("written");
-    let mut told = Vec::new();
-    for (name, mode, workers) in
-        [("one", "final", "1"), ("two", "final", "2"), ("once", "at_once", "1")]
-    {
+    let run = |(name, mode, workers): (&str, &'static str, &str)| {
         let pipeline = format!(
             r#"
 [pipeline]
@@ -181,12 +188,7 @@ path = "rows.csv"
 schema = {{ id = "int64", at = "timestamp", i = "int64", j = "int64" }}
 event_time = "at"
 id = "id"
-[windows]
-day = {{ by = "j", last = "1d" }}
-unread = {{ by = "i", last = "1d" }}
-[features]
-sound = "count(*) over day"
-quotient = "i / j + sum(i) over day"
+{declared}
 [sink.features]
 type = "file"
 path = "features.jsonl"
@@ -194,24 +196,47 @@ path = "features.jsonl"
         );
         let file = folder.path().join("quotients.toml");
         fs::write(&file, pipeline).expect("written");
+        let work = folder.path().join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command.arg("run").arg(&file).args(["--workers", workers, "--folder"]);
-        command.arg(folder.path().join(name)).args(["--output", "json"]);
+        command.arg(&work).args(["--output", "json"]);
         let output = command.output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
-        let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        Quotients {
+            mode,
+            said,
+            summary: serde_json::from_slice(&output.stdout).expect("JSON"),
+            features: fs::read_to_string(work.join("features.jsonl")).expect("features"),
+            report: fs::read_to_string(work.join("report.html")).expect("a report"),
+        }
+    };
+    [("one", "final", "1"), ("two", "final", "2"), ("once", "at_once", "1")].map(run).into()
+}
+
+/// A feature that cannot be computed on a row is NULL there, counted by its name, and told once.
+#[test]
+fn features_that_fail_are_counted() {
+    let mut told = Vec::new();
+    for Quotients { said, summary, features, .. } in quotients(
+        r#"
+[windows]
+day = { by = "j", last = "1d" }
+unread = { by = "i", last = "1d" }
+[features]
+sound = "count(*) over day"
+quotient = "i / j + sum(i) over day"
+"#,
+    ) {
         assert_eq!(said.matches("a feature cannot be computed").count(), 1, "{said}");
         assert!(said.contains("quotient") && said.contains("Divide by zero"), "{said}");
         assert!(!said.contains("Arrow error"), "{said}");
         told.push(summary["failed_features"].clone());
-        let rows = fs::read_to_string(folder.path().join(name).join("features.jsonl"));
-        let rows = rows.expect("features");
         let null = |row: &str| {
             let row: Value = serde_json::from_str(row).expect("JSON");
             row.get("quotient").is_none_or(Value::is_null) && !row["sound"].is_null()
         };
-        assert_eq!(rows.lines().filter(|row| null(row)).count(), 1_000);
+        assert_eq!(features.lines().filter(|row| null(row)).count(), 1_000);
     }
     assert_eq!(told[0].as_array().map(Vec::len), Some(1), "{}", told[0]);
     assert_eq!((&told[0][0]["feature"], &told[0][0]["rows"]), (&"quotient".into(), &1_000.into()));
@@ -227,40 +252,20 @@ path = "features.jsonl"
 /// the expression, and told once; a row of which a column or the filter of its source fails is a dead letter.
 #[test]
 fn expressions_that_fail_are_counted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut rows = "id,at,i,j\n".to_string();
-    for id in 0..3_000 {
-        let time = tidemill_types::time::to_rfc3339(id * 60_000_000);
-        rows.push_str(&format!("{id},{time},{id},{}\n", id % 3));
-    }
-    fs::write(folder.path().join("rows.csv"), rows).expect("written");
     let mut told = Vec::new();
-    for (name, mode, workers) in
-        [("one", "final", "1"), ("two", "final", "2"), ("once", "at_once", "1")]
-    {
-        let pipeline = format!(
-            r#"
-[pipeline]
-name = "quotients"
-spine = "rows"
-mode = "{mode}"
-[source.rows]
-type = "file"
-path = "rows.csv"
-schema = {{ id = "int64", at = "timestamp", i = "int64", j = "int64" }}
-event_time = "at"
-id = "id"
+    for Quotients { mode, said, summary, features, report } in quotients(
+        r#"
 [source.others]
 type = "file"
 path = "rows.csv"
-schema = {{ id = "int64", at = "timestamp", i = "int64", j = "int64" }}
-columns = {{ q = "i / j" }}
+schema = { id = "int64", at = "timestamp", i = "int64", j = "int64" }
+columns = { q = "i / j" }
 where = "i / (j - 1) is not null"
 event_time = "at"
 [windows]
-day = {{ by = "j", last = "1d" }}
-other = {{ over = "others", by = "j", last = "1d" }}
-same = {{ by = {{ j = "i / j" }}, last = "1d" }}
+day = { by = "j", last = "1d" }
+other = { over = "others", by = "j", last = "1d" }
+same = { by = { j = "i / j" }, last = "1d" }
 [label.large]
 over = "rows"
 value = "i  / j > 1"
@@ -271,42 +276,28 @@ twice = "max(i * 9223372036854775807) over day"
 some = "count(*) filter (where 10 / j > 1) over day"
 keyed = "count(*) over same"
 others = "count(*) over other"
-[sink.features]
-type = "file"
-path = "features.jsonl"
-"#
-        );
-        let file = folder.path().join("quotients.toml");
-        fs::write(&file, pipeline).expect("written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.arg("run").arg(&file).args(["--workers", workers, "--folder"]);
-        command.arg(folder.path().join(name)).args(["--output", "json"]);
-        let output = command.output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
+"#,
+    ) {
         assert_eq!(said.matches("a label cannot be computed").count(), 1, "{said}");
         assert_eq!(
             said.matches("an expression of a window cannot be computed").count(),
             3,
             "{said}"
         );
-        let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(summary["failed_features"], serde_json::json!([]));
         assert_eq!(
             summary["dead_letters"],
             serde_json::json!([{"source": "others", "reason": "expression", "rows": 2_000}])
         );
         told.push(summary["failed_expressions"].clone());
-        let page = fs::read_to_string(folder.path().join(name).join("report.html"));
-        assert!(page.expect("a report").contains("<h2>Could not be computed</h2>"));
-        let rows = fs::read_to_string(folder.path().join(name).join("features.jsonl"));
-        let rows = rows.expect("features");
+        assert!(report.contains("<h2>Could not be computed</h2>"));
         // At once, rows are corrected when those of the other source come.
         if mode == "final" {
-            assert_eq!(rows.lines().count(), 3_000);
+            assert_eq!(features.lines().count(), 3_000);
         }
         // Rows 0 and 1 alone have a product that fits.
-        let last: Value = serde_json::from_str(rows.lines().nth(2).expect("a row")).expect("JSON");
+        let last = features.lines().nth(2).expect("a row");
+        let last: Value = serde_json::from_str(last).expect("JSON");
         assert!(last.get("sum").is_none_or(Value::is_null), "{last}");
     }
     let zero = "row 0: Divide by zero error";
